@@ -1,0 +1,25 @@
+# One environment, made from the pins; every target makes it first if it is missing.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: reproduce test lab clean
+
+reproduce: .venv/installed            ## everything: train, measure, draw, report
+	dvc repro
+	@echo "Open reports/index.html"
+
+test: .venv/installed                 ## unit tests and every notebook
+	NONEQUILIBRIUM_QUIET=1 pytest --nbval --cov
+
+lab: .venv/installed                  ## the notebooks in JupyterLab
+	jupyter lab --notebook-dir=notebooks
+
+clean:                                ## back to a bare clone, but for the environment
+	git clean -fdX -e '!/.venv'
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,328 @@
+"""The two diffusion kernels of Table App.1 and their noise schedules.
+
+Conventions used everywhere in the package:
+
+* t runs from 1 to T as in the paper and index 0 is the data, so ``beta`` and ``alpha_bar`` have shape
+  (T + 1,) with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
+* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of shape
+  (n, c, h, w), one step an image; ``t`` of shape (b,) goes with points ``x`` of shape (b, n, d), one step a
+  block of n points; a plain integer goes with any ``x``.
+* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences are
+  summed over them and over nothing else. All are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def inverse_schedule(T: int) -> Tensor:
+    """β_t = 1/(T−t+1), the binomial schedule of Table App.1: erases 1/T of the signal a step.
+
+    Returns β_1..β_T, shape (T,), float64. Its β_T is 1, which a Gaussian kernel cannot take.
+    """
+    return 1 / torch.arange(T, 0, -1, dtype=torch.float64)
+
+
+def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
+    """β_t of the authors' published program: 1/linspace(T, 2), raised so that the first is 1/T + beta_1.
+
+    Returns β_1..β_T, shape (T,), float64. It loses most of the signal-to-noise ratio in the first steps.
+    """
+    beta = 1 / torch.linspace(T, 2, T, dtype=torch.float64)
+    beta[0] += beta_1
+    return beta
+
+
+def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
+    """β_t that space log(ᾱ_t/(1−ᾱ_t)) evenly from ᾱ_1 = 1−beta_1 to ``alpha_bar_T``.
+
+    Returns β_1..β_T, shape (T,), float64.
+    """
+    for name, value in {"beta_1": beta_1, "alpha_bar_T": alpha_bar_T}.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
+    if not 1 - beta_1 > alpha_bar_T:
+        raise ValueError(f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}")
+    start, end = math.log((1 - beta_1) / beta_1), math.log(alpha_bar_T / (1 - alpha_bar_T))
+    log_snr = torch.linspace(start, end, T, dtype=torch.float64)
+    # 1−β_t = ᾱ_t/ᾱ_{t−1}; with log ᾱ = −softplus(−log SNR) nothing cancels where ᾱ is nearly 1.
+    log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), -F.softplus(-log_snr)])
+    return -torch.expm1(torch.diff(log_alpha_bar))
+
+
+SCHEDULES = {"inverse": inverse_schedule, "reference": reference_schedule, "even_log_snr": even_log_snr_schedule}
+
+
+def schedule(name: str, T: int, **options) -> Tensor:
+    """β_1..β_T by name (one of ``SCHEDULES``), shape (T,), float64."""
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
+    if not isinstance(T, int) or T < 2:
+        raise ValueError(f"the number of steps T is {T!r}; it must be a whole number of at least 2")
+    return SCHEDULES[name](T, **options)
+
+
+class LearnedSchedule(nn.Module):
+    """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model overfit).
+
+    Calling it gives β_1..β_T, shape (T,), float64, differentiable in ``logit``.
+    """
+
+    def __init__(self, beta: Tensor):
+        super().__init__()
+        check_beta(beta, largest=1.0, inclusive=False)
+        self.register_buffer("beta_1", beta[:1].clone())
+        self.logit = nn.Parameter(torch.logit(beta[1:]))
+
+    def forward(self) -> Tensor:
+        return torch.cat([self.beta_1, torch.sigmoid(self.logit)])
+
+
+def check_beta(beta: Tensor, largest: float, inclusive: bool) -> None:
+    """Raises ValueError unless ``beta`` is a finite 1-d schedule of at least two rates in the allowed range."""
+    if beta.dim() != 1 or len(beta) < 2:
+        raise ValueError(f"beta has shape {tuple(beta.shape)}; a schedule is one axis of at least two rates")
+    bad = ~(beta > 0) | (beta > largest if inclusive else beta >= largest)  # NaN fails the first test
+    if bad.any():
+        t = int(bad.nonzero()[0]) + 1
+        raise ValueError(
+            f"beta_{t} is {float(beta[t - 1])}; every rate must lie in (0, {largest:g}{']' if inclusive else ')'}"
+        )
+
+
+# ---------------------------------------------------------------- what both kernels share
+
+
+class Kernel:
+    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied T times (1)-(3).
+
+    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is.
+    event_dim: how many trailing axes of x make one example.
+    """
+
+    largest_beta, inclusive = 1.0, False
+
+    def __init__(self, beta: Tensor, event_dim: int = 1):
+        check_beta(beta.detach(), self.largest_beta, self.inclusive)
+        beta = beta.double()
+        self.T = len(beta)
+        self.event_dim = event_dim
+        self.beta = torch.cat([torch.zeros_like(beta[:1]), beta])
+        # log ᾱ and 1−ᾱ by log1p and expm1: β_1 may be 1e-12 and 1−ᾱ_1 must still be exact.
+        self.log_alpha_bar = torch.cumsum(torch.log1p(-self.beta), 0)
+        self.alpha_bar = torch.exp(self.log_alpha_bar)
+        self.one_minus_alpha_bar = -torch.expm1(self.log_alpha_bar)
+
+    def at(self, coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
+        """``coefficient[t]``, shaped to multiply ``x``, on its device and in its dtype."""
+        value = coefficient[t].to(device=x.device, dtype=x.dtype)
+        return value.reshape(value.shape + (1,) * (x.dim() - value.dim()))
+
+    def sum_event(self, values: Tensor) -> Tensor:
+        """Sum over the axes of one example: (..., event) to (...)."""
+        return values.sum(dim=tuple(range(-self.event_dim, 0)))
+
+    def p_edge(self, x1: Tensor):
+        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44): both kernels are reversible."""
+        return self.q_step(x1, 1)
+
+
+# ---------------------------------------------------------------- Gaussian
+
+
+class Normal(NamedTuple):
+    """A diagonal Gaussian: ``mean`` and ``var``, broadcastable to the shape of x."""
+
+    mean: Tensor
+    var: Tensor
+
+
+class GaussianKernel(Kernel):
+    """Gaussian diffusion (Table App.1, left): π = N(0, I), forward N(x√(1−β_t), β_t I)."""
+
+    def q_step(self, x_prev: Tensor, t: Tensor | int) -> Normal:
+        """q(x^t|x^{t−1}) = N(x^{t−1}√(1−β_t), β_t I) (Table App.1)."""
+        beta = self.at(self.beta, t, x_prev)
+        return Normal(x_prev * (1 - beta).sqrt(), beta)
+
+    def q_marginal(self, x0: Tensor, t: Tensor | int) -> Normal:
+        """q(x^t|x^0) = N(x^0√ᾱ_t, (1−ᾱ_t) I), the forward steps composed."""
+        return Normal(x0 * self.at(self.alpha_bar.sqrt(), t, x0), self.at(self.one_minus_alpha_bar, t, x0))
+
+    def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> Normal:
+        """q(x^{t−1}|x^t, x^0) for t ≥ 2, the law that (14) compares with p(x^{t−1}|x^t)."""
+        on_x0, on_xt, var = self.posterior_coefficients()
+        mean = self.at(on_x0, t, xt) * x0 + self.at(on_xt, t, xt) * xt
+        return Normal(mean, self.at(var, t, xt))
+
+    def posterior_coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of x^0 and x^t in the posterior's mean, and its variance: three (T + 1,) float64 tensors.
+
+        Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
+        """
+        previous = torch.cat([self.one_minus_alpha_bar[:1], self.one_minus_alpha_bar[:-1]])
+        alpha_bar_previous = torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
+        left = torch.cat([torch.ones_like(self.beta[:1]), self.one_minus_alpha_bar[1:]])
+        return (
+            alpha_bar_previous.sqrt() * self.beta / left,
+            (1 - self.beta).sqrt() * previous / left,
+            self.beta * previous / left,
+        )
+
+    def sample(self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p`` (2.4.1)."""
+        if noise is None:
+            noise = torch.randn(p.mean.shape, generator=generator, dtype=p.mean.dtype, device=p.mean.device)
+        return p.mean + p.var.sqrt() * noise
+
+    def log_prob(self, x: Tensor, p: Normal) -> Tensor:
+        """log p(x) per example, nats."""
+        terms = -0.5 * ((x - p.mean) ** 2 / p.var + torch.log(p.var) + LOG_2PI)
+        return self.sum_event(terms)
+
+    def kl(self, q: Normal, p: Normal) -> Tensor:
+        """KL(q‖p) per example, nats."""
+        ratio = q.var / p.var
+        return self.sum_event(0.5 * (ratio - 1 - torch.log(ratio) + (q.mean - p.mean) ** 2 / p.var))
+
+    def log_pi(self, x: Tensor) -> Tensor:
+        """log π(x) per example, nats: a standard normal."""
+        return self.sum_event(-0.5 * (x**2 + LOG_2PI))
+
+    def sample_pi(self, shape, generator: torch.Generator | None = None, dtype=None, device=None) -> Tensor:
+        """A draw from π."""
+        return torch.randn(shape, generator=generator, dtype=dtype, device=device)
+
+    def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """H_q(X^t|X^0 = x^0) per example, nats; analytic, the same for every x^0."""
+        var = self.at(self.one_minus_alpha_bar, t, x0)
+        return self.sum_event((0.5 * (1 + LOG_2PI + torch.log(var))).expand_as(x0))
+
+    def step_entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """H_q(X^t|X^{t−1}) given x^0, per example, nats: the upper bound of (24)."""
+        beta = self.at(self.beta, t, x0)
+        return self.sum_event((0.5 * (1 + LOG_2PI + torch.log(beta))).expand_as(x0))
+
+    def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """−E_q(x^t|x^0) log π(x^t) per example, nats; exact whatever the data's mean and variance."""
+        marginal = self.q_marginal(x0, t)
+        return self.sum_event(0.5 * (marginal.mean**2 + marginal.var + LOG_2PI))
+
+    def entropy_pi(self, x0: Tensor) -> Tensor:
+        """H_p(X^T), the entropy of π for examples shaped like x0, nats (14)."""
+        return self.sum_event(torch.full_like(x0, 0.5 * (1 + LOG_2PI)))
+
+
+# ---------------------------------------------------------------- binomial
+
+
+class Bernoulli(NamedTuple):
+    """Independent bits by their ``logit``, so that rates close to 0 and 1 keep their precision."""
+
+    logit: Tensor
+
+    @property
+    def rate(self) -> Tensor:
+        return torch.sigmoid(self.logit)
+
+
+class BinomialKernel(Kernel):
+    """Binomial diffusion (Table App.1, right): independent bits, forward B(x^{t−1}(1−β_t) + π β_t).
+
+    pi: the rate of ones in the stationary law (Table App.1 prints 0.5; the heartbeat experiment uses 0.2).
+    """
+
+    inclusive = True  # β_T = 1 erases the last of the signal and is harmless here
+
+    def __init__(self, beta: Tensor, pi: float = 0.5, event_dim: int = 1):
+        super().__init__(beta, event_dim)
+        if not 0 < pi < 1:
+            raise ValueError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
+        self.pi = pi
+        # On bits every logit is linear in each bit, so two (T + 1,) tables say it all, in float64:
+        # of q(x^t = 1|x^0) for x^0 = 0 and 1, infinite at t = 0,
+        rate_0, rate_1 = pi * self.one_minus_alpha_bar, self.alpha_bar + pi * self.one_minus_alpha_bar
+        lost = (1 - pi) * self.one_minus_alpha_bar
+        self._marginal_logits = torch.logit(rate_0), torch.log(rate_1) - torch.log(lost)
+        # and of log q(x^t|1) − log q(x^t|0) for a step from x^{t−1}, at x^t = 0 and 1.
+        zero, one, fell = pi * self.beta, (1 - self.beta) + pi * self.beta, (1 - pi) * self.beta
+        self._step_likelihood = torch.log(fell) - torch.log1p(-zero), torch.log(one) - torch.log(zero)
+
+    def q_step(self, x_prev: Tensor, t: Tensor | int) -> Bernoulli:
+        """q(x^t|x^{t−1}) = B(x^{t−1}(1−β_t) + π β_t) (Table App.1)."""
+        beta = self.at(self.beta, t, x_prev)
+        return Bernoulli(torch.logit(x_prev * (1 - beta) + self.pi * beta))
+
+    def q_marginal(self, x0: Tensor, t: Tensor | int) -> Bernoulli:
+        """q(x^t|x^0) = B(x^0 ᾱ_t + π (1−ᾱ_t)), the forward steps composed."""
+        zero, one = self._marginal_logits
+        return Bernoulli(self.at(zero, t, x0) + x0 * self.at(one - zero, t, x0))
+
+    def _marginal_rate(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        return x0 * self.at(self.alpha_bar, t, x0) + self.pi * self.at(self.one_minus_alpha_bar, t, x0)
+
+    def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> Bernoulli:
+        """q(x^{t−1}|x^t, x^0) for t ≥ 2, bit by bit, by Bayes' rule on q(x^t|x^{t−1}) q(x^{t−1}|x^0)."""
+        prior, likelihood = self._marginal_logits, self._step_likelihood
+        logit = self.at(prior[0], t - 1, x0) + x0 * self.at(prior[1] - prior[0], t - 1, x0)
+        return Bernoulli(logit + self.at(likelihood[0], t, xt) + xt * self.at(likelihood[1] - likelihood[0], t, xt))
+
+    def sample(self, p: Bernoulli, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        """A draw from ``p``: zeros and ones in its dtype; ``noise`` is uniform on [0, 1)."""
+        if noise is None:
+            noise = torch.rand(p.logit.shape, generator=generator, dtype=p.logit.dtype, device=p.logit.device)
+        return (noise < p.rate).to(p.logit.dtype)
+
+    def log_prob(self, x: Tensor, p: Bernoulli) -> Tensor:
+        """log p(x) per example, nats."""
+        return self.sum_event(x * F.logsigmoid(p.logit) + (1 - x) * F.logsigmoid(-p.logit))
+
+    def kl(self, q: Bernoulli, p: Bernoulli) -> Tensor:
+        """KL(q‖p) per example, nats."""
+        rate = q.rate
+        one = F.logsigmoid(q.logit) - F.logsigmoid(p.logit)
+        zero = F.logsigmoid(-q.logit) - F.logsigmoid(-p.logit)
+        return self.sum_event(rate * one + (1 - rate) * zero)
+
+    def log_pi(self, x: Tensor) -> Tensor:
+        """log π(x) per example, nats: independent bits of rate ``pi``."""
+        return self.sum_event(x * math.log(self.pi) + (1 - x) * math.log1p(-self.pi))
+
+    def sample_pi(self, shape, generator: torch.Generator | None = None, dtype=None, device=None) -> Tensor:
+        """A draw from π."""
+        return (torch.rand(shape, generator=generator, dtype=dtype, device=device) < self.pi).to(dtype)
+
+    def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """H_q(X^t|X^0 = x^0) per example, nats; analytic."""
+        return self.sum_event(_bit_entropy(self._marginal_rate(x0, t)))
+
+    def step_entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """H_q(X^t|X^{t−1}) given x^0, per example, nats: the upper bound of (24)."""
+        beta = self.at(self.beta, t, x0)
+        previous = self._marginal_rate(x0, t - 1)
+        from_one, from_zero = _bit_entropy((1 - beta) + self.pi * beta), _bit_entropy(self.pi * beta)
+        return self.sum_event(previous * from_one + (1 - previous) * from_zero)
+
+    def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:
+        """−E_q(x^t|x^0) log π(x^t) per example, nats."""
+        rate = self._marginal_rate(x0, t)
+        return self.sum_event(-(rate * math.log(self.pi) + (1 - rate) * math.log1p(-self.pi)))
+
+    def entropy_pi(self, x0: Tensor) -> Tensor:
+        """H_p(X^T), the entropy of π for examples shaped like x0, nats (14)."""
+        return self.sum_event(_bit_entropy(torch.full_like(x0, self.pi)))
+
+
+def _bit_entropy(rate: Tensor) -> Tensor:
+    return -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate))

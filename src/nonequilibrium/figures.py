@@ -1,0 +1,274 @@
+"""The project's figures, one function each. Every function draws what it is given and returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import animation
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+INK, OURS, PAPER, LIMIT, MUTED = "#1b2a41", "#1f6f8b", "#c8553d", "#588157", "#9aa5b1"
+
+
+def style() -> None:
+    """The look of every figure."""
+    sns.set_theme(context="notebook", style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED])
+    matplotlib.rcParams.update(
+        {"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "savefig.bbox": "tight"}
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes depend on the picture alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _square(ax, limit: float) -> None:
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+
+
+def swiss_roll(forward: dict[int, Tensor], reverse: dict[int, Tensor], drift: dict[int, tuple], T: int) -> Figure:
+    """Figure 1: forward chain, reverse chain and drift f_μ(x,t) − x, at t = 0, T/2 and T.
+
+    forward, reverse: {t: points (n, 2)}. drift: {t: (positions (m, 2), arrows (m, 2), step shown)}.
+    """
+    style()
+    times = [0, T // 2, T]
+    names = ["$t = 0$", rf"$t = T/2 = {T // 2}$", f"$t = T = {T}$"]
+    figure, axes = plt.subplots(3, 3, figsize=(9.4, 9.6), sharex=True, sharey=True)
+    for column, (t, name) in enumerate(zip(times, names, strict=True)):
+        for row, (points, colour) in enumerate([(forward[t], OURS), (reverse[t], PAPER)]):
+            axes[row, column].scatter(*points.numpy().T, s=2, color=colour, alpha=0.45, linewidths=0, rasterized=True)
+        position, arrow, shown = drift[t]
+        length = np.linalg.norm(arrow.numpy(), axis=1)
+        axes[2, column].quiver(
+            *position.numpy().T,
+            *arrow.numpy().T,
+            length,
+            angles="xy",
+            cmap="crest",
+            width=0.005,
+            scale=None,
+            pivot="tail",
+        )
+        axes[2, column].text(
+            0.02,
+            0.98,
+            f"step {shown} → {shown - 1}\nlongest arrow {length.max():.2g}",
+            va="top",
+            fontsize=9,
+            transform=axes[2, column].transAxes,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
+        )
+        axes[0, column].set_title(name)
+    labels = [r"forward  $q(x^t)$", r"reverse  $p(x^t)$", r"drift  $f_\mu(x^t, t) - x^t$"]
+    for row, label in enumerate(labels):
+        axes[row, 0].set_ylabel(label)
+        for ax in axes[row]:
+            _square(ax, 3.2)
+    figure.tight_layout()
+    return figure
+
+
+def swiss_roll_animation(trajectory: dict[int, Tensor], path: Path, hold: int = 12) -> None:
+    """A GIF of the reverse trajectory from t = T to 0. trajectory: {t: points (n, 2)}."""
+    style()
+    figure, ax = plt.subplots(figsize=(3.6, 3.8), dpi=80)
+    _square(ax, 3.2)
+    dots = ax.scatter([], [], s=3, color=PAPER, alpha=0.5, linewidths=0)
+    title = ax.set_title("")
+    times = sorted(trajectory, reverse=True)
+    frames = times[:1] * (hold // 2) + times[1:] + times[-1:] * hold
+
+    def draw(t):
+        dots.set_offsets(trajectory[t].numpy())
+        title.set_text(rf"reverse chain,  $t = {t}$")
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    animation.FuncAnimation(figure, draw, frames=frames).save(path, writer=animation.PillowWriter(fps=10))
+    plt.close(figure)
+
+
+def heartbeat(trajectory: dict[int, Tensor], n_rows: int = 60) -> Figure:
+    """Figure 2: samples as rows at t = T, T/2 and 0 of the reverse chain, shifted so that each pulse starts in bin 1.
+
+    trajectory: {t: bits (n, 20)}; a row is shifted by the offset of its own sample at t = 0.
+    """
+    style()
+    T = max(trajectory)
+    last = trajectory[0][:n_rows].numpy().astype(int)
+    classes = last.reshape(len(last), -1, 5).sum(1)
+    shift = classes.argmax(1)
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 5.2), sharey=True)
+    for ax, (t, name) in zip(axes, [(T, "$t = T$"), (T // 2, "$t = T/2$"), (0, "$t = 0$")], strict=True):
+        rows = trajectory[t][:n_rows].numpy()
+        rows = np.stack([np.roll(row, -s) for row, s in zip(rows, shift, strict=True)])
+        ax.imshow(rows, cmap="Greys", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
+        ax.set(title=f"{name} = {t}" if t else name, xlabel="bin (shifted)", xticks=[0, 5, 10, 15])
+        ax.set_xticklabels([1, 6, 11, 16])
+    axes[0].set_ylabel("sample")
+    figure.tight_layout()
+    return figure
+
+
+def claim_result_limit(rows: list[dict], unit: str) -> Figure:
+    """The paper's K, ours and the limits on one axis a data set.
+
+    rows: {"title", "points": [(label, value, standard error or 0, kind)]}, kind one of paper, ours, limit.
+    """
+    style()
+    colours = {"paper": PAPER, "ours": OURS, "limit": LIMIT}
+    markers = {"paper": "s", "ours": "o", "limit": "|"}
+    heights = [len(row["points"]) for row in rows]
+    figure, axes = plt.subplots(
+        len(rows),
+        1,
+        figsize=(8.6, 0.55 * sum(heights) + 1.0 * len(rows)),
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+    )
+    for ax, row in zip(axes[:, 0], rows, strict=True):
+        for y, (label, value, se, kind) in enumerate(row["points"]):
+            ax.errorbar(
+                value,
+                y,
+                xerr=se or None,
+                fmt=markers[kind],
+                color=colours[kind],
+                ms=11 if kind == "limit" else 8,
+                mew=3 if kind == "limit" else 1,
+                capsize=3,
+            )
+            ax.annotate(
+                f"{value:.4g}",
+                (value, y),
+                textcoords="offset points",
+                xytext=(0, 9),
+                ha="center",
+                fontsize=9,
+                color=colours[kind],
+            )
+        ax.set(
+            yticks=range(len(row["points"])),
+            yticklabels=[p[0] for p in row["points"]],
+            title=row["title"],
+            ylim=(len(row["points"]) - 0.5, -0.8),
+            xlabel=unit,
+        )
+        ax.margins(x=0.12)
+        ax.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    return figure
+
+
+def training_curve(curves: dict[str, pd.DataFrame], paper: float, limits: dict[str, float], floor: float) -> Figure:
+    """K on the training draws against the training step. curves: {label: columns step, K}; K below ``floor`` is cut."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.2, 4))
+    for label, curve in curves.items():
+        ax.plot(curve["step"], curve["K"], label=label, lw=1.2)
+    ax.axhline(paper, color=PAPER, ls="--", label=f"paper, {paper}")
+    for label, value in limits.items():
+        ax.axhline(value, color=LIMIT, ls=":", label=f"{label}, {value:.4g}")
+    ax.set(xlabel="training step", ylabel="K (bits), batch average", ylim=(floor, None))
+    ax.legend(loc="lower right", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def training_curves(curves: dict[str, pd.DataFrame]) -> Figure:
+    """One panel a run, K (bits) on the training draws against the step. curves: {title: columns step, K}."""
+    style()
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.4), squeeze=False)
+    for ax, (title, curve) in zip(axes[0], curves.items(), strict=True):
+        ax.plot(curve["step"], curve["K"], lw=1)
+        # Early values are far below; the axis starts where the last nine tenths of training live.
+        late = curve["K"][len(curve) // 10 :]
+        ax.set(title=title, xlabel="training step", ylim=(late.min(), late.max() + 0.05 * (late.max() - late.min())))
+    axes[0, 0].set_ylabel("K (bits), batch average")
+    figure.tight_layout()
+    return figure
+
+
+def K_by_time_step(terms: dict[str, np.ndarray], log_t: bool = False) -> Figure:
+    """E KL_t in bits at each t. terms: {label: values at t = 0..T, those at t < 2 ignored}."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.2, 4))
+    for (label, values), colour in zip(terms.items(), [OURS, LIMIT, MUTED], strict=False):
+        t = np.arange(len(values))[2:]
+        ax.plot(t, values[2:], label=label, lw=1.2, color=colour)
+    ax.set(xlabel="t", ylabel="E KL$_t$ (bits)", yscale="log")
+    if log_t:
+        ax.set_xscale("log")
+    ax.legend(fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def schedules(kernels: dict) -> Figure:
+    """β_t and the signal-to-noise ratio of several kernels. kernels: {label: Kernel}."""
+    style()
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    for label, kernel in kernels.items():
+        t = np.arange(1, kernel.T + 1)
+        axes[0].plot(t, kernel.beta[1:].numpy(), marker=".", label=label)
+        log_snr = kernel.log_alpha_bar - kernel.one_minus_alpha_bar.log()
+        axes[1].plot(t, log_snr[1:].numpy(), marker=".", label=label)
+    axes[0].set(xlabel="t", ylabel=r"$\beta_t$", yscale="log")
+    axes[1].set(xlabel="t", ylabel=r"$\log\,\bar\alpha_t/(1-\bar\alpha_t)$")
+    axes[0].legend(fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def K_star_against_beta_1(table: pd.DataFrame, paper: float, L_true: float, chosen: float) -> Figure:
+    """The swiss roll's K* (bits) against β_1, with the paper's K. table: columns beta_1, noise, K_star, K_star_se."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.2, 4.4))
+    for noise, rows in table.groupby("noise"):
+        ax.errorbar(
+            rows["beta_1"],
+            rows["K_star"],
+            yerr=rows["K_star_se"],
+            marker="o",
+            ms=4,
+            label=f"$K^*$, roll noise σ = {noise:g}",
+        )
+    ax.axhline(paper, color=PAPER, ls="--", label=f"paper's K, {paper} bits")
+    ax.axhline(L_true, color=LIMIT, ls=":", label=f"true L at our σ, {L_true:.2f} bits")
+    ax.axvline(chosen, color=MUTED, lw=1, label=rf"our $\beta_1$ = {chosen:g}")
+    ax.set(xscale="log", xlabel=r"$\beta_1$", ylabel="bits per point")
+    ax.legend(fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def K_against_T(table: pd.DataFrame, paper: float, L_true: float) -> Figure:
+    """The heartbeat's K* (bits) against T, the paper's K and ours. table: columns n_steps, K, label, K_se."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.2, 4))
+    for label, rows in table.groupby("label", sort=False):
+        exact = (rows["K_se"] == 0).all()
+        ax.errorbar(
+            rows["n_steps"],
+            rows["K"],
+            yerr=None if exact else rows["K_se"],
+            label=label,
+            marker="." if exact else "o",
+            ls="-" if exact else "none",
+            color=LIMIT if exact else OURS,
+            zorder=3,
+        )
+    ax.plot([2000], [paper], "s", color=PAPER, label=f"paper, {paper}")
+    ax.axhline(L_true, color=INK, ls=":", label=f"true L, {L_true:.3f}")
+    ax.set(xscale="log", xlabel="number of steps T", ylabel="bits per sequence", ylim=(-2.9, -2.28))
+    ax.legend(fontsize=9)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,159 @@
+"""The networks of the two toy experiments (Appendix D.1): f_μ, f_Σ and f_b as functions of x^t and t.
+
+A network is called as ``network(kernel, xt, t)`` and returns the parameters of p(x^{t−1}|x^t): the kernel supplies the
+coefficients that the parameterisation needs and, when β is learned, passes gradients on to it. It knows nothing of
+bounds. Points come as (n, d) with one step t or as (b, n, d) with b steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
+
+
+class StepReadout(nn.Module):
+    """A linear readout of its own for every t (Appendix D.1): features (b, n, f) and t (b,) to (b, n, out).
+
+    knots: if given, training sees each readout as the sum of its own part and a part interpolated linearly in t
+        between this many knots, dense towards both ends. Neighbouring steps then share what they learn, which is
+        much faster; the family of functions is the same, and ``fold`` writes the sum back into the own parts.
+    """
+
+    def __init__(self, n_steps: int, features: int, out: int, knots: int | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_steps + 1, features, out))
+        self.bias = nn.Parameter(torch.zeros(n_steps + 1, 1, out))
+        self.shared = None
+        if knots is not None:
+            self.register_buffer("interpolation", _hat_functions(n_steps, knots), persistent=False)
+            self.shared = nn.Parameter(torch.zeros(knots, features + 1, out))
+
+    def weights(self, t: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Weight and bias at t: (*t.shape, f, out) and (*t.shape, 1, out)."""
+        weight, bias = self.weight[t], self.bias[t]
+        if self.shared is not None:
+            both = torch.tensordot(self.interpolation[t], self.shared, dims=1)
+            weight, bias = weight + both[..., :-1, :], bias + both[..., -1:, :]
+        return weight, bias
+
+    def forward(self, features: Tensor, t: Tensor | int) -> Tensor:
+        weight, bias = self.weights(t)
+        return features @ weight + (bias if weight.dim() == 3 else bias.squeeze(0))
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make the shared part zero and the readouts the same as before."""
+        if self.shared is not None:
+            weight, bias = self.weights(torch.arange(len(self.weight)))
+            self.weight.copy_(weight)
+            self.bias.copy_(bias)
+            self.shared = None
+
+
+def _hat_functions(n_steps: int, knots: int) -> Tensor:
+    """Linear interpolation in log((t+1)/(T−t+1)) from values at the knots to t = 0..T: (T + 1, knots), rows sum to one."""
+    t = torch.arange(n_steps + 1, dtype=torch.float64)
+    place = torch.log((t + 1) / (n_steps - t + 1))
+    position = (place - place[0]) / (place[-1] - place[0]) * (knots - 1)
+    return torch.relu(1 - (position[:, None] - torch.arange(knots)).abs()).float()
+
+
+class NormalisedRBF(nn.Module):
+    """Normalised radial basis functions: φ_k ∝ exp(a_k − |x−c_k|²/2w_k²), Σ_k φ_k = 1; (..., 2) to (..., units).
+
+    centres: (units, 2) initial centres. width: initial w, in the units of x.
+    """
+
+    def __init__(self, centres: Tensor, width: float):
+        super().__init__()
+        units = len(centres)
+        self.centre = nn.Parameter(centres.clone().float())
+        self.log_width = nn.Parameter(torch.full((units,), math.log(width)))
+        self.log_amplitude = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Expanded square: a matrix product instead of a (..., units, 2) intermediate.
+        precision = torch.exp(-2 * self.log_width)
+        offset = self.log_amplitude - 0.5 * precision * self.centre.square().sum(-1)
+        square = x.square().sum(-1, keepdim=True)
+        return torch.softmax(offset + x @ (self.centre * precision[:, None]).T - 0.5 * square * precision, -1)
+
+
+class RBFNetwork(nn.Module):
+    """f_μ and f_Σ of the swiss roll (D.1.1): one layer of normalised RBFs shared over t and between both functions.
+
+    The readouts give an estimate of the data, x̂^0 = A_t φ + g_t x^t/√ᾱ_t, and z^Σ = B_t φ + b_t. Then
+
+        f_μ = mean of q(x^{t−1}|x^t, x^0 = x̂^0),   f_Σ = sigmoid(z^Σ + logit β_t)   (the sigmoid of (64)).
+
+    The units look at x^t/√ᾱ_t, in which the data does not shrink with t. A bare linear readout of 16 bounded functions
+    for f_μ could not follow x^t to the precision √β_1 that the first steps need; the posterior's mean can. At the
+    start A, B and b are zero and g_t = ᾱ_t, the best reverse kernel for Gaussian data: K starts at L_null.
+    """
+
+    def __init__(self, kernel: GaussianKernel, units: int, law, width: float, generator: torch.Generator):
+        super().__init__()
+        # Centres start on the data, blurred to the distance between turns.
+        blur = 0.3 * torch.randn(units, law.dim, generator=generator, dtype=torch.float64)
+        self.rbf = NormalisedRBF(law.sample(units, generator) + blur, width)
+        self.mean = StepReadout(kernel.T, units, law.dim)
+        self.log_var = StepReadout(kernel.T, units, law.dim)
+        self.skip = nn.Parameter(kernel.alpha_bar.detach().float())
+
+    def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
+        scaled = xt / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
+        phi = self.rbf(scaled.to(self.skip.dtype))
+        x0_hat = self.mean(phi, t).to(xt.dtype) + kernel.at(self.skip, t, xt) * scaled
+        z_sigma = self.log_var(phi, t).to(xt.dtype)
+        f_sigma = torch.sigmoid(z_sigma + torch.logit(kernel.at(kernel.beta, t, xt)))
+        return Normal(kernel.q_posterior(x0_hat, xt, t).mean, f_sigma)
+
+
+class MLPNetwork(nn.Module):
+    """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
+
+    f_b = sigmoid(W_t h(x^t) + b_t). At the start the first ``dim`` units of each layer pass on one bit each, the others are
+    random, and the readouts give p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in equilibrium: K
+    starts at L_null, and the readouts need not first grow to the large logits of small β.
+    """
+
+    sharpness, spread = 6.0, 3.0  # weight of a passed-on bit; scale of the random weights
+
+    def __init__(
+        self, kernel: BinomialKernel, dim: int, hidden: int, layers: int, knots: int, generator: torch.Generator
+    ):
+        super().__init__()
+        sizes = [dim] + [hidden] * layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.readout = StepReadout(kernel.T, hidden, dim, knots)
+        bit = torch.arange(dim)
+        with torch.no_grad():
+            for layer in self.layers:
+                noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
+                layer.weight.copy_(noise[:, :-1] * self.spread / math.sqrt(layer.in_features))
+                # Units switch where their input is typical: a fifth to a half of the units below are on.
+                typical = 0.3 if layer is self.layers[0] else 0.5
+                layer.bias.copy_(0.3 * noise[:, -1] - typical * layer.weight.sum(1))
+                layer.weight[bit] = 0
+                layer.weight[bit, bit] = self.sharpness
+                layer.bias[bit] = -self.sharpness / 2
+            low, high = self.hidden(torch.zeros(dim))[0], self.hidden(torch.ones(dim))[0]
+            t = torch.arange(1, kernel.T + 1)
+            from_zero, from_one = (kernel.q_step(torch.full((kernel.T, 1), x), t).logit for x in (0.0, 1.0))
+            slope = (from_one - from_zero) / (high - low)
+            self.readout.weight[1:, bit, bit] = slope
+            self.readout.bias[1:, 0] = from_zero - slope * low
+
+    def hidden(self, xt: Tensor) -> Tensor:
+        """The shared features h(x^t): (..., dim) to (..., hidden)."""
+        h = xt.to(self.readout.weight.dtype)
+        for layer in self.layers:
+            h = torch.sigmoid(layer(h))
+        return h
+
+    def forward(self, kernel: BinomialKernel, xt: Tensor, t: Tensor | int) -> Bernoulli:
+        return Bernoulli(self.readout(self.hidden(xt), t).to(xt.dtype))

@@ -1,0 +1,154 @@
+"""Hyperparameters of each experiment: names, types and ranges, checked before any work starts.
+
+The values live in ``params.yaml``; nothing is hidden in code. A wrong name or value gets one sentence that says which,
+what it was and what is allowed, whether it came from the file, the command line or a notebook.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ParameterError(ValueError):
+    """A parameter that does not exist or whose value is not allowed."""
+
+
+def number(low, high, kind=float):
+    """A field whose value must lie in [low, high]."""
+    return field(metadata={"low": low, "high": high, "kind": kind})
+
+
+def whole(low, high):
+    """A whole-number field in [low, high]."""
+    return number(low, high, int)
+
+
+@dataclass(frozen=True)
+class SwissRollParams:
+    """Swiss roll (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
+
+    noise: float = number(1e-6, 0.5)  # σ of the roll
+    n_steps: int = whole(2, 1000)  # T
+    beta_1: float = number(1e-12, 0.1)  # fixed; caps K
+    alpha_bar_T: float = number(1e-8, 0.9)  # of the schedule at the start
+    learn_beta: bool = field(metadata={"kind": bool})
+    units: int = whole(1, 4096)  # radial basis functions
+    width: float = number(1e-3, 100)  # their width at the start
+    train_steps: int = whole(1, 10_000_000)
+    batch: int = whole(1, 1_000_000)  # points a step; every point is used at every t
+    learning_rate: float = number(1e-8, 1)
+    beta_learning_rate: float = number(0, 1)  # of logit β_t
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class HeartbeatParams:
+    """Binary heartbeat (section 3.1.2 and D.1.2)."""
+
+    n_steps: int = whole(2, 100_000)  # T
+    pi: float = number(1e-3, 0.999)  # rate of ones in π
+    hidden: int = whole(20, 4096)  # sigmoid units a layer
+    layers: int = whole(1, 10)
+    knots: int = whole(2, 1000)  # of the part of the readouts that neighbouring t share while training
+    train_steps: int = whole(1, 10_000_000)
+    batch_t: int = whole(1, 100_000)  # steps t in a training step, stratified over 2..T
+    batch: int = whole(1, 100_000)  # sequences for each of them
+    small_t: float = number(0, 0.99)  # part of the draws of t in proportion to 1/t, the rest uniform
+    learning_rate: float = number(1e-8, 1)
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class SwissRollEvaluation:
+    """How the swiss roll is measured."""
+
+    n_heldout: int = whole(2, 10_000_000)  # points for K
+    n_optimum: int = whole(2, 1_000_000)  # points for K*, the gap and the curve of K* against β_1
+    n_samples: int = whole(2, 1_000_000)  # points in figure 1
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class HeartbeatEvaluation:
+    """How the heartbeat is measured."""
+
+    n_heldout: int = whole(2, 10_000_000)  # sequences for K
+    n_samples: int = whole(10, 10_000_000)  # true samples for validity and offsets
+    seed: int = whole(0, 2**31 - 1)
+
+
+EXPERIMENTS = {
+    "swiss_roll": SwissRollParams,
+    "swiss_roll_wide": SwissRollParams,
+    "heartbeat": HeartbeatParams,
+}
+EVALUATIONS = {
+    "evaluate_swiss_roll": SwissRollEvaluation,
+    "evaluate_heartbeat": HeartbeatEvaluation,
+}
+SECTIONS = EXPERIMENTS | EVALUATIONS
+
+
+def check_name(kind: str, name: str, known) -> None:
+    """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
+    known = list(known)
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ParameterError(f"{kind} {name!r} is unknown; {hint}it must be one of {', '.join(known)}")
+
+
+def check(section: str, values: dict):
+    """The parameters of ``section`` from a mapping of all its names to values; raises ParameterError."""
+    check_name("section", section, SECTIONS)
+    fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])}
+    for name in values:
+        check_name(f"{section}: parameter", name, fields)
+    missing = [name for name in fields if name not in values]
+    if missing:
+        raise ParameterError(f"{section}: parameter {missing[0]!r} is missing")
+    return SECTIONS[section](
+        **{name: _value(f"{section}.{name}", values[name], f.metadata) for name, f in fields.items()}
+    )
+
+
+def _value(name: str, value, meta):
+    kind = meta["kind"]
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ParameterError(f"{name} is {value!r}; it must be true or false")
+        return value
+    words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:g} to {meta['high']:g}"
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not numeric or not meta["low"] <= value <= meta["high"] or (kind is int and value != int(value)):
+        raise ParameterError(f"{name} is {value!r}; it must be {words}")
+    return kind(value)
+
+
+def load(section: str, overrides: dict | None = None, path: Path | None = None):
+    """Parameters of ``section`` from params.yaml, with ``overrides`` on top; raises ParameterError."""
+    check_name("section", section, SECTIONS)
+    path = path or ROOT / "params.yaml"
+    try:
+        sections = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParameterError(f"there is no {path.name} in {path.parent}") from None
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict) or not isinstance(sections.get(section), dict):
+        raise ParameterError(f"{path.name} has no section {section!r}")
+    return check(section, {**sections[section], **(overrides or {})})
+
+
+def quick(params):
+    """The same experiment cut down to a few seconds of training: fewer training steps and, for the heartbeat, smaller T."""
+    if isinstance(params, HeartbeatParams):
+        return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))
+    return dataclasses.replace(params, train_steps=min(params.train_steps, 2500))
