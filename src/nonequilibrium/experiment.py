@@ -20,7 +20,7 @@ from nonequilibrium.bound import entropy_terms, kl_terms
 from nonequilibrium.data import Heartbeat, SwissRoll
 from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, Kernel, LearnedSchedule, schedule
 from nonequilibrium.network import MLPNetwork, RBFNetwork
-from nonequilibrium.parameters import HeartbeatParams, SwissRollParams, check
+from nonequilibrium.parameters import HeartbeatParams, ParameterError, SwissRollParams, check
 from nonequilibrium.training import fingerprint, fit, save_atomically
 
 
@@ -89,7 +89,15 @@ class HeartbeatModel(nn.Module):
         self._proposal = (1 - params.small_t) / len(inverse) + params.small_t * inverse / inverse.sum()
         self._cumulative = torch.cumsum(self._proposal, 0)
         generator = torch.Generator().manual_seed(params.seed)
-        self.network = MLPNetwork(self._kernel, self.law.dim, params.hidden, params.layers, params.knots, generator)
+        self.network = MLPNetwork(
+            self._kernel,
+            self.law.dim,
+            params.hidden,
+            params.layers,
+            params.knots,
+            generator,
+            self.law.sample(1000, generator),
+        )
 
     def kernel(self) -> BinomialKernel:
         return self._kernel
@@ -136,7 +144,9 @@ def train(experiment: str, params, checkpoints: Path | None = None) -> tuple[nn.
 
 def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
     """Write the model's weights with its experiment and parameters to ``path`` (safetensors), atomically."""
-    metadata = {"experiment": experiment, "params": json.dumps(dataclasses.asdict(model.params), sort_keys=True)}
+    # One entry: safetensors writes several in no fixed order, and equal weights must give equal bytes.
+    about = {"experiment": experiment, "params": dataclasses.asdict(model.params)}
+    metadata = {"nonequilibrium": json.dumps(about, sort_keys=True)}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -148,13 +158,16 @@ def load_weights(path: Path | str, experiment: str) -> nn.Module:
         raise WeightsError(f"there are no weights at {path}; train them with `dvc repro train@{experiment}`")
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("nonequilibrium", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from None
-    if metadata.get("experiment") != experiment:
-        raise WeightsError(f"{path} holds weights of {metadata.get('experiment')!r}, not of {experiment!r}")
-    model = MODELS[experiment](check(experiment, json.loads(metadata["params"])))
+    if about.get("experiment") != experiment:
+        raise WeightsError(f"{path} holds weights of {about.get('experiment')!r}, not of {experiment!r}")
+    try:
+        model = MODELS[experiment](check(experiment, about["params"]))
+    except ParameterError as error:
+        raise WeightsError(f"{path} was made with other parameters: {error}") from None
     model.finish()
     try:
         model.load_state_dict(tensors)

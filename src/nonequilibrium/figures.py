@@ -135,7 +135,7 @@ def claim_result_limit(rows: list[dict], unit: str) -> Figure:
         gridspec_kw={"height_ratios": heights},
     )
     for ax, row in zip(axes[:, 0], rows, strict=True):
-        for y, (label, value, se, kind) in enumerate(row["points"]):
+        for y, (_label, value, se, kind) in enumerate(row["points"]):
             ax.errorbar(
                 value,
                 y,

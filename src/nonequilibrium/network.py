@@ -113,6 +113,11 @@ class RBFNetwork(nn.Module):
         return Normal(kernel.q_posterior(x0_hat, xt, t).mean, f_sigma)
 
 
+import os
+
+INIT = eval(os.environ.get("INIT", "dict(a=2.,n1=1.,n2=1.,p=4.,b=.5)"))
+
+
 class MLPNetwork(nn.Module):
     """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
 
@@ -124,7 +129,14 @@ class MLPNetwork(nn.Module):
     sharpness, spread = 6.0, 3.0  # weight of a passed-on bit; scale of the random weights
 
     def __init__(
-        self, kernel: BinomialKernel, dim: int, hidden: int, layers: int, knots: int, generator: torch.Generator
+        self,
+        kernel: BinomialKernel,
+        dim: int,
+        hidden: int,
+        layers: int,
+        knots: int,
+        generator: torch.Generator,
+        data=None,
     ):
         super().__init__()
         sizes = [dim] + [hidden] * layers
@@ -134,10 +146,17 @@ class MLPNetwork(nn.Module):
         with torch.no_grad():
             for layer in self.layers:
                 noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
-                layer.weight.copy_(noise[:, :-1] * self.spread / math.sqrt(layer.in_features))
-                # Units switch where their input is typical: a fifth to a half of the units below are on.
-                typical = 0.3 if layer is self.layers[0] else 0.5
-                layer.bias.copy_(0.3 * noise[:, -1] - typical * layer.weight.sum(1))
+                if layer is self.layers[0]:
+                    examples = data[torch.randint(len(data), (hidden,), generator=generator)].float()
+                    centred = examples - data.float().mean(0)
+                    layer.weight.copy_(INIT["a"] * centred + INIT["n1"] * noise[:, :-1] / math.sqrt(dim))
+                    typical = 0.3
+                else:
+                    layer.weight.copy_(noise[:, :-1] * INIT["n2"] / math.sqrt(layer.in_features))
+                    unit = torch.arange(hidden)
+                    layer.weight[unit, unit] += INIT["p"]
+                    typical = 0.5
+                layer.bias.copy_(INIT["b"] * noise[:, -1] - typical * layer.weight.sum(1))
                 layer.weight[bit] = 0
                 layer.weight[bit, bit] = self.sharpness
                 layer.bias[bit] = -self.sharpness / 2

@@ -1,0 +1,69 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nonequilibrium.bound import full_bound
+from nonequilibrium.experiment import MODELS, WeightsError, load_weights, save_weights, train
+from nonequilibrium.parameters import load
+
+
+@pytest.fixture(scope="module", params=["swiss_roll", "heartbeat"])
+def trained(request, tmp_path_factory):
+    name = request.param
+    overrides = {"train_steps": 250, "n_steps": 20} | ({"batch_t": 19} if name == "heartbeat" else {})
+    model, curve = train(name, load(name, overrides))
+    path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
+    save_weights(model, name, path)
+    return name, model, curve, path
+
+
+def test_training_raises_K_and_K_on_heldout_data_agrees(trained):
+    name, model, curve, _ = trained
+    assert curve[-1]["K"] > curve[0]["K"] + 0.5
+    with torch.no_grad():
+        kernel = model.kernel()
+    heldout = model.law.sample(2000, torch.Generator().manual_seed(9))
+    bound = full_bound(kernel, model.reverse(kernel), heldout, torch.Generator().manual_seed(1))
+    assert bound.K / 0.6931 == pytest.approx(curve[-1]["K"], abs=0.6)
+
+
+def test_weights_come_back_as_they_were(trained):
+    name, model, _, path = trained
+    again = load_weights(path, name)
+    assert again.params == model.params
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+def test_beta_1_is_held_while_the_others_are_learned():
+    params = load("swiss_roll", {"train_steps": 50, "n_steps": 10})
+    model, _ = train("swiss_roll", params)
+    start = MODELS["swiss_roll"](params).schedule()
+    assert model.schedule()[0] == start[0] and (model.schedule()[1:] != start[1:]).all()
+    fixed, _ = train("swiss_roll", dataclasses.replace(params, learn_beta=False))
+    assert torch.equal(fixed.schedule(), start.detach())
+
+
+def test_missing_and_foreign_weights_are_refused_in_one_sentence(trained, tmp_path):
+    name, model, _, path = trained
+    other = "heartbeat" if name == "swiss_roll" else "swiss_roll"
+    with pytest.raises(WeightsError, match=f"no weights at .*; train them with `dvc repro train@{name}`"):
+        load_weights(tmp_path / "none.safetensors", name)
+    with pytest.raises(WeightsError, match=f"holds weights of '{name}', not of '{other}'"):
+        load_weights(path, other)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        load_weights(broken, name)
+    tensors = load_file(path)
+    tensors.popitem()
+    about = {"experiment": name, "params": dataclasses.asdict(model.params)}
+    save_file(tensors, broken, {"nonequilibrium": json.dumps(about)})
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_weights(broken, name)
+    save_file(tensors, broken, {"nonequilibrium": json.dumps(about | {"params": {"colour": 1}})})
+    with pytest.raises(WeightsError, match="parameter 'colour' is unknown"):
+        load_weights(broken, name)

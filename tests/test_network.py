@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from nonequilibrium.bound import L_null, full_bound
+from nonequilibrium.data import Heartbeat, SwissRoll
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, even_log_snr_schedule, inverse_schedule
+from nonequilibrium.network import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_each_step_has_a_readout_of_its_own():
+    readout = StepReadout(5, 3, 2)
+    features = torch.randn(2, 4, 3, generator=seeded(0))
+    readout(features, torch.tensor([2, 4])).sum().backward()
+    used = readout.weight.grad.abs().sum((1, 2)) > 0
+    assert used.tolist() == [False, False, True, False, True, False]
+
+
+def test_readout_gives_the_same_for_one_step_and_for_a_block():
+    readout = StepReadout(5, 3, 2, knots=4)
+    torch.nn.init.normal_(readout.weight, generator=seeded(1))
+    torch.nn.init.normal_(readout.shared, generator=seeded(2))
+    features = torch.randn(2, 4, 3, generator=seeded(0))
+    block = readout(features, torch.tensor([2, 4]))
+    assert torch.allclose(block[0], readout(features[0], 2)) and torch.allclose(block[1], readout(features[1], 4))
+
+
+def test_folding_the_shared_part_changes_nothing():
+    readout = StepReadout(9, 3, 2, knots=4)
+    torch.nn.init.normal_(readout.shared, generator=seeded(2))
+    features, t = torch.randn(9, 4, 3, generator=seeded(0)), torch.arange(1, 10)
+    before = readout(features, t)
+    readout.fold()
+    assert torch.allclose(readout(features, t), before, atol=1e-6) and readout.shared is None
+    assert before.std() > 0.1
+
+
+def test_normalised_rbf_is_its_definition():
+    rbf = NormalisedRBF(torch.randn(6, 2, generator=seeded(0)), 0.5)
+    torch.nn.init.normal_(rbf.log_width, generator=seeded(1))
+    torch.nn.init.normal_(rbf.log_amplitude, generator=seeded(2))
+    x = torch.randn(10, 2, generator=seeded(3))
+    square = (x[:, None] - rbf.centre).square().sum(-1)
+    phi = torch.exp(rbf.log_amplitude - square / (2 * torch.exp(rbf.log_width) ** 2))
+    assert torch.allclose(rbf(x), phi / phi.sum(1, keepdim=True), atol=1e-6)
+
+
+def test_both_networks_start_at_L_null():
+    law = SwissRoll(1e-2)
+    kernel = GaussianKernel(even_log_snr_schedule(15, 1e-4, 0.05))
+    network = RBFNetwork(kernel, 16, law, 1.0, seeded(0))
+    x0 = law.sample(4000, seeded(1))
+    bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
+    assert abs(bound.K - L_null(kernel, x0).mean()) < 4 * bound.se + 0.05
+
+    law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(60), 0.2)
+    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    x0 = law.sample(500, seeded(1))
+    bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
+    assert bound.K == pytest.approx(L_null(kernel, x0).mean().item(), abs=0.05)
+
+
+def test_f_sigma_is_a_sigmoid_around_logit_beta():
+    law, kernel = SwissRoll(1e-2), GaussianKernel(even_log_snr_schedule(15, 1e-4, 0.05))
+    network = RBFNetwork(kernel, 16, law, 1.0, seeded(0))
+    xt = torch.randn(3, 2, generator=seeded(1), dtype=torch.float64)
+    assert torch.allclose(network(kernel, xt, 5).var, kernel.beta[5])
+    torch.nn.init.constant_(network.log_var.bias, 100.0)
+    assert (network(kernel, xt, 5).var <= 1).all()
+
+
+def test_paper_sizes():
+    kernel = BinomialKernel(inverse_schedule(2000), 0.2)
+    network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))
+    assert [layer.weight.shape for layer in network.layers] == [(50, 20), (50, 50), (50, 50)]
+    assert network.readout.weight.shape == (2001, 50, 20)

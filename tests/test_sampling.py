@@ -1,0 +1,47 @@
+import math
+
+import torch
+from scipy import stats
+
+from nonequilibrium.data import Heartbeat, SwissRoll
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, even_log_snr_schedule, inverse_schedule
+from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum
+from nonequilibrium.sampling import forward_trajectory, reverse_trajectory, sample
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_forward_trajectory_ends_at_pi():
+    kernel = GaussianKernel(even_log_snr_schedule(10, 1e-3, 1e-6))
+    path = forward_trajectory(kernel, SwissRoll(0.01).sample(20_000, seeded(0)), seeded(1), keep=[0, 5, 10])
+    assert list(path) == [0, 5, 10]
+    assert stats.kstest(path[10][:, 0].numpy(), "norm").pvalue > 1e-3
+
+
+def test_samples_of_the_optimal_heartbeat_are_valid_up_to_the_last_flips():
+    law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(400), 0.2)
+    x = sample(kernel, HeartbeatOptimum(kernel), (2000, 20), seeded(0))
+    matches = (x[:, None] == law.templates()).all(-1)
+    ceiling = (1 - 0.2 / 400) ** 16 * (1 - 0.8 / 400) ** 4
+    valid = matches.any(1).double().mean().item()
+    assert 0.93 < valid < ceiling + 3 * math.sqrt(ceiling * (1 - ceiling) / 2000)
+    assert stats.chisquare(matches.sum(0).numpy()).pvalue > 1e-3
+
+
+def test_last_step_adds_the_noise_of_beta_1_and_the_mean_does_not():
+    law, kernel = SwissRoll(1e-3), GaussianKernel(even_log_snr_schedule(30, 0.01, 0.05))
+    model = SwissRollOptimum(kernel, law)
+    kept = reverse_trajectory(kernel, model, (500, 2), seeded(0), keep=[0, 1])
+    difference = kept[0] - kept[1] * math.sqrt(1 - 0.01)
+    assert 0.008 < difference.var().item() < 0.012
+    mean = sample(kernel, model, (500, 2), seeded(0), mean=True)
+    assert torch.allclose(mean, kept[1] * math.sqrt(1 - 0.01))
+
+
+def test_all_times_are_kept_by_default():
+    kernel = BinomialKernel(inverse_schedule(5), 0.2)
+    model = HeartbeatOptimum(kernel)
+    assert list(reverse_trajectory(kernel, model, (3, 20), seeded(0))) == [0, 1, 2, 3, 4, 5]
+    assert list(forward_trajectory(kernel, Heartbeat().templates(), seeded(0))) == [0, 1, 2, 3, 4, 5]
