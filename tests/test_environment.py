@@ -7,6 +7,7 @@ import sys
 import nbformat
 import pytest
 import yaml
+
 from nonequilibrium.parameters import EXPERIMENTS, ROOT
 
 

@@ -57,7 +57,7 @@ def test_both_networks_start_at_L_null():
     assert abs(bound.K - L_null(kernel, x0).mean()) < 4 * bound.se + 0.05
 
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(60), 0.2)
-    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    network = MLPNetwork(kernel, law.sample(100, seeded(3)), 50, 3, 8, seeded(0))
     x0 = law.sample(500, seeded(1))
     bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
     assert bound.K == pytest.approx(L_null(kernel, x0).mean().item(), abs=0.05)
@@ -74,6 +74,6 @@ def test_f_sigma_is_a_sigmoid_around_logit_beta():
 
 def test_paper_sizes():
     kernel = BinomialKernel(inverse_schedule(2000), 0.2)
-    network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))
+    network = MLPNetwork(kernel, Heartbeat().templates(), 50, 3, 32, seeded(0))
     assert [layer.weight.shape for layer in network.layers] == [(50, 20), (50, 50), (50, 50)]
     assert network.readout.weight.shape == (2001, 50, 20)

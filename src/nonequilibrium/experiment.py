@@ -89,15 +89,8 @@ class HeartbeatModel(nn.Module):
         self._proposal = (1 - params.small_t) / len(inverse) + params.small_t * inverse / inverse.sum()
         self._cumulative = torch.cumsum(self._proposal, 0)
         generator = torch.Generator().manual_seed(params.seed)
-        self.network = MLPNetwork(
-            self._kernel,
-            self.law.dim,
-            params.hidden,
-            params.layers,
-            params.knots,
-            generator,
-            self.law.sample(1000, generator),
-        )
+        data = self.law.sample(1000, generator)
+        self.network = MLPNetwork(self._kernel, data, params.hidden, params.layers, params.knots, generator)
 
     def kernel(self) -> BinomialKernel:
         return self._kernel
@@ -134,10 +127,16 @@ def train(experiment: str, params, checkpoints: Path | None = None) -> tuple[nn.
     checkpoints: directory for the checkpoint, one file a setting; none is written if None.
     Returns the model and its training curve.
     """
+    # One thread: the networks are too small to gain from more, and the result then does not depend on how many there are.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     settings = {"experiment": experiment, **dataclasses.asdict(params)}
     model = MODELS[experiment](params)
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{fingerprint(settings)}.pt"
-    curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, checkpoint, label=experiment)
+    try:
+        curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, checkpoint, label=experiment)
+    finally:
+        torch.set_num_threads(threads)
     model.finish()
     return model, curve
 

@@ -113,53 +113,45 @@ class RBFNetwork(nn.Module):
         return Normal(kernel.q_posterior(x0_hat, xt, t).mean, f_sigma)
 
 
-import os
-
-INIT = eval(os.environ.get("INIT", "dict(a=2.,n1=1.,n2=1.,p=4.,b=.5)"))
-
-
 class MLPNetwork(nn.Module):
     """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
 
-    f_b = sigmoid(W_t h(x^t) + b_t). At the start the first ``dim`` units of each layer pass on one bit each, the others are
-    random, and the readouts give p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in equilibrium: K
-    starts at L_null, and the readouts need not first grow to the large logits of small β.
-    """
+    f_b = sigmoid(W_t h(x^t) + b_t). At the start the first ``dim`` units of each layer pass on one bit each; the other
+    units of the first layer are matched filters of random training sequences, and those of later layers pass on the unit
+    below, all with some noise. The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in
+    equilibrium, so K starts at L_null and the readouts need not first grow to the large logits of small β.
 
-    sharpness, spread = 6.0, 3.0  # weight of a passed-on bit; scale of the random weights
+    data: training sequences (n, dim).
+    """
 
     def __init__(
         self,
         kernel: BinomialKernel,
-        dim: int,
+        data: Tensor,
         hidden: int,
         layers: int,
         knots: int,
         generator: torch.Generator,
-        data=None,
     ):
         super().__init__()
+        dim = data.shape[1]
         sizes = [dim] + [hidden] * layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.readout = StepReadout(kernel.T, hidden, dim, knots)
         bit = torch.arange(dim)
+        sharp = 6.0  # weight of whatever is passed on: sigmoid(±3) is nearly on or off
         with torch.no_grad():
             for layer in self.layers:
                 noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
                 if layer is self.layers[0]:
                     examples = data[torch.randint(len(data), (hidden,), generator=generator)].float()
-                    centred = examples - data.float().mean(0)
-                    layer.weight.copy_(INIT["a"] * centred + INIT["n1"] * noise[:, :-1] / math.sqrt(dim))
-                    typical = 0.3
+                    weight, typical = 2 * (examples - data.float().mean(0)) + 0.3 / dim**0.5 * noise[:, :-1], 0.3
                 else:
-                    layer.weight.copy_(noise[:, :-1] * INIT["n2"] / math.sqrt(layer.in_features))
-                    unit = torch.arange(hidden)
-                    layer.weight[unit, unit] += INIT["p"]
-                    typical = 0.5
-                layer.bias.copy_(INIT["b"] * noise[:, -1] - typical * layer.weight.sum(1))
-                layer.weight[bit] = 0
-                layer.weight[bit, bit] = self.sharpness
-                layer.bias[bit] = -self.sharpness / 2
+                    weight, typical = sharp * torch.eye(hidden) + 0.5 / hidden**0.5 * noise[:, :-1], 0.5
+                layer.weight.copy_(weight)
+                layer.bias.copy_(noise[:, -1] - typical * weight.sum(1))  # switches where its input is typical
+                layer.weight[bit] = sharp * torch.eye(dim, layer.in_features)
+                layer.bias[bit] = -sharp / 2
             low, high = self.hidden(torch.zeros(dim))[0], self.hidden(torch.ones(dim))[0]
             t = torch.arange(1, kernel.T + 1)
             from_zero, from_one = (kernel.q_step(torch.full((kernel.T, 1), x), t).logit for x in (0.0, 1.0))
