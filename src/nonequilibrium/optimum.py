@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import lru_cache
 
-import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from nonequilibrium.data import Heartbeat, SwissRoll
@@ -69,6 +70,17 @@ def heartbeat_optimal_kl(kernel: BinomialKernel, block: int = 50) -> Tensor:
     return kl
 
 
+def _gauss_legendre(at_least: float) -> tuple[Tensor, Tensor]:
+    """Nodes and weights on [−1, 1], a power of two of them, so that few rules serve all steps."""
+    return _gauss_legendre_rule(2 ** max(6, math.ceil(math.log2(at_least))))
+
+
+@lru_cache
+def _gauss_legendre_rule(n: int) -> tuple[Tensor, Tensor]:
+    place, weight = special.roots_legendre(n)
+    return torch.tensor(place), torch.tensor(weight)
+
+
 class SwissRollOptimum:
     """Posterior mean and variance of x^{t−1} given x^t for a swiss roll, by quadrature along the curve.
 
@@ -96,13 +108,10 @@ class SwissRollOptimum:
             half = self.reach * width / law.speed(nearest) + float(self._coarse[1] - self._coarse[0])
             low, high = torch.maximum(nearest - half, low), torch.minimum(nearest + half, high)
         longest = float((high - low).max()) * self._fastest
-        place, weight = (torch.tensor(v) for v in np.polynomial.legendre.leggauss(self._count(longest / width)))
+        place, weight = _gauss_legendre(self.per_width * longest / width)
         theta = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * place
         density = (high - low) / (2 * (law.theta_max - law.theta_min))
         return theta, torch.log(density)[:, None] + torch.log(weight)
-
-    def _count(self, widths: float) -> int:
-        return max(64, math.ceil(self.per_width * widths))
 
     def log_joint(self, x: Tensor, width: float) -> tuple[Tensor, Tensor]:
         """Nodes θ and log p(x, θ) dθ there, for x = c(θ) + width · ε: (n, m) each."""

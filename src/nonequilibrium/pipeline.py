@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,8 @@ def run(notebook: str, parameters: dict, name: str | None = None, quietly: bool 
     for given in parameters:
         check_name(f"{notebook}: parameter", given, declared)
     began = time.time()
+    # Threads gain nothing on networks this small, and without them the numbers do not depend on how many cores there are.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / f"{notebook}.ipynb"
         papermill.execute_notebook(
