@@ -10,7 +10,8 @@ reproduce: .venv/installed            ## everything: train, measure, draw, repor
 	@echo "Open reports/index.html"
 
 test: .venv/installed                 ## unit tests and every notebook
-	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval --cov
+	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
+	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
 lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
