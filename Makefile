@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test lab clean
+.PHONY: reproduce test data lab clean
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro
@@ -12,6 +12,9 @@ reproduce: .venv/installed            ## everything: train, measure, draw, repor
 test: .venv/installed                 ## unit tests and every notebook
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
+
+data: .venv/installed                 ## MNIST and CIFAR-10, from their public addresses or NONEQUILIBRIUM_MIRROR
+	python -m nonequilibrium.fetch
 
 lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks

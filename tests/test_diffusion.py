@@ -103,10 +103,10 @@ def test_forward_steps_compose_to_the_closed_form(gaussian, binomial):
 
 
 def test_forward_chain_leaves_pi_invariant(gaussian, binomial, generator):
-    x = gaussian.sample_pi((200_000, 1), generator, dtype=torch.float64)
+    x = gaussian.sample(gaussian.stationary((200_000, 1), torch.float64), generator)
     y = gaussian.sample(gaussian.q_step(x, 9), generator)
     assert abs(y.mean()) < 0.01 and abs(y.var() - 1) < 0.02
-    bits = binomial.sample_pi((200_000, 1), generator, dtype=torch.float64)
+    bits = binomial.sample(binomial.stationary((200_000, 1), torch.float64), generator)
     assert abs(binomial.sample(binomial.q_step(bits, 9), generator).mean() - 0.2) < 0.005
 
 

@@ -34,7 +34,7 @@ def test_what_runs_here_is_what_is_pinned():
 
 def test_every_experiment_has_a_training_stage():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert sorted(stages["train"]["foreach"]) == sorted(EXPERIMENTS)
+    assert sorted(stages["train"]["foreach"] + stages["train_toy"]["foreach"]) == sorted(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)

@@ -50,7 +50,7 @@ def test_beta_1_is_held_while_the_others_are_learned():
 def test_missing_and_foreign_weights_are_refused_in_one_sentence(trained, tmp_path):
     name, model, _, path = trained
     other = "heartbeat" if name == "swiss_roll" else "swiss_roll"
-    with pytest.raises(WeightsError, match=f"no weights at .*; train them with `dvc repro train@{name}`"):
+    with pytest.raises(WeightsError, match=f"no weights at .*; train them with `dvc repro --force train_toy@{name}`"):
         load_weights(tmp_path / "none.safetensors", name)
     with pytest.raises(WeightsError, match=f"holds weights of '{name}', not of '{other}'"):
         load_weights(path, other)

@@ -60,7 +60,7 @@ def test_swiss_roll_moments_agree_with_brute_force_quadrature(noise, beta_1):
         root = kernel.alpha_bar[t].sqrt()
         var = kernel.one_minus_alpha_bar[t] / root**2 + noise**2
         shrink = noise**2 / var
-        on_x0, on_xt, step_var = (c[t] for c in kernel.posterior_coefficients())
+        on_x0, on_xt, step_var = (c[t] for c in (kernel.posterior_on_x0, kernel.posterior_on_xt, kernel.posterior_var))
         p = optimum(xt, t)
         for i in range(4):
             w = torch.softmax(-((xt[i] / root - curve) ** 2).sum(1) / (2 * var), 0)[:, None]

@@ -157,6 +157,8 @@ def sampled_bound(
     proposal: Tensor | None = None,
     stratified: bool = True,
     replicates: int = 2,
+    block: int = 32768,
+    progress=None,
 ) -> Bound:
     """K with ``draws`` steps t an example in place of all T − 1; unbiased.
 
@@ -172,6 +174,9 @@ def sampled_bound(
     if proposal.shape != (kernel.T + 1,) or (proposal[:2] != 0).any() or not (proposal[2:] > 0).all():
         raise ValueError(f"proposal must hold {kernel.T + 1} weights, zero at t < 2 and positive at t = 2..T")
     weight = proposal.double() / proposal.sum()
+    noise = generator
+    if x0.device.type != "cpu":  # the noise is drawn where it is used
+        noise = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
     cumulative = torch.cumsum(weight, 0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
@@ -181,20 +186,29 @@ def sampled_bound(
         else:
             u = torch.rand(draws, n, generator=generator, dtype=torch.float64)
         for row in torch.searchsorted(cumulative, u, right=True).clamp(2, kernel.T):
-            # One step an example: toy networks take blocks of points, so each example is a block of its own.
-            x = x0[:, None] if kernel.event_dim == 1 else x0
-            terms = kl_terms(kernel, model, x, row, generator).double().reshape(n)
-            kl[r].scatter_add_(1, row[:, None], (terms / (weight[row] * draws))[:, None])
-    rest = entropy_terms(kernel, x0).double()
+            for part in torch.arange(n).split(block):
+                t = row[part]
+                # One step an example: toy networks take blocks of points, so each example is a block of its own.
+                x = x0[part, None] if kernel.event_dim == 1 else x0[part]
+                terms = kl_terms(kernel, model, x, t, noise).double().reshape(len(part)).cpu()
+                kl[r, part, t] += terms / (weight[t] * draws)
+                if progress is not None:
+                    progress(len(part), float((terms / weight[t]).sum()))
+    rest = entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 
 def pilot_proposal(bound: Bound, floor: float = 0.1) -> Tensor:
-    """Weights for ``sampled_bound`` from a pilot ``full_bound``: root mean square of KL_t, mixed with uniform.
+    """``proposal_from`` the mean squares of a pilot ``full_bound``."""
+    return proposal_from(bound.kl.square().mean(0), floor)
 
-    floor: the uniform part, which keeps weights bounded where the pilot happened to see nothing. Returns (T + 1,).
+
+def proposal_from(mean_square: Tensor, floor: float) -> Tensor:
+    """Weights for ``sampled_bound``: root of the mean square of KL_t, (T + 1,), mixed with uniform. Returns (T + 1,).
+
+    floor: the uniform part, which keeps weights bounded where the pilot happened to see nothing.
     """
-    rms = bound.kl.square().mean(0).sqrt()
+    rms = mean_square.sqrt()
     uniform = torch.ones_like(rms)
     uniform[:2] = rms[:2] = 0
     return (1 - floor) * rms / rms.sum() + floor * uniform / uniform.sum()

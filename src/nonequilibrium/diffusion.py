@@ -73,6 +73,17 @@ def schedule(name: str, T: int, **options) -> Tensor:
     return SCHEDULES[name](T, **options)
 
 
+class FixedSchedule(nn.Module):
+    """β_1..β_T that training leaves alone."""
+
+    def __init__(self, beta: Tensor):
+        super().__init__()
+        self.register_buffer("beta", beta)
+
+    def forward(self) -> Tensor:
+        return self.beta
+
+
 class LearnedSchedule(nn.Module):
     """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model overfit).
 
@@ -151,6 +162,17 @@ class Normal(NamedTuple):
 class GaussianKernel(Kernel):
     """Gaussian diffusion (Table App.1, left): π = N(0, I), forward N(x√(1−β_t), β_t I)."""
 
+    def __init__(self, beta: Tensor, event_dim: int = 1):
+        super().__init__(beta, event_dim)
+        # Weights of x^0 and x^t in the mean of q(x^{t−1}|x^t,x^0), and its variance: three (T + 1,) float64 tensors. Index 0 has
+        # no meaning; at t = 1 the posterior is a point mass on x^0.
+        previous = torch.cat([self.one_minus_alpha_bar[:1], self.one_minus_alpha_bar[:-1]])
+        alpha_bar_previous = torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
+        left = torch.cat([torch.ones_like(self.beta[:1]), self.one_minus_alpha_bar[1:]])
+        self.posterior_on_x0 = alpha_bar_previous.sqrt() * self.beta / left
+        self.posterior_on_xt = (1 - self.beta).sqrt() * previous / left
+        self.posterior_var = self.beta * previous / left
+
     def q_step(self, x_prev: Tensor, t: Tensor | int) -> Normal:
         """q(x^t|x^{t−1}) = N(x^{t−1}√(1−β_t), β_t I) (Table App.1)."""
         beta = self.at(self.beta, t, x_prev)
@@ -162,23 +184,8 @@ class GaussianKernel(Kernel):
 
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> Normal:
         """q(x^{t−1}|x^t, x^0) for t ≥ 2, the law that (14) compares with p(x^{t−1}|x^t)."""
-        on_x0, on_xt, var = self.posterior_coefficients()
-        mean = self.at(on_x0, t, xt) * x0 + self.at(on_xt, t, xt) * xt
-        return Normal(mean, self.at(var, t, xt))
-
-    def posterior_coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of x^0 and x^t in the posterior's mean, and its variance: three (T + 1,) float64 tensors.
-
-        Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
-        """
-        previous = torch.cat([self.one_minus_alpha_bar[:1], self.one_minus_alpha_bar[:-1]])
-        alpha_bar_previous = torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
-        left = torch.cat([torch.ones_like(self.beta[:1]), self.one_minus_alpha_bar[1:]])
-        return (
-            alpha_bar_previous.sqrt() * self.beta / left,
-            (1 - self.beta).sqrt() * previous / left,
-            self.beta * previous / left,
-        )
+        mean = self.at(self.posterior_on_x0, t, xt) * x0 + self.at(self.posterior_on_xt, t, xt) * xt
+        return Normal(mean, self.at(self.posterior_var, t, xt))
 
     def sample(self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p`` (2.4.1)."""
@@ -200,9 +207,10 @@ class GaussianKernel(Kernel):
         """log π(x) per example, nats: a standard normal."""
         return self.sum_event(-0.5 * (x**2 + LOG_2PI))
 
-    def sample_pi(self, shape, generator: torch.Generator | None = None, dtype=None, device=None) -> Tensor:
-        """A draw from π."""
-        return torch.randn(shape, generator=generator, dtype=dtype, device=device)
+    def stationary(self, shape, dtype=None, device=None) -> Normal:
+        """The parameters of π for x of this shape."""
+        mean = torch.zeros(shape, dtype=dtype, device=device)
+        return Normal(mean, torch.ones_like(mean))
 
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
         """H_q(X^t|X^0 = x^0) per example, nats; analytic, the same for every x^0."""
@@ -299,9 +307,9 @@ class BinomialKernel(Kernel):
         """log π(x) per example, nats: independent bits of rate ``pi``."""
         return self.sum_event(x * math.log(self.pi) + (1 - x) * math.log1p(-self.pi))
 
-    def sample_pi(self, shape, generator: torch.Generator | None = None, dtype=None, device=None) -> Tensor:
-        """A draw from π."""
-        return (torch.rand(shape, generator=generator, dtype=dtype, device=device) < self.pi).to(dtype)
+    def stationary(self, shape, dtype=None, device=None) -> Bernoulli:
+        """The parameters of π for x of this shape."""
+        return Bernoulli(torch.full(shape, math.log(self.pi / (1 - self.pi)), dtype=dtype, device=device))
 
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
         """H_q(X^t|X^0 = x^0) per example, nats; analytic."""

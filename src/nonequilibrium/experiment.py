@@ -7,7 +7,9 @@ from the schedule when it is needed, so that gradients reach a learned β.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -15,28 +17,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nonequilibrium.bound import entropy_terms, kl_terms
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, Kernel, LearnedSchedule, schedule
+from nonequilibrium.diffusion import BinomialKernel, FixedSchedule, GaussianKernel, Kernel, LearnedSchedule, schedule
+from nonequilibrium.fetch import sha256
+from nonequilibrium.image_model import ImageModel
+from nonequilibrium.images import load_images
 from nonequilibrium.network import MLPNetwork, RBFNetwork
-from nonequilibrium.parameters import HeartbeatParams, ParameterError, SwissRollParams, check
+from nonequilibrium.parameters import ROOT, HeartbeatParams, ImageParams, ParameterError, SwissRollParams, check
 from nonequilibrium.training import fingerprint, fit, save_atomically
+
+TRAINING_SEQUENCES = 1000  # of the heartbeat: a fixed training set
 
 
 class WeightsError(ValueError):
     """Weights that are missing or belong to something else."""
-
-
-class FixedSchedule(nn.Module):
-    """β_1..β_T that training leaves alone."""
-
-    def __init__(self, beta: Tensor):
-        super().__init__()
-        self.register_buffer("beta", beta)
-
-    def forward(self) -> Tensor:
-        return self.beta
 
 
 class SwissRollModel(nn.Module):
@@ -89,7 +86,18 @@ class HeartbeatModel(nn.Module):
         self._proposal = (1 - params.small_t) / len(inverse) + params.small_t * inverse / inverse.sum()
         self._cumulative = torch.cumsum(self._proposal, 0)
         generator = torch.Generator().manual_seed(params.seed)
-        data = self.law.sample(1000, generator)
+        data = self.law.sample(TRAINING_SEQUENCES, generator).float()
+        self._sequences, counts = torch.unique(data, dim=0, return_counts=True)
+        self._log_share = torch.log(counts / len(data))
+        # Rate and entropy of q(x_i^{t−1}|x_i^t, x_i^0): (x_i^t, x_i^0, rate or entropy, t).
+        steps, bits_ = torch.arange(2, params.n_steps + 1), torch.tensor([0.0, 1.0], dtype=torch.float64)
+        self._posteriors = torch.zeros(2, 2, 2, params.n_steps + 1)
+        for now, then in itertools.product((0, 1), repeat=2):
+            xt, x0 = (bits_[i].expand(len(steps), 1) for i in (now, then))
+            rate = self._kernel.q_posterior(x0, xt, steps).rate[:, 0]
+            self._posteriors[now, then, :, 2:] = torch.stack(
+                [rate, torch.special.entr(rate) + torch.special.entr(1 - rate)]
+            )
         self.network = MLPNetwork(self._kernel, data, params.hidden, params.layers, params.knots, generator)
 
     def kernel(self) -> BinomialKernel:
@@ -101,13 +109,35 @@ class HeartbeatModel(nn.Module):
         return [{"params": trained, "lr": self.params.learning_rate}]
 
     def K(self, generator: torch.Generator) -> Tensor:
-        """One draw of K, nats: steps t by systematic sampling from ``proposal``, fresh sequences for each."""
+        """One draw of K, nats: steps t by systematic sampling from ``proposal``, training sequences diffused afresh for each.
+
+        The divergence at each x^t is averaged over which training sequence x^0 it came from, with the weights q(x^0|x^t),
+        instead of keeping the one that it did come from: the same expectation with less noise (Rao and Blackwell).
+        """
         kernel, p = self._kernel, self.params
         u = (torch.arange(p.batch_t) + torch.rand(p.batch_t, generator=generator)) / p.batch_t
         t = torch.searchsorted(self._cumulative, u.double()).clamp(max=kernel.T - 2) + 2
-        x0 = self.law.sample(p.batch_t * p.batch, generator).reshape(p.batch_t, p.batch, self.law.dim)
-        kl = kl_terms(kernel, self.reverse(kernel), x0, t, generator).mean(1)
-        return entropy_terms(kernel, x0[0]).mean() - (kl / self._proposal[t - 2]).mean()
+        which = torch.multinomial(self._log_share.exp(), p.batch_t * p.batch, replacement=True, generator=generator)
+        x0 = self._sequences[which].reshape(p.batch_t, p.batch, self.law.dim)
+        xt = kernel.sample(kernel.q_marginal(x0, t), generator)
+        on = self._posterior_rate(xt, t)
+        target, entropy = torch.zeros_like(xt), torch.zeros_like(xt)
+        for bit, share in ((0, 1 - on), (1, on)):
+            at_zero, at_one = self._posteriors[
+                :, bit, :, t, None, None
+            ]  # rate and entropy of q(x_i^{t−1}|x_i^t, x_i^0 = bit)
+            rate, its_entropy = at_zero + xt * (at_one - at_zero)
+            target, entropy = target + share * rate, entropy + share * its_entropy
+        logit = self.network(kernel, xt, t).logit
+        kl = kernel.sum_event(F.binary_cross_entropy_with_logits(logit, target, reduction="none") - entropy)
+        return entropy_terms(kernel, x0[0]).mean() - (kl.mean(1) / self._proposal[t - 2]).mean()
+
+    def _posterior_rate(self, xt: Tensor, t: Tensor) -> Tensor:
+        """q(x_i^0 = 1|x^t) for every bit, x^0 being one of the training sequences: (b, n, dim) bits to (b, n, dim)."""
+        each = self._sequences.expand(len(t), *self._sequences.shape)
+        logit = self._kernel.q_marginal(each, t).logit  # log q(x^t|x^0) is linear in the bits of x^t
+        log_likelihood = xt @ logit.mT + F.logsigmoid(-logit).sum(-1)[:, None]
+        return torch.softmax(log_likelihood + self._log_share, -1) @ self._sequences
 
     def reverse(self, kernel: Kernel):
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""
@@ -118,27 +148,41 @@ class HeartbeatModel(nn.Module):
         self.network.readout.fold()
 
 
-MODELS = {"swiss_roll": SwissRollModel, "swiss_roll_wide": SwissRollModel, "heartbeat": HeartbeatModel}
+MODELS = {
+    "swiss_roll": SwissRollModel,
+    "swiss_roll_wide": SwissRollModel,
+    "heartbeat": HeartbeatModel,
+    "mnist": ImageModel,
+    "mnist_conv": ImageModel,
+}
 
 
-def train(experiment: str, params, checkpoints: Path | None = None) -> tuple[nn.Module, list[dict]]:
+def train(
+    experiment: str, params, checkpoints: Path | None = None, device: str = "cpu", log_every: int = 100
+) -> tuple[nn.Module, list[dict]]:
     """Train ``experiment`` from nothing, or from the checkpoint that an interrupted run of the same settings left.
 
     checkpoints: directory for the checkpoint, one file a setting; none is written if None.
-    Returns the model and its training curve.
+    device: for image experiments; the toys always use one CPU thread, because their networks are too small to gain from more and
+        the result then does not depend on how many there are.
+    Returns the model, on the CPU, and its training curve. Raises DataError if the images are not there.
     """
-    # One thread: the networks are too small to gain from more, and the result then does not depend on how many there are.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     settings = {"experiment": experiment, **dataclasses.asdict(params)}
-    model = MODELS[experiment](params)
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{fingerprint(settings)}.pt"
+    options = {"checkpoint": checkpoint, "label": experiment, "log_every": log_every}
+    threads = torch.get_num_threads()
+    if isinstance(params, ImageParams):
+        model = ImageModel(params, load_images(params.data)).to(device)
+        options |= model.fit_options()
+    else:
+        torch.set_num_threads(1)
+        model = MODELS[experiment](params)
     try:
-        curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, checkpoint, label=experiment)
+        curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, **options)
     finally:
         torch.set_num_threads(threads)
     model.finish()
-    return model, curve
+    return model.cpu(), curve
 
 
 def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
@@ -150,11 +194,42 @@ def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
     save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
+def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: Path, device: str) -> None:
+    """Write what a training run leaves: weights, a card about them (images only) and the training curve.
+
+    outputs: the folder that has models/ (images) or weights/ (toys), and reports/.
+    """
+    images = isinstance(model.params, ImageParams)
+    weights = outputs / ("models" if images else "weights") / f"{experiment}.safetensors"
+    save_weights(model, experiment, weights)
+    if images:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
+        card = {
+            "experiment": experiment,
+            "data": model.params.data,
+            "sha256": sha256(weights),
+            "parameters": sum(p.numel() for p in model.network.parameters()),
+            "commit": commit or None,
+            "device": device,
+            "seconds": curve[-1]["seconds"],
+            "K_validation": curve[-1]["K_validation"],
+            "unit": "bits per pixel, on training images that were set aside",
+            "params": dataclasses.asdict(model.params),
+        }
+        save_atomically(weights.with_suffix(".json"), lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
+    lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
+    plot = outputs / "reports" / "plots" / f"{experiment}_training.csv"
+    save_atomically(plot, lambda path: path.write_text("\n".join(lines) + "\n"))
+
+
 def load_weights(path: Path | str, experiment: str) -> nn.Module:
     """The trained model of ``experiment`` from ``path``; raises WeightsError if the file is missing or foreign."""
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"there are no weights at {path}; train them with `dvc repro train@{experiment}`")
+        stage = "train" if MODELS.get(experiment) is ImageModel else "train_toy"
+        raise WeightsError(f"there are no weights at {path}; train them with `dvc repro --force {stage}@{experiment}`")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("nonequilibrium", "{}"))

@@ -31,6 +31,8 @@ class StepReadout(nn.Module):
         if knots is not None:
             self.register_buffer("interpolation", _hat_functions(n_steps, knots), persistent=False)
             self.shared = nn.Parameter(torch.zeros(knots, features + 1, out))
+            self.weight.requires_grad_(False)  # training moves the shared part alone
+            self.bias.requires_grad_(False)
 
     def weights(self, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """Weight and bias at t: (*t.shape, f, out) and (*t.shape, 1, out)."""

@@ -130,7 +130,8 @@ class SwissRollOptimum:
         scaled = xt.double() / root
         var = float(kernel.one_minus_alpha_bar[t]) / root**2 + law.noise**2  # of x^t/√ᾱ around the curve
         shrink = law.noise**2 / var  # of x^0 towards x^t/√ᾱ, given θ
-        on_x0, on_xt, step_var = (float(c[t]) for c in kernel.posterior_coefficients())
+        coefficients = (kernel.posterior_on_x0, kernel.posterior_on_xt, kernel.posterior_var)
+        on_x0, on_xt, step_var = (float(c[t]) for c in coefficients)
         means, variances = [], []
         for block in scaled.split(2048):
             theta, log_joint = self.log_joint(block, math.sqrt(var))

@@ -30,6 +30,11 @@ def whole(low, high):
     return number(low, high, int)
 
 
+def one_of(*choices):
+    """A field whose value must be one of ``choices``."""
+    return field(metadata={"kind": str, "choices": choices})
+
+
 @dataclass(frozen=True)
 class SwissRollParams:
     """Swiss roll (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
@@ -66,6 +71,35 @@ class HeartbeatParams:
 
 
 @dataclass(frozen=True)
+class ImageParams:
+    """An image experiment (section 3.2 and D.2)."""
+
+    data: str = one_of("mnist", "cifar10", "digits", "photographs")
+    n_steps: int = whole(2, 10_000)  # T
+    schedule: str = one_of("even_log_snr", "reference", "learned")
+    beta_1: float = number(1e-12, 0.1)  # caps K
+    alpha_bar_T: float = number(1e-8, 0.9)
+    mean: str = one_of("paper", "reference", "posterior")  # how z^μ and z^Σ give μ and Σ
+    bumps: int = whole(1, 1000)  # J
+    conv_layers: int = whole(0, 100)
+    conv_channels: int = whole(1, 4096)
+    scales: int = whole(1, 8)  # of a multi-scale convolution
+    activation: str = one_of("softplus", "leaky_relu", "tanh")
+    dense_layers: int = whole(0, 20)  # 0: no dense path
+    dense_units: int = whole(1, 100_000)
+    dense_channels: int = whole(1, 1000)  # values a pixel that the dense path hands on
+    pixel_layers: int = whole(0, 20)  # 1×1 layers
+    pixel_units: int = whole(1, 4096)
+    precision: str = one_of("float32", "bfloat16")  # of the convolutions after the first
+    flip: bool = field(metadata={"kind": bool})  # train on mirror images too
+    train_steps: int = whole(1, 100_000_000)
+    batch: int = whole(1, 1_000_000)  # images a training step, one t each
+    learning_rate: float = number(1e-8, 1)
+    ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
 class SwissRollEvaluation:
     """How the swiss roll is measured."""
 
@@ -84,14 +118,35 @@ class HeartbeatEvaluation:
     seed: int = whole(0, 2**31 - 1)
 
 
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """How an image experiment is measured."""
+
+    n_heldout: int = whole(2, 1_000_000)  # test images for K
+    draws: int = whole(1, 1000)  # steps t an image, in each of two replicates
+    n_samples: int = whole(100, 1_000_000)  # samples of the model
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class SeedsParams:
+    """How often each toy is trained from another seed."""
+
+    count: int = whole(2, 100)
+
+
 EXPERIMENTS = {
     "swiss_roll": SwissRollParams,
     "swiss_roll_wide": SwissRollParams,
     "heartbeat": HeartbeatParams,
+    "mnist": ImageParams,
+    "mnist_conv": ImageParams,
 }
 EVALUATIONS = {
     "evaluate_swiss_roll": SwissRollEvaluation,
     "evaluate_heartbeat": HeartbeatEvaluation,
+    "evaluate_mnist": ImageEvaluation,
+    "seeds": SeedsParams,
 }
 SECTIONS = EXPERIMENTS | EVALUATIONS
 
@@ -125,6 +180,10 @@ def _value(name: str, value, meta):
         if not isinstance(value, bool):
             raise ParameterError(f"{name} is {value!r}; it must be true or false")
         return value
+    if kind is str:
+        if value not in meta["choices"]:
+            raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(meta['choices'])}")
+        return value
     words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:g} to {meta['high']:g}"
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not numeric or not meta["low"] <= value <= meta["high"] or (kind is int and value != int(value)):
@@ -147,8 +206,32 @@ def load(section: str, overrides: dict | None = None, path: Path | None = None):
     return check(section, {**sections[section], **(overrides or {})})
 
 
+def overrides(items: list[str]) -> dict:
+    """Command-line items NAME=VALUE as a mapping, values read as YAML."""
+    given = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ParameterError(f"parameter {item!r} is not of the form NAME=VALUE")
+        given[name] = yaml.safe_load(value)
+    return given
+
+
 def quick(params):
-    """The same experiment cut down to a few seconds of training: fewer training steps and, for the heartbeat, smaller T."""
+    """The same experiment cut down to seconds of training: fewer steps, for the heartbeat smaller T, for images other data.
+
+    Images come from a dependency in place of a download: scikit-learn's digits for MNIST, patches of its photographs for CIFAR-10.
+    """
+    if isinstance(params, ImageParams):
+        data = {"mnist": "digits", "cifar10": "photographs"}.get(params.data, params.data)
+        changes = {
+            "n_steps": 100,
+            "ema": 0.99,
+            "batch": 64,
+            "train_steps": 600,
+            "beta_1": 1e-3 if data == "digits" else 1e-4,
+        }
+        return dataclasses.replace(params, data=data, **changes)
     if isinstance(params, HeartbeatParams):
         return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))
     return dataclasses.replace(params, train_steps=min(params.train_steps, 2500))

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from nbconvert import HTMLExporter
 
-from nonequilibrium.bound import Bound, bits
-from nonequilibrium.parameters import ROOT, ParameterError, check_name, load
+from nonequilibrium.bound import Bound, bits, bits_per_dim
+from nonequilibrium.fetch import sha256
+from nonequilibrium.images import present
+from nonequilibrium.parameters import ROOT, ParameterError, check_name, load, overrides
 from nonequilibrium.training import save_atomically
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -140,6 +141,26 @@ def metrics(experiment: str, bound: Bound, L_null: float, unit: str, paper: dict
     }
 
 
+def image_metrics(
+    experiment: str, model, bound: Bound, L_null: float, seed: int, paper: dict | None = None, **more
+) -> dict:
+    """The same contract for an image model, in bits per pixel, with bits per dimension beside it. L_null in nats per image."""
+    pixels, channels, sigma = model.pixels, model.network.shape[0], model.scale.sigma
+    per_pixel = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
+    result = metrics(experiment, per_pixel, L_null / pixels, "bits per pixel", paper or {}, seed)
+    weights = ROOT / "models" / f"{experiment}.safetensors"
+    result |= {
+        "bits_per_dim": bits_per_dim(result["K"], channels, sigma),
+        "bits_per_dim_se": result["K_se"] / channels,
+        "sigma": sigma,
+        "n_steps": model.params.n_steps,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "weights_sha256": sha256(weights) if weights.exists() else None,
+        **more,
+    }
+    return result
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m nonequilibrium.pipeline", description="Run a notebook with parameters."
@@ -149,15 +170,18 @@ def main(arguments: list[str] | None = None) -> int:
         "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter; VALUE is read as YAML"
     )
     parser.add_argument("--params", metavar="SECTION", help="a section of params.yaml whose entries are parameters too")
+    parser.add_argument("--needs", metavar="SET", help="a data set without which nothing is run and nothing changed")
     parser.add_argument("--as", dest="name", metavar="NAME", help="name of the result, if not the notebook's")
     options = parser.parse_args(arguments)
     try:
+        if options.needs and not present(options.needs):
+            print(
+                f"{options.notebook}: {options.needs} is not here, so nothing is measured; `make data` fetches it",
+                file=sys.stderr,
+            )
+            return 0
         parameters = dataclasses.asdict(load(options.params)) if options.params else {}
-        for item in options.p:
-            name, equals, value = item.partition("=")
-            if not equals:
-                raise ParameterError(f"parameter {item!r} is not of the form NAME=VALUE")
-            parameters[name] = yaml.safe_load(value)
+        parameters |= overrides(options.p)
         run(options.notebook, parameters, options.name)
     except ParameterError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion import Kernel
+from nonequilibrium.training import quiet
 
 
 @torch.no_grad()
@@ -22,26 +24,57 @@ def forward_trajectory(kernel: Kernel, x0: Tensor, generator: torch.Generator, k
 
 @torch.no_grad()
 def reverse_trajectory(
-    kernel: Kernel, model, shape, generator: torch.Generator, keep=None, mean: bool = False
+    kernel: Kernel,
+    model,
+    shape,
+    generator: torch.Generator | list[torch.Generator],
+    keep=None,
+    mean: bool = False,
+    r=None,
+    dtype: torch.dtype = torch.float64,
 ) -> dict[int, Tensor]:
     """Reverse trajectories (5) from π: {t: x^t} for the steps in ``keep`` (default: all).
 
     shape: (n, event). model: parameters of p(x^{t−1}|x^t) from (x^t, t).
+    generator: one, or a list of n, one a sample: a sample then does not depend on what it is batched with.
     mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no sample of the
         model (Gaussian kernel only; for display).
+    r: a factor that makes this the posterior's trajectory (22), see ``posterior``.
     """
     keep = set(range(kernel.T + 1) if keep is None else keep)
-    x = kernel.sample_pi(shape, generator, dtype=torch.float64)
+    if isinstance(generator, list) and len(generator) != shape[0]:
+        raise ValueError(f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each")
+    p = kernel.stationary(shape, dtype)
+    x = _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator)
     kept = {kernel.T: x}
-    for t in range(kernel.T, 1, -1):
-        x = kernel.sample(model(x, t), generator)
+    for t in range(kernel.T, 0, -1):
+        p = model(x, t) if t > 1 else kernel.p_edge(x)
+        if r is not None:
+            p = r(kernel, p, x, t)
+        x = p.mean if mean and t == 1 else _draw(kernel, p, generator)
         if t - 1 in keep:
             kept[t - 1] = x
-    edge = kernel.p_edge(x)
-    kept[0] = edge.mean if mean else kernel.sample(edge, generator)
     return {t: kept[t] for t in sorted(keep)}
 
 
-def sample(kernel: Kernel, model, shape, generator: torch.Generator, mean: bool = False) -> Tensor:
+def _draw(kernel: Kernel, p, generator: torch.Generator | list[torch.Generator]) -> Tensor:
+    """A draw from p, each example by its own generator if there is a list of them."""
+    if not isinstance(generator, list):
+        return kernel.sample(p, generator)
+    each = zip(*torch.broadcast_tensors(*p), strict=True)  # the parameters of each example
+    return torch.stack([kernel.sample(type(p)(*one), g) for one, g in zip(each, generator, strict=True)])
+
+
+def sample(kernel: Kernel, model, shape, generator, mean: bool = False, **options) -> Tensor:
     """True samples of the model, (n, event); see ``reverse_trajectory``."""
-    return reverse_trajectory(kernel, model, shape, generator, keep=[0], mean=mean)[0]
+    return reverse_trajectory(kernel, model, shape, generator, keep=[0], mean=mean, **options)[0]
+
+
+def sample_in_blocks(kernel: Kernel, model, n: int, shape, seed: int, block: int = 100) -> Tensor:
+    """n true samples of images, (n, *shape) float32, a block at a time, each block from a seed of its own."""
+    parts = []
+    starts = range(0, n, block)
+    for number in tqdm(starts, desc="samples", disable=quiet()):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        parts.append(sample(kernel, model, (block, *shape), generator, dtype=torch.float32))
+    return torch.cat(parts)[:n]

@@ -23,8 +23,6 @@ from nonequilibrium.parameters import ROOT, load
 from nonequilibrium.pipeline import write_json
 from nonequilibrium.training import fingerprint
 
-SEEDS = (0, 1, 2, 3, 4)
-
 
 def one_seed(experiment: str, seed: int) -> dict:
     """Train one seed and measure it on held-out data: {"seed", "K", "K_se"} in bits."""
@@ -53,7 +51,7 @@ def one_seed(experiment: str, seed: int) -> dict:
 
 
 def main() -> None:
-    jobs = [(experiment, seed) for experiment in ("heartbeat", "swiss_roll") for seed in SEEDS]
+    jobs = [(experiment, seed) for experiment in ("heartbeat", "swiss_roll") for seed in range(load("seeds").count)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(one_seed, *zip(*jobs, strict=True)))
     summary = {}
