@@ -67,3 +67,15 @@ def test_missing_and_foreign_weights_are_refused_in_one_sentence(trained, tmp_pa
     save_file(tensors, broken, {"nonequilibrium": json.dumps(about | {"params": {"colour": 1}})})
     with pytest.raises(WeightsError, match="parameter 'colour' is unknown"):
         load_weights(broken, name)
+
+
+def test_the_heartbeat_s_draw_of_K_is_unbiased():
+    """Averaging over which training sequence x^0 was changes the noise, not the expectation."""
+    model = MODELS["heartbeat"](load("heartbeat", {"n_steps": 60, "batch_t": 59, "batch": 20}))
+    torch.nn.init.normal_(model.network.readout.shared, std=0.05, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        draws = torch.tensor([float(model.K(generator)) for _ in range(100)])
+    heldout = model.law.sample(3000, torch.Generator().manual_seed(3))
+    bound = full_bound(model.kernel(), model.reverse(model.kernel()), heldout, generator)
+    assert abs(draws.mean() - bound.K) < 4 * (bound.se + draws.std() / 10)

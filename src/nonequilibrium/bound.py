@@ -135,13 +135,15 @@ def full_bound(
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         for t in torch.arange(2, kernel.T + 1).split(max(1, block // n)):
-            x = x0.expand(len(t), *x0.shape)
-            xt = kernel.sample(kernel.q_marginal(x, t), generator)
-            posterior = kernel.q_posterior(x, xt, t)
-            terms = kernel.kl(posterior, model(xt, t)).double()
+            each, x = t, x0.expand(len(t), *x0.shape)
+            if kernel.event_dim > 1:  # images go one a step, points in blocks
+                each, x = t.repeat_interleave(n), x.flatten(0, 1)
+            xt = kernel.sample(kernel.q_marginal(x, each), generator)
+            posterior = kernel.q_posterior(x, xt, each)
+            terms = kernel.kl(posterior, model(xt, each)).double().reshape(len(t), n)
             if control is not None:
                 optimum, expected = control
-                terms = terms - kernel.kl(posterior, optimum(xt, t)) + expected[t][:, None]
+                terms = terms - kernel.kl(posterior, optimum(xt, each)) + expected[t][:, None]
             kl[r, :, t] = terms.T
     rest = entropy_terms(kernel, x0).double()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))

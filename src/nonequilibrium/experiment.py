@@ -29,7 +29,9 @@ from nonequilibrium.network import MLPNetwork, RBFNetwork
 from nonequilibrium.parameters import ROOT, HeartbeatParams, ImageParams, ParameterError, SwissRollParams, check
 from nonequilibrium.training import fingerprint, fit, save_atomically
 
-TRAINING_SEQUENCES = 1000  # of the heartbeat: a fixed training set
+TRAINING_SEQUENCES = (
+    200_000  # of the heartbeat: a fixed training set, large enough that the offsets are equally frequent
+)
 
 
 class WeightsError(ValueError):

@@ -14,6 +14,10 @@ from nonequilibrium.image_network import ImageNetwork
 from nonequilibrium.images import ImageSet, Scale
 from nonequilibrium.parameters import ImageParams
 
+OPTIMISERS = {
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+    "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
+}
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
 
@@ -76,7 +80,11 @@ class ImageModel(nn.Module):
 
     def groups(self) -> list[dict]:
         """Parameter groups for the optimiser."""
-        groups = [{"params": list(self.network.parameters()), "lr": self.params.learning_rate}]
+        dense = list(self.network.dense.parameters())
+        others = [p for p in self.network.parameters() if not any(p is q for q in dense)]
+        groups = [{"params": others, "lr": self.params.learning_rate}]
+        if dense:
+            groups.append({"params": dense, "lr": self.params.dense_learning_rate})
         if self.params.schedule == "learned":
             groups.append({"params": list(self.schedule.parameters()), "lr": self.params.learning_rate})
         return groups
@@ -137,9 +145,9 @@ class ImageModel(nn.Module):
         return partial(self.network, kernel)
 
     def fit_options(self) -> dict:
-        """How ``training.fit`` is to train it: Adam with a short warm-up, an average of the weights, a bound to watch."""
+        """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
         return {
-            "optimiser": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+            "optimiser": OPTIMISERS[self.params.optimiser],
             "warmup": 100,
             "max_norm": float(math.prod(self.network.shape)),  # gradients are those of nats per image
             "average": (self.network, self.params.ema),

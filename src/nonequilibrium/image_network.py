@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from nonequilibrium.diffusion import GaussianKernel, Normal
 
 
-def tanh_layer(layer: nn.Linear, x: Tensor) -> Tensor:
-    """tanh(W x + b) as 2 sigmoid(2W x + 2b) − 1, which torch computes several times faster on a CPU than its own tanh."""
-    return torch.add(x.new_tensor(-1.0), torch.sigmoid(F.linear(x, 2 * layer.weight, 2 * layer.bias)), alpha=2)
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent as 2 sigmoid(2x) − 1, which torch computes several times faster on a CPU than its own."""
+    return torch.add(x.new_tensor(-1.0), torch.sigmoid(2 * x), alpha=2)
 
 
-ACTIVATIONS = {"softplus": F.softplus, "leaky_relu": F.leaky_relu, "tanh": torch.tanh}
+ACTIVATIONS = {"softplus": F.softplus, "leaky_relu": F.leaky_relu, "tanh": tanh}
 
 
 class MultiScaleConv(nn.Module):
@@ -91,7 +91,8 @@ class ImageNetwork(nn.Module):
     values for each pixel; pixel_layers × pixel_units of 1×1 layers with tanh, which see both paths and the pixel itself.
     pixels: (m, channels) values of training pixels; the first 1×1 layer's units start as steps at such values, of widths from
     ``finest`` to one, because the noise levels of the chain span that range too.
-    precision: dtype of the convolutions after the first (the first and everything pointwise keep float32).
+    precision: dtype of the dense layers and of the convolutions after the first; the first, which must see differences far below
+    one, and everything pointwise keep float32.
     """
 
     def __init__(
@@ -158,12 +159,13 @@ class ImageNetwork(nn.Module):
             seen.append(h.float().movedim(1, -1))
         if len(self.dense):
             h = xt.flatten(1)
-            for layer in self.dense:
-                h = tanh_layer(layer, h)
-            seen.append(h.reshape(len(xt), *self.shape[1:], -1))
+            with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
+                for layer in self.dense:
+                    h = tanh(layer(h))
+            seen.append(h.float().reshape(len(xt), *self.shape[1:], -1))
         h = torch.cat(seen, -1)
         for layer in self.pixel:
-            h = tanh_layer(layer, h)
+            h = tanh(layer(h))
         return h
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:

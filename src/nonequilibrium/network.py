@@ -118,9 +118,11 @@ class RBFNetwork(nn.Module):
 class MLPNetwork(nn.Module):
     """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
 
-    f_b = sigmoid(W_t h(x^t) + b_t). At the start the first ``dim`` units of each layer pass on one bit each; the other
-    units of the first layer are matched filters of random training sequences, and those of later layers pass on the unit
-    below, all with some noise. The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in
+    f_b = sigmoid(W_t h(x^t) + b_t). Where to start matters, because the loss has local optima. By detailed balance the logit of a
+    reverse flip depends on the bit itself, additively, and on what the *other* bits say about it. So at the start the first
+    ``dim`` units of each layer pass on one bit each; the next ``dim`` units of the first layer predict a bit from the others, by
+    their correlation with it in the training data; the rest are matched filters of random training sequences. Later layers
+    pass on the unit below, with noise. The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in
     equilibrium, so K starts at L_null and the readouts need not first grow to the large logits of small β.
 
     data: training sequences (n, dim).
@@ -142,14 +144,21 @@ class MLPNetwork(nn.Module):
         self.readout = StepReadout(kernel.T, hidden, dim, knots)
         bit = torch.arange(dim)
         sharp = 6.0  # weight of whatever is passed on: sigmoid(±3) is nearly on or off
+        data = data.float()
+        mean = data.mean(0)
         with torch.no_grad():
             for layer in self.layers:
                 noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
                 if layer is self.layers[0]:
-                    examples = data[torch.randint(len(data), (hidden,), generator=generator)].float()
-                    weight, typical = 2 * (examples - data.float().mean(0)) + 0.3 / dim**0.5 * noise[:, :-1], 0.3
+                    examples = data[torch.randint(len(data), (hidden,), generator=generator)]
+                    predictors = (data.T @ data) / data.sum(0).clamp(min=1)[
+                        :, None
+                    ]  # row i: the mean sequence in which bit i is on
+                    predictors[bit, bit] = mean  # which says nothing of bit i itself
+                    examples[dim : 2 * dim] = predictors[: hidden - dim]
+                    weight, typical = 2 * (examples - mean) + 0.3 / dim**0.5 * noise[:, :-1], 0.3
                 else:
-                    weight, typical = sharp * torch.eye(hidden) + 0.5 / hidden**0.5 * noise[:, :-1], 0.5
+                    weight, typical = sharp * torch.eye(hidden) + 1.5 / hidden**0.5 * noise[:, :-1], 0.5
                 layer.weight.copy_(weight)
                 layer.bias.copy_(noise[:, -1] - typical * weight.sum(1))  # switches where its input is typical
                 layer.weight[bit] = sharp * torch.eye(dim, layer.in_features)

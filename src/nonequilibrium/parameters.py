@@ -94,7 +94,9 @@ class ImageParams:
     flip: bool = field(metadata={"kind": bool})  # train on mirror images too
     train_steps: int = whole(1, 100_000_000)
     batch: int = whole(1, 1_000_000)  # images a training step, one t each
+    optimiser: str = one_of("adam", "rmsprop")
     learning_rate: float = number(1e-8, 1)
+    dense_learning_rate: float = number(1e-8, 1)  # of the dense path, whose layers are wide
     ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
     seed: int = whole(0, 2**31 - 1)
 
@@ -129,6 +131,13 @@ class ImageEvaluation:
 
 
 @dataclass(frozen=True)
+class ChoicesParams:
+    """How long each variant of an image experiment is trained to see what a choice is worth."""
+
+    train_steps: int = whole(10, 10_000_000)
+
+
+@dataclass(frozen=True)
 class SeedsParams:
     """How often each toy is trained from another seed."""
 
@@ -146,6 +155,7 @@ EVALUATIONS = {
     "evaluate_swiss_roll": SwissRollEvaluation,
     "evaluate_heartbeat": HeartbeatEvaluation,
     "evaluate_mnist": ImageEvaluation,
+    "mnist_choices": ChoicesParams,
     "seeds": SeedsParams,
 }
 SECTIONS = EXPERIMENTS | EVALUATIONS

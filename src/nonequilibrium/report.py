@@ -9,23 +9,37 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, Image, display
 
+from nonequilibrium.fetch import sha256
+from nonequilibrium.parameters import ROOT
+
 TITLES = {
     "swiss_roll": "Swiss roll, the paper's 16 units",
     "swiss_roll_wide": "Swiss roll, wide network",
     "heartbeat": "Binary heartbeat",
 }
+IMAGES = {
+    "mnist": "MNIST, dense network (the paper's path)",
+    "mnist_conv": "MNIST, convolutional variant",
+}
+DATA_OF = {"mnist": "mnist", "mnist_conv": "mnist"}
 MINUS = str.maketrans("-", "−")
 
 
 @dataclass
 class Findings:
-    """What is in reports/: metrics by experiment, seeds, provenance by stage, and what is missing."""
+    """What is in reports/: metrics by experiment, seeds, provenance by stage, and what is missing.
+
+    absent: data sets that are not on this machine, so that the numbers about them are those committed with the code.
+    """
 
     folder: Path
     metrics: dict = field(default_factory=dict)
     seeds: dict = field(default_factory=dict)
     provenance: dict = field(default_factory=dict)
     missing: list = field(default_factory=list)
+    images: dict = field(default_factory=dict)
+    choices: dict = field(default_factory=dict)
+    absent: list = field(default_factory=list)
 
 
 def load(folder: Path) -> Findings:
@@ -40,6 +54,17 @@ def load(folder: Path) -> Findings:
     seeds = folder / "metrics" / "seeds.json"
     if seeds.exists():
         found.seeds = json.loads(seeds.read_text())
+    for name in IMAGES:
+        path = folder / "metrics" / f"{name}.json"
+        if path.exists():
+            found.images[name] = json.loads(path.read_text())
+        choices = folder / "metrics" / f"{name}_choices.json"
+        if choices.exists():
+            found.choices[name] = json.loads(choices.read_text())
+    for data in dict.fromkeys(DATA_OF.values()):
+        record = folder / "data" / f"{data}.json"
+        if not record.exists() or not json.loads(record.read_text())["present"]:
+            found.absent.append(data)
     for path in sorted((folder / "provenance").glob("*.json")):
         found.provenance[path.stem] = json.loads(path.read_text())
     return found
@@ -153,3 +178,71 @@ def provenance_table(found: Findings) -> HTML:
         for name, p in found.provenance.items()
     ]
     return _table(rows) if rows else HTML("<p>No stage has run here yet.</p>")
+
+
+def data_note(found: Findings, data: str) -> HTML:
+    """Says whether the numbers about a data set were recomputed here, and if not what to do."""
+    if data not in found.absent:
+        return HTML(f"<p>Measured on this machine with {data} as fetched and verified.</p>")
+    return HTML(
+        f"<p><b>{data} is not on this machine</b>, so nothing about it was measured here: the figures and numbers of this section "
+        "are those committed with the code. <code>make data</code> fetches it, <code>dvc repro</code> then measures.</p>"
+    )
+
+
+def _stale(m: dict, name: str) -> bool:
+    """True if the weights have changed since the numbers were measured."""
+    weights = ROOT / "models" / f"{name}.safetensors"
+    return weights.exists() and m["weights_sha256"] != sha256(weights)
+
+
+def images_table(found: Findings) -> HTML:
+    """K of the image models in bits per pixel and bits per dimension."""
+    rows = [
+        {
+            "model": IMAGES[name] + (" (measured with other weights than those in models/)" if _stale(m, name) else ""),
+            "K (bits/pixel)": f"{_number(m['K'], 3)} ± {_number(m['K_se'], 3)}",
+            "of that Monte Carlo": _number(m["K_mc_se"], 4),
+            "K − L_null": _number(m["K_minus_L_null"], 3),
+            "bits/dim": f"{_number(m['bits_per_dim'], 3)} ± {_number(m['bits_per_dim_se'], 3)}",
+            "held-out images": f"{m['n_heldout']:,}",
+            "parameters": f"{m['parameters']:,}",
+        }
+        for name, m in found.images.items()
+    ]
+    return _table(rows) if rows else HTML("<p>Not measured yet.</p>")
+
+
+def parzen_table(found: Findings) -> HTML:
+    """Table 2's MNIST column: the paper's entries and ours."""
+    m = found.images.get("mnist")
+    if m is None:
+        return HTML("<p>Not measured yet.</p>")
+    entries = [(name, e, "paper") for name, e in m["parzen_paper"].items()]
+    entries += [(name, e, "measured here") for name, e in m["parzen"].items()]
+    return _table(
+        [
+            {"samples": name, "bits": f"{_number(e['mean'], 1)} ± {_number(e['se'], 1)}", "source": source}
+            for name, e, source in entries
+        ]
+    )
+
+
+def choices_table(found: Findings, name: str) -> HTML:
+    """What each choice is worth: K of short trainings that differ in one thing from the first."""
+    if name not in found.choices:
+        return HTML(f"<p>Not measured yet: <code>dvc repro --force --single-item {name}_choices</code>.</p>")
+    entry = found.choices[name]
+    chosen = entry["rows"][0]["K"]
+    return _table(
+        [
+            {
+                "choice": row["choice"],
+                "K (bits/pixel)": _number(row["K"], 3),
+                "against the choice made": "" if row is entry["rows"][0] else _number(row["K"] - chosen, 3),
+                "parameters": f"{row['parameters']:,}",
+                "seconds": f"{row['seconds']:.0f}",
+            }
+            for row in entry["rows"]
+        ]
+    )

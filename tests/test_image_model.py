@@ -1,0 +1,148 @@
+"""The image model on scikit-learn's digits, which need no download."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from nonequilibrium import experiment, training
+from nonequilibrium.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.experiment import load_weights, save_trained, train
+from nonequilibrium.image_model import ImageModel
+from nonequilibrium.images import DataError, load_images
+from nonequilibrium.parameters import load, quick
+
+
+def small(**changes):
+    params = quick(load("mnist"))
+    options = {"n_steps": 30, "train_steps": 300, "ema": 0.95, "dense_units": 24, "pixel_units": 8, "bumps": 6, "batch": 32}
+    return dataclasses.replace(params, **(options | changes))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train("mnist", small())
+
+
+def test_training_raises_K_on_images_set_aside(trained):
+    model, curve = trained
+    assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.1
+    assert list(curve[0]) == ["step", "K", "seconds", "K_validation"]
+
+
+def test_the_model_holds_the_constants_of_the_training_set(trained):
+    images = load_images("digits")
+    noisy = images.train.double() + 0.5
+    assert trained[0].scale.mean == pytest.approx(noisy.mean().item())
+    assert trained[0].scale.sigma ** 2 == pytest.approx(noisy.var(correction=0).item() + 1 / 12)
+
+
+def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained):
+    model, _ = trained
+    kernel = model.kernel()
+    x0 = model.scale.dequantise(model.images[:400], torch.Generator().manual_seed(3))
+    whole = full_bound(kernel, model.reverse(kernel), x0, torch.Generator().manual_seed(4), block=2000)
+    some = sampled_bound(
+        kernel, model.reverse(kernel), x0, torch.Generator().manual_seed(5), 6, model.proposal(), replicates=4, block=64
+    )
+    assert abs(whole.K - some.K) < 4 * some.mc_se + 0.2
+    with torch.no_grad():
+        draws = torch.tensor([float(model.K(torch.Generator().manual_seed(s))) for s in range(150)])
+    error = (draws.var() / len(draws)) ** 0.5 + whole.se
+    assert abs(draws.mean() - whole.K) < 4 * error
+    assert whole.K > L_null(kernel, x0).mean()
+
+
+def test_importance_sampling_beats_one_uniform_t(trained):
+    model, _ = trained
+    kernel = model.kernel()
+    x0 = model.scale.dequantise(model.images[:400], torch.Generator().manual_seed(3))
+    arguments = (kernel, model.reverse(kernel), x0, torch.Generator().manual_seed(5), 1)
+    naive = sampled_bound(*arguments, stratified=False, replicates=8)
+    ours = sampled_bound(*arguments, model.proposal(), replicates=8)
+    assert ours.mc_se < naive.mc_se
+
+
+def test_the_estimate_does_not_depend_on_the_block(trained):
+    model, _ = trained
+    kernel = model.kernel()
+    x0 = model.scale.dequantise(model.images[:64], torch.Generator().manual_seed(3))
+    a, b = (
+        sampled_bound(kernel, model.reverse(kernel), x0, torch.Generator().manual_seed(5), 2, block=n) for n in (16, 64)
+    )
+    assert a.K == pytest.approx(b.K, rel=1e-5)
+
+
+def test_weights_card_and_curve(trained, tmp_path):
+    model, curve = trained
+    save_trained(model, "mnist", curve, tmp_path, "cpu")
+    again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
+    assert again.params == model.params and again.scale == model.scale and again.validate.__self__.images is None
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    card = json.loads((tmp_path / "models" / "mnist.json").read_text())
+    assert card["K_validation"] == curve[-1]["K_validation"] and card["params"] == dataclasses.asdict(model.params)
+    lines = (tmp_path / "reports" / "plots" / "mnist_training.csv").read_text().splitlines()
+    assert lines[0] == "step,K,seconds,K_validation" and len(lines) == len(curve) + 1
+
+
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
+    params = small(train_steps=40)
+    whole, _ = train("mnist", params)
+    original = training.fit
+
+    def stopped(*arguments, **options):
+        monkeypatch.setattr(experiment, "fit", lambda *a, **k: original(*a, **k, every_seconds=0.0))
+        K, calls = arguments[1], []
+
+        def until(generator):
+            calls.append(1)
+            if len(calls) > 25:
+                raise KeyboardInterrupt
+            return K(generator)
+
+        return original(arguments[0], until, *arguments[2:], **options, every_seconds=0.0)
+
+    monkeypatch.setattr(experiment, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train("mnist", params, tmp_path)
+    continued, curve = train("mnist", params, tmp_path)
+    assert curve[-1]["step"] == 40
+    for key, value in whole.state_dict().items():
+        assert torch.equal(continued.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "learned"}, {"optimiser": "rmsprop", "learning_rate": 1e-3}, {"flip": True}]
+)
+def test_other_choices_train_too(changes):
+    model, curve = train("mnist", small(train_steps=20, **changes), log_every=20)
+    start = ImageModel(model.params).schedule()
+    moved = (model.schedule() != start).sum().item()
+    assert (moved == model.params.n_steps - 1) if "schedule" in changes else moved == 0, "beta_1 is held, others learn"
+    assert torch.isfinite(torch.tensor(curve[-1]["K"]))
+
+
+def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
+    def absent(_):
+        raise DataError("mnist is not here; `make data` fetches it")
+
+    monkeypatch.setattr(experiment, "load_images", absent)
+    assert training.main(["mnist"]) == 1
+    assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
+    assert training.main(["mnits"]) == 1 and "did you mean 'mnist'?" in capsys.readouterr().err
+    assert training.main(["mnist", "-p", "bumps=0"]) == 1 and "mnist.bumps is 0" in capsys.readouterr().err
+
+
+def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "load_images", lambda _: load_images("digits"))
+    arguments = [f"{k}={v}" for k, v in dataclasses.asdict(small(train_steps=5)).items()]
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: None)
+    options = [word for item in arguments for word in ("-p", item)]
+    # Checkpoints of a test belong in the test's folder.
+    monkeypatch.setattr("nonequilibrium.parameters.ROOT", tmp_path)
+    (tmp_path / "params.yaml").write_text("mnist:\n" + "".join(f"  {a.replace('=', ': ', 1)}\n" for a in arguments))
+    assert training.main(["mnist", *options, "--outputs", str(tmp_path)]) == 0
+    assert "mnist: K = " in capsys.readouterr().out
+    assert bits(1.0) > 1 and (tmp_path / "models" / "mnist.safetensors").exists()
