@@ -21,8 +21,9 @@ from nonequilibrium.bound import (
     sampled_bound,
 )
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal, even_log_snr_schedule, schedule
+from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
 from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl, optimality_gap
+from nonequilibrium.schedules import even_log_snr_schedule, schedule
 
 
 def seeded(seed):

@@ -6,12 +6,9 @@ from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
 
-from nonequilibrium.diffusion import (
-    Bernoulli,
-    BinomialKernel,
-    GaussianKernel,
+from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
+from nonequilibrium.schedules import (
     LearnedSchedule,
-    Normal,
     even_log_snr_schedule,
     inverse_schedule,
     reference_schedule,

@@ -16,7 +16,15 @@ from nonequilibrium.parameters import load, quick
 
 def small(**changes):
     params = quick(load("mnist"))
-    options = {"n_steps": 30, "train_steps": 300, "ema": 0.95, "dense_units": 24, "pixel_units": 8, "bumps": 6, "batch": 32}
+    options = {
+        "n_steps": 30,
+        "train_steps": 300,
+        "ema": 0.95,
+        "dense_units": 24,
+        "pixel_units": 8,
+        "bumps": 6,
+        "batch": 32,
+    }
     return dataclasses.replace(params, **(options | changes))
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion import GaussianKernel, Normal, schedule
+from nonequilibrium.diffusion import GaussianKernel, Normal
 from nonequilibrium.image_network import (
     PARAMETERISATIONS,
     ImageNetwork,
@@ -11,6 +11,7 @@ from nonequilibrium.image_network import (
     tanh,
     time_bumps,
 )
+from nonequilibrium.schedules import schedule
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 

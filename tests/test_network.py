@@ -3,8 +3,9 @@ import torch
 
 from nonequilibrium.bound import L_null, full_bound
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, even_log_snr_schedule, inverse_schedule
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
 from nonequilibrium.network import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout
+from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
 
 
 def seeded(seed):

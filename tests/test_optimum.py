@@ -5,8 +5,9 @@ import torch
 
 from nonequilibrium.bound import bits, entropy_terms, full_bound
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, even_log_snr_schedule, inverse_schedule
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
 from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
 
 
 @pytest.mark.parametrize(

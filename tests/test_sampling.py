@@ -4,9 +4,10 @@ import torch
 from scipy import stats
 
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, even_log_snr_schedule, inverse_schedule
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
 from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum
 from nonequilibrium.sampling import forward_trajectory, reverse_trajectory, sample
+from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
 
 
 def seeded(seed):

@@ -1,4 +1,4 @@
-"""The two diffusion kernels of Table App.1 and their noise schedules.
+"""The two diffusion kernels of Table App.1.
 
 Conventions used everywhere in the package:
 
@@ -17,99 +17,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from nonequilibrium.schedules import check_beta
+
 LOG_2PI = math.log(2 * math.pi)
-
-
-# ---------------------------------------------------------------- schedules
-
-
-def inverse_schedule(T: int) -> Tensor:
-    """β_t = 1/(T−t+1), the binomial schedule of Table App.1: erases 1/T of the signal a step.
-
-    Returns β_1..β_T, shape (T,), float64. Its β_T is 1, which a Gaussian kernel cannot take.
-    """
-    return 1 / torch.arange(T, 0, -1, dtype=torch.float64)
-
-
-def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
-    """β_t of the authors' published program: 1/linspace(T, 2), raised so that the first is 1/T + beta_1.
-
-    Returns β_1..β_T, shape (T,), float64. It loses most of the signal-to-noise ratio in the first steps.
-    """
-    beta = 1 / torch.linspace(T, 2, T, dtype=torch.float64)
-    beta[0] += beta_1
-    return beta
-
-
-def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
-    """β_t that space log(ᾱ_t/(1−ᾱ_t)) evenly from ᾱ_1 = 1−beta_1 to ``alpha_bar_T``.
-
-    Returns β_1..β_T, shape (T,), float64.
-    """
-    for name, value in {"beta_1": beta_1, "alpha_bar_T": alpha_bar_T}.items():
-        if not 0 < value < 1:
-            raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
-    if not 1 - beta_1 > alpha_bar_T:
-        raise ValueError(f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}")
-    start, end = math.log((1 - beta_1) / beta_1), math.log(alpha_bar_T / (1 - alpha_bar_T))
-    log_snr = torch.linspace(start, end, T, dtype=torch.float64)
-    # 1−β_t = ᾱ_t/ᾱ_{t−1}; with log ᾱ = −softplus(−log SNR) nothing cancels where ᾱ is nearly 1.
-    log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), -F.softplus(-log_snr)])
-    return -torch.expm1(torch.diff(log_alpha_bar))
-
-
-SCHEDULES = {"inverse": inverse_schedule, "reference": reference_schedule, "even_log_snr": even_log_snr_schedule}
-
-
-def schedule(name: str, T: int, **options) -> Tensor:
-    """β_1..β_T by name (one of ``SCHEDULES``), shape (T,), float64."""
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not isinstance(T, int) or T < 2:
-        raise ValueError(f"the number of steps T is {T!r}; it must be a whole number of at least 2")
-    return SCHEDULES[name](T, **options)
-
-
-class FixedSchedule(nn.Module):
-    """β_1..β_T that training leaves alone."""
-
-    def __init__(self, beta: Tensor):
-        super().__init__()
-        self.register_buffer("beta", beta)
-
-    def forward(self) -> Tensor:
-        return self.beta
-
-
-class LearnedSchedule(nn.Module):
-    """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model overfit).
-
-    Calling it gives β_1..β_T, shape (T,), float64, differentiable in ``logit``.
-    """
-
-    def __init__(self, beta: Tensor):
-        super().__init__()
-        check_beta(beta, largest=1.0, inclusive=False)
-        self.register_buffer("beta_1", beta[:1].clone())
-        self.logit = nn.Parameter(torch.logit(beta[1:]))
-
-    def forward(self) -> Tensor:
-        return torch.cat([self.beta_1, torch.sigmoid(self.logit)])
-
-
-def check_beta(beta: Tensor, largest: float, inclusive: bool) -> None:
-    """Raises ValueError unless ``beta`` is a finite 1-d schedule of at least two rates in the allowed range."""
-    if beta.dim() != 1 or len(beta) < 2:
-        raise ValueError(f"beta has shape {tuple(beta.shape)}; a schedule is one axis of at least two rates")
-    bad = ~(beta > 0) | (beta > largest if inclusive else beta >= largest)  # NaN fails the first test
-    if bad.any():
-        t = int(bad.nonzero()[0]) + 1
-        raise ValueError(
-            f"beta_{t} is {float(beta[t - 1])}; every rate must lie in (0, {largest:g}{']' if inclusive else ')'}"
-        )
 
 
 # ---------------------------------------------------------------- what both kernels share

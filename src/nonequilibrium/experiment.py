@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from nonequilibrium.bound import entropy_terms, kl_terms
 from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, FixedSchedule, GaussianKernel, Kernel, LearnedSchedule, schedule
+from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, Kernel
 from nonequilibrium.fetch import sha256
 from nonequilibrium.image_model import ImageModel
 from nonequilibrium.images import load_images
 from nonequilibrium.network import MLPNetwork, RBFNetwork
 from nonequilibrium.parameters import ROOT, HeartbeatParams, ImageParams, ParameterError, SwissRollParams, check
+from nonequilibrium.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.training import fingerprint, fit, save_atomically
 
 TRAINING_SEQUENCES = (

@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib import animation
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -271,62 +270,5 @@ def K_against_T(table: pd.DataFrame, paper: float, L_true: float) -> Figure:
     ax.axhline(L_true, color=INK, ls=":", label=f"true L, {L_true:.3f}")
     ax.set(xscale="log", xlabel="number of steps T", ylabel="bits per sequence", ylim=(-2.9, -2.28))
     ax.legend(fontsize=9)
-    figure.tight_layout()
-    return figure
-
-
-def _as_picture(image: Tensor) -> np.ndarray:
-    """(c, h, w) uint8 to what imshow takes."""
-    array = image.numpy()
-    return array[0] if len(array) == 1 else array.transpose(1, 2, 0)
-
-
-def _show(ax, image: Tensor) -> None:
-    limit = int(image.max()) if image.max() <= 16 else 255  # scikit-learn's digits have 17 grey levels
-    ax.imshow(_as_picture(image), cmap="gray", vmin=0, vmax=limit, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def image_grid(images: Tensor, columns: int) -> Figure:
-    """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge with a thin gap."""
-    style()
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    sheet = torch.full((c, rows * (h + 1) - 1, columns * (w + 1) - 1), int(images.max()), dtype=torch.uint8)
-    for i, image in enumerate(images):
-        y, x = (i // columns) * (h + 1), (i % columns) * (w + 1)
-        sheet[:, y : y + h, x : x + w] = image
-    figure, ax = plt.subplots(figsize=(0.62 * columns, 0.62 * rows))
-    _show(ax, sheet)
-    figure.tight_layout(pad=0.2)
-    return figure
-
-
-def image_strips(strips: dict[str, Tensor]) -> Figure:
-    """One labelled row a kind, one column an image. strips: {label: images (n, c, h, w) uint8}."""
-    style()
-    n = len(next(iter(strips.values())))
-    figure, axes = plt.subplots(len(strips), n, figsize=(0.8 * n + 2.0, 0.82 * len(strips)), squeeze=False)
-    for row, (label, images) in zip(axes, strips.items(), strict=True):
-        for ax, image in zip(row, images, strict=True):
-            _show(ax, image)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.subplots_adjust(wspace=0.04, hspace=0.04)
-    return figure
-
-
-def parzen_bars(table: pd.DataFrame) -> Figure:
-    """Table 2's MNIST column. table: columns samples, bits, ±, source (paper or ours)."""
-    style()
-    figure, ax = plt.subplots(figsize=(7.6, 0.42 * len(table) + 1.2))
-    colours = [PAPER if source == "paper" else OURS for source in table["source"]]
-    ax.barh(table["samples"], table["bits"], xerr=table["±"], color=colours, capsize=3)
-    for y, value in enumerate(table["bits"]):
-        ax.text(max(value, 0) + 6, y + 0.02, f"{value:.0f}", va="center", fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlabel="Parzen window estimate (bits); red: the paper's table, blue: measured here")
     figure.tight_layout()
     return figure

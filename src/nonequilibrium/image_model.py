@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from nonequilibrium.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
-from nonequilibrium.diffusion import FixedSchedule, GaussianKernel, Kernel, LearnedSchedule, schedule
+from nonequilibrium.diffusion import GaussianKernel, Kernel
 from nonequilibrium.image_network import ImageNetwork
 from nonequilibrium.images import ImageSet, Scale
 from nonequilibrium.parameters import ImageParams
+from nonequilibrium.schedules import FixedSchedule, LearnedSchedule, schedule
 
 OPTIMISERS = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
