@@ -176,9 +176,7 @@ def sampled_bound(
     if proposal.shape != (kernel.T + 1,) or (proposal[:2] != 0).any() or not (proposal[2:] > 0).all():
         raise ValueError(f"proposal must hold {kernel.T + 1} weights, zero at t < 2 and positive at t = 2..T")
     weight = proposal.double() / proposal.sum()
-    noise = generator
-    if x0.device.type != "cpu":  # the noise is drawn where it is used
-        noise = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    noise = generator if x0.device.type == "cpu" else torch.Generator(x0.device).manual_seed(generator.initial_seed())
     cumulative = torch.cumsum(weight, 0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):

@@ -187,9 +187,16 @@ def download(address: str, partial: Path) -> Path:
                     file.write(chunk)
                     bar.update(len(chunk))
     except requests.RequestException as error:
-        raise FetchError(f"the download failed ({type(error).__name__}); it will be resumed") from None
+        kept = (
+            f"; the {unfinished.stat().st_size:,} bytes that came are kept to resume from"
+            if unfinished.exists()
+            else ""
+        )
+        raise FetchError(f"the download failed ({type(error).__name__}){kept}") from None
     if total is not None and unfinished.stat().st_size != total:
-        raise FetchError(f"the download ended after {unfinished.stat().st_size} of {total} bytes; it will be resumed")
+        raise FetchError(
+            f"the download ended after {unfinished.stat().st_size:,} of {total:,} bytes, which are kept to resume from"
+        )
     os.replace(unfinished, finished)
     return finished
 

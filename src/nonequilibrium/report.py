@@ -136,7 +136,9 @@ def seeds_table(found: Findings) -> HTML:
         row |= {f"seed {run['seed']}": _number(run["K"], digits) for run in entry["runs"]}
         row["mean ± spread"] = f"{_number(entry['K']['mean'], digits)} ± {_number(entry['K']['std'], digits)}"
         rows.append(row)
-    return _table(rows) if rows else HTML("<p>Not measured yet: <code>dvc repro --force seeds</code>.</p>")
+    return (
+        _table(rows) if rows else HTML("<p>Not measured yet: <code>dvc repro --force --single-item seeds</code>.</p>")
+    )
 
 
 def heartbeat_samples(found: Findings) -> HTML:
@@ -231,7 +233,9 @@ def parzen_table(found: Findings) -> HTML:
 def choices_table(found: Findings, name: str) -> HTML:
     """What each choice is worth: K of short trainings that differ in one thing from the first."""
     if name not in found.choices:
-        return HTML(f"<p>Not measured yet: <code>dvc repro --force --single-item {name}_choices</code>.</p>")
+        return HTML(
+            f"<p>Not measured yet: <code>python -m nonequilibrium.choices {name}</code> measures it (a quarter of an hour).</p>"
+        )
     entry = found.choices[name]
     chosen = entry["rows"][0]["K"]
     return _table(

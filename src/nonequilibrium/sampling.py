@@ -73,8 +73,9 @@ def sample(kernel: Kernel, model, shape, generator, mean: bool = False, **option
 def sample_in_blocks(kernel: Kernel, model, n: int, shape, seed: int, block: int = 100) -> Tensor:
     """n true samples of images, (n, *shape) float32, a block at a time, each block from a seed of its own."""
     parts = []
-    starts = range(0, n, block)
-    for number in tqdm(starts, desc="samples", disable=quiet()):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        parts.append(sample(kernel, model, (block, *shape), generator, dtype=torch.float32))
+    # The outer context lets the networks' low-precision copies of their weights live from step to step.
+    with torch.autocast("cpu", torch.bfloat16, enabled=False):
+        for number in tqdm(range(0, n, block), desc="samples", disable=quiet()):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+            parts.append(sample(kernel, model, (block, *shape), generator, dtype=torch.float32))
     return torch.cat(parts)[:n]
