@@ -6,8 +6,6 @@ export PATH := $(BIN):$(PATH)
 .PHONY: reproduce test data lab clean
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
-	-dvc repro --single-item train_toy@heartbeat & \
-	sleep 10; dvc repro --single-item train_toy@swiss_roll train_toy@swiss_roll_wide; wait  # side by side, a core each
 	dvc repro
 	@echo "Open reports/index.html"
 

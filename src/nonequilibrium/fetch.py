@@ -24,7 +24,6 @@ import zlib
 from functools import partial as bind
 from pathlib import Path, PurePosixPath
 
-import requests
 from tqdm.auto import tqdm
 
 from nonequilibrium.parameters import ROOT, ParameterError, check_name
@@ -166,6 +165,8 @@ def _obtain(
 
 def download(address: str, partial: Path) -> Path:
     """Download ``address`` into ``partial``, resuming an earlier attempt where the server allows it; returns the file."""
+    import requests  # here, because a machine that only trains need not have it
+
     partial.mkdir(parents=True, exist_ok=True)
     name = f"{hashlib.sha256(address.encode()).hexdigest()[:8]}-{PurePosixPath(address).name}"
     unfinished, finished = partial / f"{name}.part", partial / name
