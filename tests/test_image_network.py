@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,6 +13,7 @@ from nonequilibrium.image_network import (
     tanh,
     time_bumps,
 )
+from nonequilibrium.parameters import load
 from nonequilibrium.schedules import schedule
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
@@ -18,13 +21,12 @@ KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e
 
 def network(shape=(1, 8, 8), **changes):
     options = dict(
-        T=50, shape=shape, mean="posterior", bumps=6, conv_layers=2, conv_channels=5, scales=3, activation="softplus", dense_layers=1,
-        dense_units=12, dense_channels=2, pixel_layers=1, pixel_units=7, precision="float32", finest=0.02,
+        n_steps=50, mean="posterior", bumps=6, conv_layers=2, conv_channels=5, scales=3, activation="softplus", dense_layers=1,
+        dense_units=12, dense_channels=2, pixel_layers=1, pixel_units=7, precision="float32", beta_1=1e-4,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
-    return ImageNetwork(
-        **(options | changes), pixels=torch.randn(40, shape[0], generator=generator), generator=generator
-    )
+    params = dataclasses.replace(load("mnist"), **(options | changes))
+    return ImageNetwork(params, shape, torch.randn(40, shape[0], generator=generator), generator)
 
 
 def test_time_bumps_are_normalised_gaussians_of_63():
@@ -128,3 +130,22 @@ def test_what_the_network_says_of_an_image_does_not_depend_on_the_batch():
     together, alone = net(KERNEL, x, t), net(KERNEL, x[2:3], t[2:3])
     assert isinstance(together, Normal) and torch.allclose(together.mean[2:3], alone.mean, atol=1e-5)
     assert torch.isfinite(together.var).all()
+
+
+def test_the_first_maps_start_as_differences_and_units_as_steps_at_them():
+    net = network(shape=(3, 8, 8), conv_channels=8, pixel_units=8)
+    smooth = torch.full((1, 3, 8, 8), 0.7)
+    maps = net.convs[0](smooth)[0, :, 1:-1, 1:-1]
+    assert maps[:6].abs().max() < 1e-5 and maps[6:].abs().min() > 1e-3, "differences vanish where an image is constant"
+    fine, maps_seen = net.pixel[0].weight[:6], slice(3, 9)
+    assert (fine[:, :3] == 0).all() and (fine[:, 9:] == 0).all() and (fine[:, maps_seen] != 0).all()
+    assert (torch.diff(fine[:, maps_seen].norm(dim=1)) > 0).all(), "from wide steps to narrow ones"
+
+
+def test_velocity_zero_is_optimal_for_white_gaussian_data():
+    x0, t = torch.zeros(1, 1, 1, 1), 20
+    xt = torch.full((1, 1, 1, 1), 1.3)
+    p = PARAMETERISATIONS["velocity"](KERNEL, xt, t, torch.zeros(()), torch.zeros(()))
+    # For x^0 ~ N(0, 1) every marginal is N(0, 1), so E[x^{t−1}|x^t] = √(1−β_t) x^t.
+    assert torch.allclose(p.mean, xt * (1 - KERNEL.beta[t]).sqrt().float(), atol=1e-6)
+    assert torch.allclose(p.var, KERNEL.q_posterior(x0, xt, t).var.float())

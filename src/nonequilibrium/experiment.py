@@ -157,6 +157,7 @@ MODELS = {
     "heartbeat": HeartbeatModel,
     "mnist": ImageModel,
     "mnist_conv": ImageModel,
+    "cifar10_cpu": ImageModel,
 }
 
 

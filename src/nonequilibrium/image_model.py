@@ -12,12 +12,14 @@ from nonequilibrium.bound import bits, entropy_terms, kl_terms, proposal_from, s
 from nonequilibrium.diffusion import GaussianKernel, Kernel
 from nonequilibrium.image_network import ImageNetwork
 from nonequilibrium.images import ImageSet, Scale
+from nonequilibrium.optimiser import SOAP
 from nonequilibrium.parameters import ImageParams
 from nonequilibrium.schedules import FixedSchedule, LearnedSchedule, schedule
 
 OPTIMISERS = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
+    "soap": SOAP,
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
@@ -51,25 +53,7 @@ class ImageModel(nn.Module):
             self.validation = images.train[-VALIDATION:]
             some = self.images[torch.randint(len(self.images), (2000,), generator=generator)]
             pixels = scale.dequantise(some, generator).movedim(1, -1).reshape(-1, shape[0])
-        self.network = ImageNetwork(
-            params.n_steps,
-            shape,
-            params.mean,
-            params.bumps,
-            params.conv_layers,
-            params.conv_channels,
-            params.scales,
-            params.activation,
-            params.dense_layers,
-            params.dense_units,
-            params.dense_channels,
-            params.pixel_layers,
-            params.pixel_units,
-            params.precision,
-            2 * params.beta_1**0.5,
-            pixels,
-            generator,
-        )
+        self.network = ImageNetwork(params, shape, pixels, generator)
 
     @property
     def scale(self) -> Scale:

@@ -7,6 +7,7 @@ with xt (n, c, h, w) and t (n,), returns the parameters of p(x^{t−1}|x^t), and
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion import GaussianKernel, Normal
+from nonequilibrium.parameters import ImageParams
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -86,75 +88,62 @@ class TemporalReadout(nn.Module):
 class ImageNetwork(nn.Module):
     """f_μ and f_Σ of an image.
 
-    shape: (channels, height, width). mean: how z^μ and z^Σ give μ and Σ, a key of ``PARAMETERISATIONS``.
-    conv_layers × conv_channels over ``scales`` scales with ``activation``; dense_layers × dense_units with tanh, then dense_channels
-    values for each pixel; pixel_layers × pixel_units of 1×1 layers with tanh, which see both paths and the pixel itself.
-    pixels: (m, channels) values of training pixels; the first 1×1 layer's units start as steps at such values, of widths from
-    ``finest`` to one, because the noise levels of the chain span that range too.
-    precision: dtype of the dense layers and of the convolutions after the first; the first, which must see differences far below
-    one, and everything pointwise keep float32.
+    params: sizes and choices. conv_layers × conv_channels over ``scales`` scales with ``activation``; dense_layers × dense_units
+        with tanh, then dense_channels values for each pixel; pixel_layers × pixel_units of 1×1 layers with tanh, which see both
+        paths, the first convolution's maps and the pixel itself; ``bumps`` in time; ``mean``, a key of ``PARAMETERISATIONS``;
+        ``precision``, the dtype of the dense layers and of the convolutions after the first: the first, which must see
+        differences far below one, and everything pointwise keep float32.
+    shape: (channels, height, width). pixels: (m, channels) values of training pixels, where steps of the first 1×1 layer start.
     """
 
-    def __init__(
-        self,
-        T: int,
-        shape: tuple[int, int, int],
-        mean: str,
-        bumps: int,
-        conv_layers: int,
-        conv_channels: int,
-        scales: int,
-        activation: str,
-        dense_layers: int,
-        dense_units: int,
-        dense_channels: int,
-        pixel_layers: int,
-        pixel_units: int,
-        precision: str,
-        finest: float,
-        pixels: Tensor,
-        generator: torch.Generator,
-    ):
+    def __init__(self, params: ImageParams, shape: tuple[int, int, int], pixels: Tensor, generator: torch.Generator):
         super().__init__()
         channels, height, width = shape
-        self.shape, self.parameterisation = shape, PARAMETERISATIONS[mean]
-        self.activation, self.precision = ACTIVATIONS[activation], getattr(torch, precision)
-        sizes = [channels] + [conv_channels] * conv_layers
-        self.convs = nn.ModuleList(MultiScaleConv(a, b, scales) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.dense = nn.ModuleList()
-        if dense_layers:
-            sizes = [math.prod(shape)] + [dense_units] * dense_layers + [dense_channels * height * width]
-            self.dense.extend(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        features = channels + (conv_channels if conv_layers else 0) + (dense_channels if dense_layers else 0)
-        sizes = [features] + [pixel_units] * pixel_layers
-        self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.readout = TemporalReadout(T, bumps, sizes[-1], channels)
-        self._start(pixels, finest, generator)
+        self.shape, self.parameterisation = shape, PARAMETERISATIONS[params.mean]
+        self.activation, self.precision = ACTIVATIONS[params.activation], getattr(torch, params.precision)
+        features = channels
+        self.convs, self.dense = nn.ModuleList(), nn.ModuleList()
+        if params.conv_layers:
+            sizes = [channels] + [params.conv_channels] * params.conv_layers
+            self.convs.extend(MultiScaleConv(a, b, params.scales) for a, b in itertools.pairwise(sizes))
+            features += 2 * params.conv_channels
+        if params.dense_layers:
+            sizes = [math.prod(shape)] + [params.dense_units] * params.dense_layers
+            sizes += [params.dense_channels * height * width]
+            self.dense.extend(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+            features += params.dense_channels
+        sizes = [features] + [params.pixel_units] * params.pixel_layers
+        self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.readout = TemporalReadout(params.n_steps, params.bumps, sizes[-1], channels)
+        self._start(pixels, 2 * params.beta_1**0.5, generator)
 
     @torch.no_grad()
     def _start(self, pixels: Tensor, finest: float, generator: torch.Generator) -> None:
+        """Initial weights: random, but for units that see fine differences, which gradient ascent is slow to find."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 fan_in = layer.weight[0].numel()
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan_in**0.5)
                 if layer.bias is not None:
                     layer.bias.zero_()
+        differences = _differences(self.convs[0], generator) if len(self.convs) else 0
         if len(self.pixel):
-            units, channels = len(self.pixel[0].weight), pixels.shape[1]
-            direction = F.normalize(torch.randn(units, channels, generator=generator), dim=1)
-            steepness = torch.exp(torch.linspace(0, math.log(1 / finest), units))[:, None]
-            place = pixels[torch.randint(len(pixels), (units,), generator=generator)]
-            self.pixel[0].weight[:, :channels] = steepness * direction
-            self.pixel[0].bias.copy_(-(steepness * direction * place).sum(1))
+            first = self.pixel[0]
+            fine = len(first.weight) * 3 // 4 if differences else 0
+            _steps_at_pixels(first.weight[fine:], first.bias[fine:], pixels, finest, generator)
+            if fine:
+                maps = slice(self.shape[0], self.shape[0] + differences)
+                _steps_at_differences(first.weight[:fine], first.bias[:fine], maps, generator)
 
     def features(self, xt: Tensor) -> Tensor:
         """What the readout sees: (n, c, h, w) to (n, h, w, f), float32; the same for every t."""
         seen = [xt.movedim(1, -1)]
         if len(self.convs):
-            h = xt.contiguous(memory_format=torch.channels_last)
-            for number, conv in enumerate(self.convs):
-                low = number > 0 and self.precision != torch.float32
-                with torch.autocast(xt.device.type, self.precision, enabled=low):
+            maps = self.convs[0](xt.contiguous(memory_format=torch.channels_last))
+            seen.append(maps.movedim(1, -1))
+            h = self.activation(maps)
+            with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
+                for conv in self.convs[1:]:
                     h = self.activation(conv(h))
             seen.append(h.float().movedim(1, -1))
         if len(self.dense):
@@ -171,6 +160,47 @@ class ImageNetwork(nn.Module):
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         z_mu, z_sigma = self.readout(self.features(xt.float()), t)
         return self.parameterisation(kernel, xt, t, z_mu, z_sigma)
+
+
+# ---------------------------------------------------------------- how a network starts
+
+GAIN = 5.0  # of the maps of differences, which are small where images are smooth
+FINEST_DIFFERENCE = 0.02  # about one grey level of data of variance one
+
+
+def _differences(conv: MultiScaleConv, generator: torch.Generator) -> int:
+    """Let three quarters of the first maps be differences between a pixel and a mean of its neighbours; returns how many."""
+    weight = conv.convs[0].weight
+    count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
+    neighbours = torch.rand(count, width, width, generator=generator).square()
+    neighbours[:, width // 2, width // 2] = 0
+    spatial = -neighbours / neighbours.sum((1, 2), keepdim=True)
+    spatial[:, width // 2, width // 2] = 1
+    colour = F.normalize(torch.randn(count, channels, generator=generator), dim=1)
+    weight[:count] = GAIN * colour[:, :, None, None] * spatial[:, None]
+    for coarser in conv.convs[1:]:
+        coarser.weight[:count] = 0
+    return count
+
+
+def _steps_at_differences(weight: Tensor, bias: Tensor, maps: slice, generator: torch.Generator) -> None:
+    """Let 1×1 units be steps near zero of mixtures of the maps of differences, of widths from one to the finest difference."""
+    units = len(weight)
+    steepness = torch.exp(torch.linspace(0, -math.log(FINEST_DIFFERENCE), units))[:, None]
+    weight.zero_()
+    mixture = F.normalize(torch.randn(units, maps.stop - maps.start, generator=generator), dim=1)
+    weight[:, maps] = steepness * mixture / GAIN
+    bias.copy_(0.5 * torch.randn(units, generator=generator))
+
+
+def _steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float, generator: torch.Generator) -> None:
+    """Let 1×1 units be steps at values of training pixels, of widths from one to ``finest``: the noise spans that range too."""
+    units, channels = len(weight), pixels.shape[1]
+    direction = F.normalize(torch.randn(units, channels, generator=generator), dim=1)
+    steepness = torch.exp(torch.linspace(0, math.log(1 / finest), units))[:, None]
+    place = pixels[torch.randint(len(pixels), (units,), generator=generator)]
+    weight[:, :channels] = steepness * direction
+    bias.copy_(-(steepness * direction * place).sum(1))
 
 
 # ---------------------------------------------------------------- from z^μ, z^Σ to μ, Σ
@@ -200,8 +230,19 @@ def posterior_parameterisation(kernel: GaussianKernel, xt: Tensor, t, z_mu: Tens
     return Normal(mean, kernel.at(kernel.posterior_var, t, xt) * torch.exp(z_sigma.clamp(-10, 10)))
 
 
+def velocity_parameterisation(kernel: GaussianKernel, xt: Tensor, t, z_mu: Tensor, z_sigma: Tensor) -> Normal:
+    """The same with √(1−ᾱ_t) x^t + √ᾱ_t z^μ as the noise in x^t.
+
+    z = 0 is then optimal for white Gaussian data of variance one, so that K starts near L_null. −z^μ is what later papers call the
+    velocity (Salimans & Ho 2022).
+    """
+    noise, signal = (kernel.at(c.sqrt(), t, xt) for c in (kernel.one_minus_alpha_bar, kernel.alpha_bar))
+    return posterior_parameterisation(kernel, xt, t, noise * xt + signal * z_mu, z_sigma)
+
+
 PARAMETERISATIONS = {
     "paper": paper_parameterisation,
     "reference": reference_parameterisation,
     "posterior": posterior_parameterisation,
+    "velocity": velocity_parameterisation,
 }

@@ -79,7 +79,7 @@ class ImageParams:
     schedule: str = one_of("even_log_snr", "reference", "learned")
     beta_1: float = number(1e-12, 0.1)  # caps K
     alpha_bar_T: float = number(1e-8, 0.9)
-    mean: str = one_of("paper", "reference", "posterior")  # how z^μ and z^Σ give μ and Σ
+    mean: str = one_of("paper", "reference", "posterior", "velocity")  # how z^μ and z^Σ give μ and Σ
     bumps: int = whole(1, 1000)  # J
     conv_layers: int = whole(0, 100)
     conv_channels: int = whole(1, 4096)
@@ -94,7 +94,7 @@ class ImageParams:
     flip: bool = field(metadata={"kind": bool})  # train on mirror images too
     train_steps: int = whole(1, 100_000_000)
     batch: int = whole(1, 1_000_000)  # images a training step, one t each
-    optimiser: str = one_of("adam", "rmsprop")
+    optimiser: str = one_of("adam", "rmsprop", "soap")
     learning_rate: float = number(1e-8, 1)
     dense_learning_rate: float = number(1e-8, 1)  # of the dense path, whose layers are wide
     ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
@@ -150,6 +150,7 @@ EXPERIMENTS = {
     "heartbeat": HeartbeatParams,
     "mnist": ImageParams,
     "mnist_conv": ImageParams,
+    "cifar10_cpu": ImageParams,
 }
 EVALUATIONS = {
     "evaluate_swiss_roll": SwissRollEvaluation,
