@@ -11,7 +11,7 @@ from nonequilibrium.bound import L_null, bits, full_bound, sampled_bound
 from nonequilibrium.experiment import load_weights, save_trained, train
 from nonequilibrium.image_model import ImageModel
 from nonequilibrium.images import DataError, load_images
-from nonequilibrium.parameters import load, quick
+from nonequilibrium.parameters import check, load, quick
 
 
 def small(**changes):
@@ -154,3 +154,29 @@ def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
     assert training.main(["mnist", *options, "--outputs", str(tmp_path)]) == 0
     assert "mnist: K = " in capsys.readouterr().out
     assert bits(1.0) > 1 and (tmp_path / "models" / "mnist.safetensors").exists()
+
+
+def test_a_thinned_chain_is_the_same_network_on_fewer_steps(trained):
+    model, _ = trained
+    x0 = model.scale.dequantise(load_images("digits").test, torch.Generator().manual_seed(0))
+    whole, thin = model.thinned(model.params.n_steps), model.thinned(10)
+    assert thin[0].T == 10 and torch.allclose(thin[0].alpha_bar[[1, 10]], whole[0].alpha_bar[[1, -1]])
+    K = [full_bound(*chain, x0, torch.Generator().manual_seed(1)).K for chain in (whole, thin)]
+    assert L_null(whole[0], x0).mean() < K[1] < K[0], "fewer steps lose something, not all"
+    same = model.reverse(whole[0])(x0, 7)
+    assert torch.equal(whole[1](x0, 7).mean, same.mean)
+    with pytest.raises(ValueError, match="thinned to 2..30"):
+        model.thinned(31)
+
+
+def test_choices_are_real_parameters_and_a_finished_one_is_kept(tmp_path, monkeypatch):
+    from nonequilibrium import choices
+
+    for name, variants in choices.VARIANTS.items():
+        for changes in variants.values():
+            check(name, dataclasses.asdict(load(name)) | changes)
+    monkeypatch.setattr(choices, "ROOT", tmp_path)
+    monkeypatch.setattr(choices, "load", lambda name: small() if name == "mnist" else load(name))
+    first = choices.one_variant("mnist", {"bumps": 3}, steps=3)
+    monkeypatch.setattr(choices, "train", None)  # would fail if it trained again
+    assert choices.one_variant("mnist", {"bumps": 3}, steps=3) == first and first["parameters"] > 0

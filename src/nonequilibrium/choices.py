@@ -31,6 +31,21 @@ VARIANTS = {
         "optimiser: RMSprop": {"optimiser": "rmsprop", "learning_rate": 1e-3},
         "optimiser: Adam at a third of the rate": {"learning_rate": 1e-3},
     },
+    "cifar10_cpu": {
+        "as chosen": {},
+        "schedule: the reference program's": {"schedule": "reference"},
+        "schedule: learned, from the chosen one": {"schedule": "learned"},
+        "schedule: even log SNR from β₁ = 5·10⁻⁵": {"beta_1": 5e-5},
+        "μ, Σ: the paper's (64), (65)": {"mean": "paper"},
+        "μ, Σ: the reference program's": {"mean": "reference"},
+        "μ, Σ: z^μ is the noise": {"mean": "posterior"},
+        "network: leaky ReLU in place of softplus": {"activation": "leaky_relu"},
+        "network: tanh in place of softplus": {"activation": "tanh"},
+        "network: one scale in place of four": {"scales": 1},
+        "network: dense path beside the convolutions": {"dense_layers": 2},
+        "network: no 1×1 layer": {"pixel_layers": 0},
+        "optimiser: Adam": {"optimiser": "adam", "learning_rate": 3e-3},
+    },
 }
 
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nonequilibrium.figures import OURS, PAPER, style
+from nonequilibrium.figures import LIMIT, MUTED, OURS, PAPER, style
 
 
 def _as_picture(image: Tensor) -> np.ndarray:
@@ -65,5 +65,52 @@ def parzen_bars(table: pd.DataFrame) -> Figure:
         ax.text(max(value, 0) + 6, y + 0.02, f"{value:.0f}", va="center", fontsize=9)
     ax.invert_yaxis()
     ax.set(xlabel="Parzen window estimate (bits); red: the paper's table, blue: measured here")
+    figure.tight_layout()
+    return figure
+
+
+def K_against_time(curves: dict[str, pd.DataFrame], levels: dict[str, float], floor: float) -> Figure:
+    """K on images set aside against minutes of training. curves: {label: columns seconds, K_validation}; levels: lines across."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.2, 4))
+    for label, curve in curves.items():
+        ax.plot(curve["seconds"] / 60, curve["K_validation"], label=label, lw=1.6, marker=".")
+    for (label, value), colour in zip(levels.items(), [PAPER, LIMIT, MUTED], strict=False):
+        ax.axhline(value, color=colour, ls="--", label=label)
+    ax.set(xlabel="minutes of training", ylabel="K (bits/pixel), images set aside", ylim=(floor, None))
+    ax.legend(loc="lower right", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def choices_bars(rows: list[dict], paper: float | None = None) -> Figure:
+    """K of short trainings that differ in one thing from the first row. rows: {"choice", "K"}, bits per pixel."""
+    style()
+    figure, ax = plt.subplots(figsize=(7.6, 0.38 * len(rows) + 1.2))
+    values = [row["K"] for row in rows]
+    ax.barh([row["choice"] for row in rows], values, color=[OURS] + [MUTED] * (len(rows) - 1))
+    for y, value in enumerate(values):
+        ax.text(max(value, 0) + 0.05, y, f"{value:.2f}", va="center", fontsize=9)
+    if paper is not None:
+        ax.axvline(paper, color=PAPER, ls="--", lw=1)
+        ax.text(paper, -0.7, f"paper, {paper}", color=PAPER, ha="center", fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel="K (bits/pixel) after equally many short steps")
+    figure.tight_layout()
+    return figure
+
+
+def quality_dots(tables: dict[str, pd.DataFrame]) -> Figure:
+    """PSNR and SSIM with standard errors, a column of panels a task. tables: {task: columns method, PSNR, SSIM and their _se}."""
+    style()
+    figure, axes = plt.subplots(2, len(tables), figsize=(4.4 * len(tables), 5.2), squeeze=False)
+    for column, (task, table) in zip(axes.T, tables.items(), strict=True):
+        for ax, measure in zip(column, ["PSNR", "SSIM"], strict=True):
+            colours = [OURS if "sample" in method else MUTED for method in table["method"]]
+            ax.barh(table["method"], table[measure], xerr=table[f"{measure}_se"], color=colours, capsize=3)
+            low = table[measure].min()
+            ax.set(xlabel=measure + (" (dB)" if measure == "PSNR" else ""), xlim=(0.8 * low if low > 0 else None, None))
+            ax.invert_yaxis()
+        column[0].set_title(task, fontsize=11)
     figure.tight_layout()
     return figure

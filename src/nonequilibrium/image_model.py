@@ -129,6 +129,34 @@ class ImageModel(nn.Module):
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""
         return partial(self.network, kernel)
 
+    def thinned(self, n_steps: int):
+        """A chain of ``n_steps`` of the T steps, evenly spaced, with this model's networks: (kernel, reverse).
+
+        The noise levels are kept and the steps between them are longer. It is a model of its own, whose bound can be measured: a
+        faster and somewhat worse one (as Nichol & Dhariwal 2021 sample). With n_steps = T it is this model.
+        """
+        T = self.params.n_steps
+        if not 2 <= n_steps <= T:
+            raise ValueError(f"n_steps is {n_steps}; a chain of T = {T} steps can be thinned to 2..{T}")
+        with torch.no_grad():
+            full = self.kernel()
+        if n_steps == T:
+            return full, self.reverse(full)
+        if self.params.mean in ("paper", "reference"):
+            raise ValueError(
+                f"z of the {self.params.mean} parameterisation belongs to one step; such a chain cannot be thinned"
+            )
+        kept = torch.linspace(1, T, n_steps, dtype=torch.float64).round().long()
+        log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), full.log_alpha_bar[kept]])
+        kernel = GaussianKernel(-torch.expm1(torch.diff(log_alpha_bar)), event_dim=3)
+        original = torch.cat([torch.zeros(1, dtype=torch.long), kept])  # t of the full chain by t of the thin one
+
+        def reverse(xt: Tensor, t: Tensor | int):
+            z_mu, z_sigma = self.network.readout(self.network.features(xt.float()), original[t])
+            return self.network.parameterisation(kernel, xt, t, z_mu, z_sigma)
+
+        return kernel, reverse
+
     def fit_options(self) -> dict:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
         return {

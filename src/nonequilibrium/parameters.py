@@ -131,6 +131,18 @@ class ImageEvaluation:
 
 
 @dataclass(frozen=True)
+class PosteriorEvaluation:
+    """How an image experiment and its posteriors are measured."""
+
+    n_heldout: int = whole(2, 1_000_000)  # test images for K
+    draws: int = whole(1, 1000)  # steps t an image, in each of two replicates
+    n_posterior: int = whole(2, 100_000)  # test images for PSNR and SSIM
+    posterior_samples: int = whole(1, 1000)  # of each of them
+    posterior_steps: int = whole(2, 10_000)  # of the chain they are drawn by, T thinned; figures have all of T
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
 class ChoicesParams:
     """How long each variant of an image experiment is trained to see what a choice is worth."""
 
@@ -157,6 +169,8 @@ EVALUATIONS = {
     "evaluate_heartbeat": HeartbeatEvaluation,
     "evaluate_mnist": ImageEvaluation,
     "mnist_choices": ChoicesParams,
+    "evaluate_cifar10": PosteriorEvaluation,
+    "cifar10_cpu_choices": ChoicesParams,
     "seeds": SeedsParams,
 }
 SECTIONS = EXPERIMENTS | EVALUATIONS
@@ -235,13 +249,16 @@ def quick(params):
     """
     if isinstance(params, ImageParams):
         data = {"mnist": "digits", "cifar10": "photographs"}.get(params.data, params.data)
-        changes = {
-            "n_steps": 100,
-            "ema": 0.99,
-            "batch": 64,
-            "train_steps": 600,
-            "beta_1": 1e-3 if data == "digits" else 1e-4,
-        }
+        changes = {"n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
+        if data == "photographs":
+            changes |= {
+                "beta_1": 1e-4,
+                "batch": 32,
+                "train_steps": 250,
+                "conv_channels": 12,
+                "scales": 3,
+                "pixel_units": 24,
+            }
         return dataclasses.replace(params, data=data, **changes)
     if isinstance(params, HeartbeatParams):
         return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))
