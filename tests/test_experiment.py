@@ -6,14 +6,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nonequilibrium.bound import full_bound
-from nonequilibrium.experiment import MODELS, WeightsError, load_weights, save_weights, train
+from nonequilibrium.experiment import (
+    MODELS,
+    SwissRollModel,
+    WeightsError,
+    best_start,
+    load_weights,
+    save_weights,
+    train,
+)
 from nonequilibrium.parameters import load
 
 
 @pytest.fixture(scope="module", params=["swiss_roll", "heartbeat"])
 def trained(request, tmp_path_factory):
     name = request.param
-    overrides = {"train_steps": 250, "n_steps": 20} | ({"batch_t": 19} if name == "heartbeat" else {})
+    overrides = {"train_steps": 250, "n_steps": 20} | ({"batch_t": 19} if name == "heartbeat" else {"starts": 1})
     model, curve = train(name, load(name, overrides))
     path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
     save_weights(model, name, path)
@@ -39,7 +47,7 @@ def test_weights_come_back_as_they_were(trained):
 
 
 def test_beta_1_is_held_while_the_others_are_learned():
-    params = load("swiss_roll", {"train_steps": 50, "n_steps": 10})
+    params = load("swiss_roll", {"train_steps": 50, "n_steps": 10, "starts": 1})
     model, _ = train("swiss_roll", params)
     start = MODELS["swiss_roll"](params).schedule()
     assert model.schedule()[0] == start[0] and (model.schedule()[1:] != start[1:]).all()
@@ -79,3 +87,21 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
     heldout = model.law.sample(3000, torch.Generator().manual_seed(3))
     bound = full_bound(model.kernel(), model.reverse(model.kernel()), heldout, generator)
     assert abs(draws.mean() - bound.K) < 4 * (bound.se + draws.std() / 10)
+
+
+def test_the_best_of_several_starts_goes_on(tmp_path):
+    params = load("swiss_roll", {"train_steps": 20, "start_steps": 60, "n_steps": 10, "starts": 3})
+    options = {"checkpoint": tmp_path / "roll.pt", "label": "roll"}
+    best = best_start(params, options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"roll.start{i}.pt" for i in range(3)]
+    scores = []
+    for number in range(3):
+        state = torch.load(tmp_path / f"roll.start{number}.pt", weights_only=True)
+        model = SwissRollModel(params, number)
+        assert not torch.equal(model.network.rbf.centre, SwissRollModel(params, number + 1).network.rbf.centre)
+        model.load_state_dict(state["model"])
+        scores.append(model.score())
+    assert best.score() == max(scores) > min(scores)
+    assert best_start(params, options).score() == max(scores), "finished starts are kept"
+    trained, curve = train("swiss_roll", params, tmp_path)
+    assert curve[-1]["step"] == 20 and trained.score() > max(scores) - 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nonequilibrium.bound import entropy_terms, kl_terms
+from nonequilibrium.bound import entropy_terms, full_bound, kl_terms
 from nonequilibrium.data import Heartbeat, SwissRoll
 from nonequilibrium.diffusion import BinomialKernel, GaussianKernel, Kernel
 from nonequilibrium.fetch import sha256
@@ -40,14 +41,14 @@ class WeightsError(ValueError):
 
 
 class SwissRollModel(nn.Module):
-    """The swiss roll's law, schedule and RBF network, from its parameters."""
+    """The swiss roll's law, schedule and RBF network, from its parameters; ``start`` picks other centres to begin with."""
 
-    def __init__(self, params: SwissRollParams):
+    def __init__(self, params: SwissRollParams, start: int = 0):
         super().__init__()
         self.params, self.law = params, SwissRoll(params.noise)
         beta = schedule("even_log_snr", params.n_steps, beta_1=params.beta_1, alpha_bar_T=params.alpha_bar_T)
         self.schedule = LearnedSchedule(beta) if params.learn_beta else FixedSchedule(beta)
-        generator = torch.Generator().manual_seed(params.seed)
+        generator = torch.Generator().manual_seed(params.seed + 1_000_003 * start)
         self.network = RBFNetwork(self.kernel(), params.units, self.law, params.width, generator)
 
     def kernel(self) -> GaussianKernel:
@@ -72,8 +73,29 @@ class SwissRollModel(nn.Module):
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""
         return partial(self.network, kernel)
 
+    @torch.no_grad()
+    def score(self) -> float:
+        """K in nats on points of its own, the same at each call, by which starts are compared."""
+        random = torch.Generator().manual_seed(self.params.seed)
+        kernel = self.kernel()
+        return full_bound(kernel, self.reverse(kernel), self.law.sample(4000, random), random).K
+
     def finish(self) -> None:
         """Nothing remains to be done after training."""
+
+
+def best_start(params: SwissRollParams, options: dict) -> SwissRollModel:
+    """The best of ``params.starts`` short trainings. options: of ``fit``; a checkpoint gets the start's number in its name."""
+    best, best_score = None, -math.inf
+    for number in range(params.starts):
+        model, its = SwissRollModel(params, number), dict(options)
+        if its["checkpoint"] is not None:
+            its["checkpoint"] = its["checkpoint"].with_suffix(f".start{number}.pt")
+        its["label"] += f", start {number + 1} of {params.starts}"
+        fit(model, model.K, model.groups(), params.start_steps, params.seed, **its)
+        if (score := model.score()) > best_score:
+            best, best_score = model, score
+    return best
 
 
 class HeartbeatModel(nn.Module):
@@ -182,6 +204,8 @@ def train(
         torch.set_num_threads(1)
         model = MODELS[experiment](params)
     try:
+        if getattr(params, "starts", 1) > 1:
+            model = best_start(params, options)
         curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, **options)
     finally:
         torch.set_num_threads(threads)

@@ -46,6 +46,8 @@ class SwissRollParams:
     learn_beta: bool = field(metadata={"kind": bool})
     units: int = whole(1, 4096)  # radial basis functions
     width: float = number(1e-3, 100)  # their width at the start
+    starts: int = whole(1, 1000)  # short trainings of which the best goes on
+    start_steps: int = whole(1, 10_000_000)  # training steps of each
     train_steps: int = whole(1, 10_000_000)
     batch: int = whole(1, 1_000_000)  # points a step; every point is used at every t
     learning_rate: float = number(1e-8, 1)
@@ -126,7 +128,8 @@ class ImageEvaluation:
 
     n_heldout: int = whole(2, 1_000_000)  # test images for K
     draws: int = whole(1, 1000)  # steps t an image, in each of two replicates
-    n_samples: int = whole(100, 1_000_000)  # samples of the model
+    n_samples: int = whole(100, 1_000_000)  # samples for the Parzen window
+    sample_steps: int = whole(2, 10_000)  # of the chain they are drawn by, T thinned; the figure has all of T
     seed: int = whole(0, 2**31 - 1)
 
 
@@ -262,4 +265,4 @@ def quick(params):
         return dataclasses.replace(params, data=data, **changes)
     if isinstance(params, HeartbeatParams):
         return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))
-    return dataclasses.replace(params, train_steps=min(params.train_steps, 2500))
+    return dataclasses.replace(params, starts=1, train_steps=min(params.train_steps, 2500))
