@@ -45,7 +45,8 @@ def toys(found: Findings) -> str:
         lines += [
             "",
             f"{len(found.seeds['heartbeat']['runs'])} training seeds: "
-            f"swiss roll {_number(roll['mean'], 2)} ± {_number(roll['std'], 2)} (from {_number(roll['min'], 2)} to {_number(roll['max'], 2)}), "
+            f"swiss roll {_number(roll['mean'], 2)} ± {_number(roll['std'], 2)}, "
+            f"from {_number(roll['min'], 2)} to {_number(roll['max'], 2)}; "
             f"heartbeat {_number(beat['mean'], 4)} ± {_number(beat['std'], 4)}.",
         ]
     return "\n".join(lines)
