@@ -40,7 +40,6 @@ VARIANTS = {
         "μ, Σ: the reference program's": {"mean": "reference"},
         "μ, Σ: z^μ is the noise": {"mean": "posterior"},
         "network: leaky ReLU in place of softplus": {"activation": "leaky_relu"},
-        "network: tanh in place of softplus": {"activation": "tanh"},
         "network: one scale in place of four": {"scales": 1},
         "network: dense path beside the convolutions": {"dense_layers": 2},
         "network: no 1×1 layer": {"pixel_layers": 0},
@@ -58,7 +57,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
         return json.loads(kept.read_text())
     model, curve = train(experiment, check(experiment, params), log_every=steps)
     result = {
-        "K": model.validate(n=1000),
+        "K": model.validate(n=300),
         "seconds": curve[-1]["seconds"],
         "parameters": sum(p.numel() for p in model.network.parameters()),
     }
