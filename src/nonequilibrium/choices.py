@@ -1,6 +1,6 @@
 """What each choice of an image experiment is worth in bits: short trainings that differ in one thing each.
 
-    python -m nonequilibrium.choices mnist
+    python -m nonequilibrium.choices cifar10_cpu
 
 All variants train equally many steps from the same seed; each is measured on the same training images that were set aside. A finished
 variant is kept in .checkpoints/, so an interrupted run goes on where it was.
