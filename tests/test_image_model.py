@@ -161,8 +161,8 @@ def test_a_thinned_chain_is_the_same_network_on_fewer_steps(trained):
     x0 = model.scale.dequantise(load_images("digits").test, torch.Generator().manual_seed(0))
     whole, thin = model.thinned(model.params.n_steps), model.thinned(10)
     assert thin[0].T == 10 and torch.allclose(thin[0].alpha_bar[[1, 10]], whole[0].alpha_bar[[1, -1]])
-    K = [full_bound(*chain, x0, torch.Generator().manual_seed(1)).K for chain in (whole, thin)]
-    assert L_null(whole[0], x0).mean() < K[1] < K[0], "fewer steps lose something, not all"
+    K = [full_bound(*model.thinned(n), x0, torch.Generator().manual_seed(1)).K for n in (10, 20, 30)]
+    assert K[0] < K[1] < K[2], "longer steps lose something"
     same = model.reverse(whole[0])(x0, 7)
     assert torch.equal(whole[1](x0, 7).mean, same.mean)
     with pytest.raises(ValueError, match="thinned to 2..30"):
