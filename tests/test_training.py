@@ -103,7 +103,10 @@ save_weights(model, name, folder / "weights.safetensors")
 
 @pytest.mark.parametrize(
     "experiment, overrides",
-    [("swiss_roll", {"train_steps": 300}), ("heartbeat", {"train_steps": 120, "n_steps": 100, "batch_t": 50})],
+    [
+        ("swiss_roll", {"train_steps": 300, "starts": 1}),
+        ("heartbeat", {"train_steps": 120, "n_steps": 100, "batch_t": 50}),
+    ],
 )
 def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
     def start(folder):
