@@ -1,8 +1,8 @@
 import re
 
 from nonequilibrium import readme
+from nonequilibrium.findings import load
 from nonequilibrium.parameters import ROOT
-from nonequilibrium.report import load
 
 
 def test_the_tables_are_made_from_the_metrics():

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import re
 
+from nonequilibrium.findings import Findings, load, number
 from nonequilibrium.parameters import ROOT
-from nonequilibrium.report import Findings, load
 from nonequilibrium.training import save_atomically
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
 def _with_error(m: dict, digits: int) -> str:
-    return f"**{_number(m['K'], digits)} ± {_number(m['K_se'], digits)}**"
+    return f"**{number(m['K'], digits)} ± {number(m['K_se'], digits)}**"
 
 
 def toys(found: Findings) -> str:
@@ -36,18 +32,18 @@ def toys(found: Findings) -> str:
     for name, title in names.items():
         m, digits = found.metrics[name], 4 if name == "heartbeat" else 2
         paper = m["paper"] if name != "swiss_roll_wide" else {}
-        paper_K, paper_gain = (_number(paper[key], 3).rstrip("0") if paper else "" for key in ("K", "K_minus_L_null"))
-        cells = [title, _with_error(m, digits), paper_K, _number(m["K_minus_L_null"], 3), paper_gain]
-        cells += [f"{_number(m['gap'], 4)} ± {_number(m['gap_se'], 4)}", _number(m["limit"]["L_true"], digits)]
+        paper_K, paper_gain = (number(paper[key], 3).rstrip("0") if paper else "" for key in ("K", "K_minus_L_null"))
+        cells = [title, _with_error(m, digits), paper_K, number(m["K_minus_L_null"], 3), paper_gain]
+        cells += [f"{number(m['gap'], 4)} ± {number(m['gap_se'], 4)}", number(m["limit"]["L_true"], digits)]
         lines.append("| " + " | ".join(cells) + " |")
     if found.seeds:
         roll, beat = (found.seeds[name]["K"] for name in ("swiss_roll", "heartbeat"))
         lines += [
             "",
             f"{len(found.seeds['heartbeat']['runs'])} training seeds: "
-            f"swiss roll {_number(roll['mean'], 2)} ± {_number(roll['std'], 2)}, "
-            f"from {_number(roll['min'], 2)} to {_number(roll['max'], 2)}; "
-            f"heartbeat {_number(beat['mean'], 4)} ± {_number(beat['std'], 4)}.",
+            f"swiss roll {number(roll['mean'], 2)} ± {number(roll['std'], 2)}, "
+            f"from {number(roll['min'], 2)} to {number(roll['max'], 2)}; "
+            f"heartbeat {number(beat['mean'], 4)} ± {number(beat['std'], 4)}.",
         ]
     return "\n".join(lines)
 
@@ -67,7 +63,7 @@ def images(found: Findings) -> str:
     for name, (title, paper) in names.items():
         if name in m:
             cells = [title, _with_error(m[name], 3), f"**{m[name]['bits_per_dim']:.3f}**", paper]
-            lines.append("| " + " | ".join([*cells, _number(m[name]["K_minus_L_null"], 2)]) + " |")
+            lines.append("| " + " | ".join([*cells, number(m[name]["K_minus_L_null"], 2)]) + " |")
     if "mnist" in m:
         ours, training = (m["mnist"]["parzen"][key] for key in ("diffusion (ours)", "training images (ours)"))
         lines += [
