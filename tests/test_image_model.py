@@ -8,6 +8,7 @@ import torch
 
 from nonequilibrium import experiment, training
 from nonequilibrium.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.diffusion import Normal
 from nonequilibrium.experiment import load_weights, save_trained, train
 from nonequilibrium.image_model import ImageModel
 from nonequilibrium.images import DataError, load_images
@@ -167,6 +168,28 @@ def test_a_thinned_chain_is_the_same_network_on_fewer_steps(trained):
     assert torch.equal(whole[1](x0, 7).mean, same.mean)
     with pytest.raises(ValueError, match="thinned to 2..30"):
         model.thinned(31)
+
+
+def test_a_thinned_chain_of_the_best_model_is_the_best_model_of_the_longer_steps():
+    """For Gaussian data q(x^{t−1}|x^t) is known at every pair of noise levels, so thinning must turn one into the other."""
+    model = ImageModel(small())
+    data_var = 0.3
+
+    def exact(kernel, xt, t):
+        prior, noise = kernel.at(kernel.alpha_bar, t, xt) * data_var, kernel.at(kernel.one_minus_alpha_bar, t, xt)
+        var_x0 = data_var * noise / (prior + noise)
+        mean_x0 = kernel.at(kernel.alpha_bar.sqrt(), t, xt) * data_var / (prior + noise) * xt
+        q = kernel.q_posterior(mean_x0, xt, t)
+        return Normal(q.mean, q.var + kernel.at(kernel.posterior_on_x0, t, xt) ** 2 * var_x0)
+
+    del model.network
+    model.network = exact
+    thin, reverse = model.thinned(7)
+    xt = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for t in range(2, 8):
+        ours, best = reverse(xt, t), exact(thin, xt, t)
+        assert torch.allclose(ours.mean, best.mean, rtol=1e-6, atol=1e-9)
+        assert torch.allclose(ours.var, best.var, rtol=1e-6)
 
 
 def test_choices_are_real_parameters_and_a_finished_one_is_kept(tmp_path, monkeypatch):
