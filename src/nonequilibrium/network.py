@@ -119,11 +119,16 @@ class MLPNetwork(nn.Module):
     """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
 
     f_b = sigmoid(W_t h(x^t) + b_t). Where to start matters, because the loss has local optima. By detailed balance the logit of a
-    reverse flip depends on the bit itself, additively, and on what the *other* bits say about it. So at the start the first
-    ``dim`` units of each layer pass on one bit each; the next ``dim`` units of the first layer predict a bit from the others, by
-    their correlation with it in the training data; the rest are matched filters of random training sequences. Later layers
-    pass on the unit below, with noise. The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in
-    equilibrium, so K starts at L_null and the readouts need not first grow to the large logits of small β.
+    reverse flip depends on the bit itself, additively, and on what the other bits say about it. So at the start
+
+    * the first ``dim`` units of every layer pass on one bit each;
+    * the other units of the first layer are steps along training sequences, at places from their mean to a full match, and
+      later layers pass them on, with noise;
+    * the next ``dim`` units of the last layer predict a bit: each of those steps counts for as much as its sequence exceeds the
+      mean in that bit.
+
+    The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in equilibrium, so K starts at L_null and
+    the readouts need not first grow to the large logits of small β.
 
     data: training sequences (n, dim).
     """
@@ -142,25 +147,24 @@ class MLPNetwork(nn.Module):
         sizes = [dim] + [hidden] * layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.readout = StepReadout(kernel.T, hidden, dim, knots)
-        bit = torch.arange(dim)
+        bit, steps = torch.arange(dim), slice(dim, hidden)
         sharp = 6.0  # weight of whatever is passed on: sigmoid(±3) is nearly on or off
-        data = data.float()
-        mean = data.mean(0)
+        mean, sequences, place = _steps_along(data.float(), hidden - dim, generator)
         with torch.no_grad():
             for layer in self.layers:
                 noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
                 if layer is self.layers[0]:
-                    examples = data[torch.randint(len(data), (hidden,), generator=generator)]
-                    predictors = (data.T @ data) / data.sum(0).clamp(min=1)[
-                        :, None
-                    ]  # row i: the mean sequence in which bit i is on
-                    predictors[bit, bit] = mean  # which says nothing of bit i itself
-                    examples[dim : 2 * dim] = predictors[: hidden - dim]
-                    weight, typical = 2 * (examples - mean) + 0.3 / dim**0.5 * noise[:, :-1], 0.3
+                    weight = 3 * (sequences - mean) + 0.5 / dim**0.5 * noise[steps, :-1]
+                    layer.weight[steps] = weight
+                    layer.bias[steps] = -(weight * (mean + place[:, None] * (sequences - mean))).sum(1)
                 else:
-                    weight, typical = sharp * torch.eye(hidden) + 1.5 / hidden**0.5 * noise[:, :-1], 0.5
-                layer.weight.copy_(weight)
-                layer.bias.copy_(noise[:, -1] - typical * weight.sum(1))  # switches where its input is typical
+                    weight = sharp * torch.eye(hidden) + 1.5 / hidden**0.5 * noise[:, :-1]
+                    if layer is self.layers[-1]:
+                        predicts = slice(dim, min(2 * dim, hidden))
+                        weight[predicts] = 0.7 / hidden**0.5 * noise[predicts, :-1]
+                        weight[predicts, steps] += 4 * (sequences - mean).T[: predicts.stop - dim]
+                    layer.weight.copy_(weight)
+                    layer.bias.copy_(noise[:, -1] - 0.5 * weight.sum(1))  # switches where half its input is on
                 layer.weight[bit] = sharp * torch.eye(dim, layer.in_features)
                 layer.bias[bit] = -sharp / 2
             low, high = self.hidden(torch.zeros(dim))[0], self.hidden(torch.ones(dim))[0]
@@ -179,3 +183,15 @@ class MLPNetwork(nn.Module):
 
     def forward(self, kernel: BinomialKernel, xt: Tensor, t: Tensor | int) -> Bernoulli:
         return Bernoulli(self.readout(self.hidden(xt), t).to(xt.dtype))
+
+
+def _steps_along(data: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """For ``count`` units: the mean sequence (dim,), a training sequence for each (count, dim) and a place in (0, 1) on the way to it.
+
+    Distinct sequences take turns, in random order, and each gets its places evenly spaced.
+    """
+    distinct = torch.unique(data, dim=0)
+    distinct = distinct[torch.randperm(len(distinct), generator=generator)]
+    turn = torch.arange(count)
+    turns = max(1, math.ceil(count / len(distinct)))
+    return data.mean(0), distinct[turn % len(distinct)], (turn // len(distinct) + 0.5) / turns
