@@ -6,7 +6,7 @@ from scipy import stats
 from nonequilibrium.data import Heartbeat, SwissRoll
 from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
 from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum
-from nonequilibrium.sampling import forward_trajectory, reverse_trajectory, sample
+from nonequilibrium.sampling import forward_trajectory, reverse_trajectory, sample, sample_each
 from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
 
 
@@ -46,3 +46,13 @@ def test_all_times_are_kept_by_default():
     model = HeartbeatOptimum(kernel)
     assert list(reverse_trajectory(kernel, model, (3, 20), seeded(0))) == [0, 1, 2, 3, 4, 5]
     assert list(forward_trajectory(kernel, Heartbeat().templates(), seeded(0))) == [0, 1, 2, 3, 4, 5]
+
+
+def test_sample_each_does_not_depend_on_the_block():
+    kernel = GaussianKernel(even_log_snr_schedule(5, 1e-3, 0.1), event_dim=3)
+    model = lambda xt, t: kernel.q_posterior(torch.zeros_like(xt), xt, t)  # noqa: E731
+    whole, parts = (sample_each(kernel, model, 5, (1, 4, 4), seed=3, block=block) for block in (5, 2))
+    assert torch.equal(whole, parts) and not torch.equal(whole[0], whole[1])
+    seen = []
+    sample_each(kernel, model, 5, (1, 4, 4), 3, lambda part, each: seen.append((part.tolist(), len(each))), block=3)
+    assert seen == [([0, 1, 2], 3), ([3, 4], 2)]

@@ -180,7 +180,6 @@ MODELS = {
     "mnist": ImageModel,
     "mnist_conv": ImageModel,
     "cifar10_cpu": ImageModel,
-    "cifar10": ImageModel,
 }
 
 

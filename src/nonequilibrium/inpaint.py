@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from nonequilibrium.experiment import MODELS, WeightsError, load_weights
 from nonequilibrium.image_model import ImageModel
 from nonequilibrium.parameters import ROOT, ParameterError, check_name
 from nonequilibrium.posterior import Inpaint, MaskError
-from nonequilibrium.sampling import sample
-from nonequilibrium.training import keep_freed_memory, quiet
+from nonequilibrium.sampling import sample_each
+from nonequilibrium.training import keep_freed_memory
 
 GREY = 128  # drawn where a pixel is missing
 
@@ -94,16 +93,13 @@ def inpaint(
     """
     kernel, reverse = model.thinned(n_steps or model.params.n_steps)
     known = Inpaint(pixels, known).known
-    result = pixels.expand(len(seeds), *pixels.shape).clone()
-    work = [(k, part) for k in range(len(seeds)) for part in torch.arange(len(pixels)).split(block)]
-    with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for k, part in tqdm(work, desc="inpainting", disable=quiet()):
-            each = [torch.Generator().manual_seed(1_000_003 * seeds[k] + int(i)) for i in part]
-            u = torch.stack([torch.rand(pixels.shape[1:], generator=g) for g in each])
-            r = Inpaint((pixels[part] + u - model.scale.mean) / model.scale.sigma, known[part], annealed)
-            drawn = sample(kernel, reverse, u.shape, each, r=r, dtype=torch.float32)
-            result[k, part] = torch.where(known[part], pixels[part], model.scale.to_pixels(drawn))
-    return result
+
+    def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint:
+        u = torch.stack([torch.rand(pixels.shape[1:], generator=g) for g in generators])
+        return Inpaint((pixels[part] + u - model.scale.mean) / model.scale.sigma, known[part], annealed)
+
+    drawn = [sample_each(kernel, reverse, len(pixels), pixels.shape[1:], seed, given, block) for seed in seeds]
+    return torch.stack([torch.where(known, pixels, model.scale.to_pixels(x)) for x in drawn])
 
 
 def main(arguments: list[str] | None = None) -> int:

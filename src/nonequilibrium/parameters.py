@@ -166,7 +166,6 @@ EXPERIMENTS = {
     "mnist": ImageParams,
     "mnist_conv": ImageParams,
     "cifar10_cpu": ImageParams,
-    "cifar10": ImageParams,
 }
 EVALUATIONS = {
     "evaluate_swiss_roll": SwissRollEvaluation,

@@ -79,3 +79,17 @@ def sample_in_blocks(kernel: Kernel, model, n: int, shape, seed: int, block: int
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
             parts.append(sample(kernel, model, (block, *shape), generator, dtype=torch.float32))
     return torch.cat(parts)[:n]
+
+
+def sample_each(kernel: Kernel, model, n: int, shape, seed: int, r=None, block: int = 100) -> Tensor:
+    """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on what it is drawn beside.
+
+    r: for posteriors; from the indices of a block and their generators to the factor r of that block.
+    """
+    parts = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=False):
+        for part in tqdm(torch.arange(n).split(block), desc="samples", disable=quiet()):
+            each = [torch.Generator().manual_seed(1_000_003 * seed + int(i)) for i in part]
+            factor = None if r is None else r(part, each)
+            parts.append(sample(kernel, model, (len(part), *shape), each, r=factor, dtype=torch.float32))
+    return torch.cat(parts)
