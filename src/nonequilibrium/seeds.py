@@ -2,7 +2,7 @@
 
     python -m nonequilibrium.seeds
 
-trains with two processes and takes about 40 minutes on two cores. A finished seed is kept in .checkpoints/, so an
+trains with two processes. A finished seed is kept in .checkpoints/, so an
 interrupted run goes on where it was.
 """
 
