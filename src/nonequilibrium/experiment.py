@@ -180,6 +180,7 @@ MODELS = {
     "mnist": ImageModel,
     "mnist_conv": ImageModel,
     "cifar10_cpu": ImageModel,
+    "cifar10_modern": ImageModel,
 }
 
 

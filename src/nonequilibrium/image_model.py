@@ -13,8 +13,9 @@ from nonequilibrium.diffusion import GaussianKernel, Kernel, Normal
 from nonequilibrium.image_network import ImageNetwork
 from nonequilibrium.images import ImageSet, Scale
 from nonequilibrium.optimiser import SOAP
-from nonequilibrium.parameters import ImageParams
+from nonequilibrium.parameters import ImageParams, UNetParams
 from nonequilibrium.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.unet import UNet
 
 OPTIMISERS = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
@@ -53,7 +54,10 @@ class ImageModel(nn.Module):
             self.validation = images.train[-VALIDATION:]
             some = self.images[torch.randint(len(self.images), (2000,), generator=generator)]
             pixels = scale.dequantise(some, generator).movedim(1, -1).reshape(-1, shape[0])
-        self.network = ImageNetwork(params, shape, pixels, generator)
+        if isinstance(params, UNetParams):
+            self.network = UNet(params, shape, generator)
+        else:
+            self.network = ImageNetwork(params, shape, pixels, generator)
 
     @property
     def scale(self) -> Scale:
@@ -65,9 +69,11 @@ class ImageModel(nn.Module):
 
     def groups(self) -> list[dict]:
         """Parameter groups for the optimiser."""
-        dense = list(self.network.dense.parameters())
-        others = [p for p in self.network.parameters() if not any(p is q for q in dense)]
-        groups = [{"params": others, "lr": self.params.learning_rate}]
+        named = list(self.network.named_parameters())
+        dense = [p for name, p in named if name.startswith("dense.")]
+        groups = [
+            {"params": [p for name, p in named if not name.startswith("dense.")], "lr": self.params.learning_rate}
+        ]
         if dense:
             groups.append({"params": dense, "lr": self.params.dense_learning_rate})
         if self.params.schedule == "learned":

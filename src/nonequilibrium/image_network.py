@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion import GaussianKernel, Normal
-from nonequilibrium.parameters import ImageParams
+from nonequilibrium.parameters import PaperNetworkParams
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -96,7 +96,9 @@ class ImageNetwork(nn.Module):
     shape: (channels, height, width). pixels: (m, channels) values of training pixels, where steps of the first 1×1 layer start.
     """
 
-    def __init__(self, params: ImageParams, shape: tuple[int, int, int], pixels: Tensor, generator: torch.Generator):
+    def __init__(
+        self, params: PaperNetworkParams, shape: tuple[int, int, int], pixels: Tensor, generator: torch.Generator
+    ):
         super().__init__()
         channels, height, width = shape
         self.shape, self.parameterisation = shape, PARAMETERISATIONS[params.mean]

@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
 
@@ -34,25 +35,24 @@ class StepReadout(nn.Module):
             self.weight.requires_grad_(False)  # training moves the shared part alone
             self.bias.requires_grad_(False)
 
-    def weights(self, t: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Weight and bias at t: (*t.shape, f, out) and (*t.shape, 1, out)."""
-        weight, bias = self.weight[t], self.bias[t]
-        if self.shared is not None:
-            both = torch.tensordot(self.interpolation[t], self.shared, dims=1)
-            weight, bias = weight + both[..., :-1, :], bias + both[..., -1:, :]
-        return weight, bias
-
     def forward(self, features: Tensor, t: Tensor | int) -> Tensor:
-        weight, bias = self.weights(t)
-        return features @ weight + (bias if weight.dim() == 3 else bias.squeeze(0))
+        bias = self.bias[t]
+        out = features @ self.weight[t] + (bias if bias.dim() == 3 else bias.squeeze(0))
+        if self.shared is not None:
+            out = out + F.pad(features, (0, 1), value=1.0) @ self._interpolated(t)
+        return out
+
+    def _interpolated(self, t: Tensor | int) -> Tensor:
+        """The shared part at t, its last row the bias: (*t.shape, f + 1, out)."""
+        return torch.tensordot(self.interpolation[t], self.shared, dims=1)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Make the shared part zero and the readouts the same as before."""
         if self.shared is not None:
-            weight, bias = self.weights(torch.arange(len(self.weight)))
-            self.weight.copy_(weight)
-            self.bias.copy_(bias)
+            both = self._interpolated(torch.arange(len(self.weight)))
+            self.weight += both[:, :-1]
+            self.bias += both[:, -1:]
             self.shared = None
 
 

@@ -74,7 +74,7 @@ class HeartbeatParams:
 
 @dataclass(frozen=True)
 class ImageParams:
-    """An image experiment (section 3.2 and D.2)."""
+    """An image experiment (section 3.2), whatever its network."""
 
     data: str = one_of("mnist", "cifar10", "digits", "photographs")
     n_steps: int = whole(2, 10_000)  # T
@@ -82,6 +82,20 @@ class ImageParams:
     beta_1: float = number(1e-12, 0.1)  # caps K
     alpha_bar_T: float = number(1e-8, 0.9)
     mean: str = one_of("paper", "reference", "posterior", "velocity")  # how z^μ and z^Σ give μ and Σ
+    precision: str = one_of("float32", "bfloat16")  # of the convolutions after the first
+    flip: bool = field(metadata={"kind": bool})  # train on mirror images too
+    train_steps: int = whole(1, 100_000_000)
+    batch: int = whole(1, 1_000_000)  # images a training step, one t each
+    optimiser: str = one_of("adam", "rmsprop", "soap")
+    learning_rate: float = number(1e-8, 1)
+    ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class PaperNetworkParams(ImageParams):
+    """The paper's network for images (D.2)."""
+
     bumps: int = whole(1, 1000)  # J
     conv_layers: int = whole(0, 100)
     conv_channels: int = whole(1, 4096)
@@ -90,17 +104,18 @@ class ImageParams:
     dense_layers: int = whole(0, 20)  # 0: no dense path
     dense_units: int = whole(1, 100_000)
     dense_channels: int = whole(1, 1000)  # values a pixel that the dense path hands on
+    dense_learning_rate: float = number(1e-8, 1)  # of the dense path, whose layers are wide
     pixel_layers: int = whole(0, 20)  # 1×1 layers
     pixel_units: int = whole(1, 4096)
-    precision: str = one_of("float32", "bfloat16")  # of the convolutions after the first
-    flip: bool = field(metadata={"kind": bool})  # train on mirror images too
-    train_steps: int = whole(1, 100_000_000)
-    batch: int = whole(1, 1_000_000)  # images a training step, one t each
-    optimiser: str = one_of("adam", "rmsprop", "soap")
-    learning_rate: float = number(1e-8, 1)
-    dense_learning_rate: float = number(1e-8, 1)  # of the dense path, whose layers are wide
-    ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
-    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class UNetParams(ImageParams):
+    """A small U-Net, which later papers use."""
+
+    channels: int = whole(1, 4096)  # at full resolution
+    levels: int = whole(1, 6)  # resolutions
+    blocks: int = whole(1, 10)  # residual blocks at each of them on the way down
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,16 @@ class PosteriorEvaluation:
 
 
 @dataclass(frozen=True)
+class ModernEvaluation:
+    """How a modern network is measured beside the paper's."""
+
+    n_heldout: int = whole(2, 1_000_000)  # test images for K
+    draws: int = whole(1, 1000)  # steps t an image, in each of two replicates
+    n_samples: int = whole(1, 1000)  # true samples of each network
+    seed: int = whole(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
 class ChoicesParams:
     """How long each variant of an image experiment is trained to see what a choice is worth."""
 
@@ -163,9 +188,10 @@ EXPERIMENTS = {
     "swiss_roll": SwissRollParams,
     "swiss_roll_wide": SwissRollParams,
     "heartbeat": HeartbeatParams,
-    "mnist": ImageParams,
-    "mnist_conv": ImageParams,
-    "cifar10_cpu": ImageParams,
+    "mnist": PaperNetworkParams,
+    "mnist_conv": PaperNetworkParams,
+    "cifar10_cpu": PaperNetworkParams,
+    "cifar10_modern": UNetParams,
 }
 EVALUATIONS = {
     "evaluate_swiss_roll": SwissRollEvaluation,
@@ -173,6 +199,7 @@ EVALUATIONS = {
     "evaluate_mnist": ImageEvaluation,
     "mnist_choices": ChoicesParams,
     "evaluate_cifar10": PosteriorEvaluation,
+    "evaluate_cifar10_modern": ModernEvaluation,
     "cifar10_cpu_choices": ChoicesParams,
     "seeds": SeedsParams,
 }
@@ -254,14 +281,9 @@ def quick(params):
         data = {"mnist": "digits", "cifar10": "photographs"}.get(params.data, params.data)
         changes = {"n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
         if data == "photographs":
-            changes |= {
-                "beta_1": 1e-4,
-                "batch": 32,
-                "train_steps": 250,
-                "conv_channels": 12,
-                "scales": 3,
-                "pixel_units": 24,
-            }
+            changes |= {"beta_1": 1e-4, "batch": 32, "train_steps": 250}
+            small = {"conv_channels": 12, "scales": 3, "pixel_units": 24, "channels": 16, "levels": 2, "blocks": 1}
+            changes |= {name: value for name, value in small.items() if hasattr(params, name)}
         return dataclasses.replace(params, data=data, **changes)
     if isinstance(params, HeartbeatParams):
         return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))

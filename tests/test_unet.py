@@ -1,0 +1,97 @@
+"""The modern network: what it sees, what it starts as, and that it learns."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from nonequilibrium.diffusion import GaussianKernel
+from nonequilibrium.experiment import train
+from nonequilibrium.image_network import velocity_parameterisation
+from nonequilibrium.parameters import ParameterError, load, quick
+from nonequilibrium.schedules import schedule
+from nonequilibrium.unet import Attention, UNet, time_features
+
+KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
+
+
+def network(shape=(3, 16, 16), **changes):
+    options = {"channels": 16, "levels": 3, "blocks": 1, "precision": "float32"}
+    params = dataclasses.replace(load("cifar10_modern"), **(options | changes))
+    return UNet(params, shape, torch.Generator().manual_seed(0))
+
+
+def moved(unet):
+    """The same with every weight away from its start, zeros included."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in unet.parameters():
+            p += 0.05 * torch.randn(p.shape, generator=generator)
+    return unet
+
+
+def test_it_starts_where_K_is_near_L_null():
+    xt, t = torch.randn(4, 3, 16, 16), torch.tensor([2, 10, 30, 50])
+    p = network()(KERNEL, xt, t)
+    expected = velocity_parameterisation(KERNEL, xt, t, torch.zeros_like(xt), torch.zeros_like(xt))
+    assert torch.equal(p.mean, expected.mean) and torch.equal(p.var, expected.var)
+
+
+def test_each_image_has_its_own_t_and_nothing_else_matters():
+    unet, xt, t = moved(network()), torch.randn(4, 3, 16, 16), torch.tensor([2, 10, 30, 50])
+    together = unet(KERNEL, xt, t)
+    for i in range(4):
+        alone = unet(KERNEL, xt[i : i + 1], int(t[i]))
+        assert torch.allclose(together.mean[i], alone.mean[0], atol=1e-5)
+        assert torch.allclose(together.var[i], alone.var[0], rtol=1e-4)
+    z_at = [unet.z(KERNEL, xt, torch.full((4,), t)) for t in (10, 30)]
+    assert not torch.allclose(z_at[0], z_at[1], atol=1e-2), "the network knows t"
+
+
+@pytest.mark.parametrize("levels, blocks", [(1, 1), (2, 2), (4, 1)])
+def test_sizes(levels, blocks):
+    unet, xt = moved(network(levels=levels, blocks=blocks)), torch.randn(2, 3, 16, 16)
+    p = unet(KERNEL, xt, 7)
+    assert p.mean.shape == p.var.shape == xt.shape and (p.var > 0).all()
+
+
+def test_an_image_that_cannot_be_halved_so_often_is_refused():
+    with pytest.raises(ParameterError, match="levels is 3.*14 × 14.*4"):
+        network(shape=(1, 14, 14))
+
+
+def test_differences_far_below_the_precision_of_bfloat16_are_seen_at_small_t():
+    unet, smooth = network(), torch.full((1, 3, 16, 16), 1.5)
+    rough = smooth + 1e-3 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(smooth.bfloat16(), rough.bfloat16())
+    kernel = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-6, alpha_bar_T=1e-3), event_dim=3)
+    early, late = (unet.seen(kernel, rough, torch.tensor([t])).bfloat16()[:, 3:, 1:-1, 1:-1].std() for t in (1, 50))
+    assert early > 0.5 and late < 0.01, "of order one where the noise is as small as they are"
+
+
+def test_attention_sees_every_place_and_treats_places_alike():
+    attention, h = moved(Attention(32)), torch.randn(2, 32, 4, 4)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
+
+    def permuted(x):
+        return x.flatten(2)[:, :, order].reshape(x.shape)
+
+    assert torch.allclose(attention(permuted(h)), permuted(attention(h)), atol=1e-5)
+    changed = h.clone()
+    changed[:, :, 0, 0] += 3
+    assert (attention(changed) - attention(h))[:, :, 3, 3].abs().max() > 1e-3
+
+
+def test_time_features_tell_neighbouring_steps_apart():
+    features = time_features(KERNEL, torch.arange(1, 51))
+    assert features.shape == (50, 16) and features.abs().max() <= 1
+    assert torch.cdist(features[:-1], features[1:]).diag().min() > 0.05
+
+
+def test_training_raises_K():
+    params = dataclasses.replace(quick(load("cifar10_modern")), train_steps=60, batch=16, n_steps=40)
+    model, curve = train("cifar10_modern", params, log_every=20)
+    assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.3
+    assert len(model.groups()) == 1 and sum(len(g["params"]) for g in model.groups()) == len(
+        list(model.network.parameters())
+    )
