@@ -354,19 +354,3 @@ def test_bad_proposals_and_lone_replicates_are_refused(gaussian):
     lone = Bound(torch.zeros(3, 21), torch.zeros(3), torch.zeros(1, 3))
     with pytest.raises(ValueError, match="replicate"):
         _ = lone.mc_se
-
-
-def test_progress_is_told_of_every_term(toys):
-    kernel, law, _, model, _ = toys["roll"]
-    told = []
-    bound = sampled_bound(
-        kernel,
-        model,
-        law.sample(30, seeded(0)),
-        seeded(1),
-        2,
-        block=8,
-        progress=lambda n, total: told.append((n, total)),
-    )
-    assert sum(n for n, _ in told) == 30 * 2 * 2
-    assert sum(total for _, total in told) / (30 * 2 * 2) == pytest.approx(bound.kl.sum(1).mean().item())

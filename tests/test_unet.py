@@ -48,9 +48,9 @@ def test_each_image_has_its_own_t_and_nothing_else_matters():
     assert not torch.allclose(z_at[0], z_at[1], atol=1e-2), "the network knows t"
 
 
-@pytest.mark.parametrize("levels, blocks", [(1, 1), (2, 2), (4, 1)])
-def test_sizes(levels, blocks):
-    unet, xt = moved(network(levels=levels, blocks=blocks)), torch.randn(2, 3, 16, 16)
+@pytest.mark.parametrize("levels, blocks, channels", [(1, 1, 16), (2, 2, 5), (4, 1, 20)])
+def test_sizes(levels, blocks, channels):
+    unet, xt = moved(network(levels=levels, blocks=blocks, channels=channels)), torch.randn(2, 3, 16, 16)
     p = unet(KERNEL, xt, 7)
     assert p.mean.shape == p.var.shape == xt.shape and (p.var > 0).all()
 

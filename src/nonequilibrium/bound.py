@@ -160,7 +160,6 @@ def sampled_bound(
     stratified: bool = True,
     replicates: int = 2,
     block: int = 32768,
-    progress=None,
 ) -> Bound:
     """K with ``draws`` steps t an example in place of all T − 1; unbiased.
 
@@ -192,8 +191,6 @@ def sampled_bound(
                 x = x0[part, None] if kernel.event_dim == 1 else x0[part]
                 terms = kl_terms(kernel, model, x, t, noise).double().reshape(len(part)).cpu()
                 kl[r, part, t] += terms / (weight[t] * draws)
-                if progress is not None:
-                    progress(len(part), float((terms / weight[t]).sum()))
     rest = entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 

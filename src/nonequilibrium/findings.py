@@ -17,8 +17,10 @@ IMAGES = {
     "mnist": "MNIST, dense network (the paper's path)",
     "mnist_conv": "MNIST, convolutional variant",
     "cifar10_cpu": "CIFAR-10, trained on two CPU cores",
+    "cifar10_modern": "CIFAR-10, a U-Net",
 }
-DATA_OF = {"mnist": "mnist", "mnist_conv": "mnist", "cifar10_cpu": "cifar10"}
+MODERN = {"cifar10_modern"}  # networks that are no part of the replication
+DATA_OF = {name: name.split("_")[0] for name in IMAGES}
 MINUS = str.maketrans("-", "−")
 
 

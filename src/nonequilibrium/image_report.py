@@ -7,7 +7,7 @@ import math
 from IPython.display import HTML
 
 from nonequilibrium.fetch import sha256
-from nonequilibrium.findings import DATA_OF, IMAGES, Findings, number
+from nonequilibrium.findings import DATA_OF, IMAGES, MODERN, Findings, number
 from nonequilibrium.parameters import ROOT
 from nonequilibrium.report import table
 
@@ -28,8 +28,8 @@ def _stale(m: dict, name: str) -> bool:
     return weights.exists() and m["weights_sha256"] != sha256(weights)
 
 
-def images_table(found: Findings, data: str) -> HTML:
-    """K of the models of one image data set, in bits per pixel and bits per dimension."""
+def images_table(found: Findings, data: str, modern: bool = False) -> HTML:
+    """K of the models of one image data set, in bits per pixel and bits per dimension: the replication, or ``modern`` networks."""
     rows = [
         {
             "model": IMAGES[name] + (" (measured with other weights than those in models/)" if _stale(m, name) else ""),
@@ -41,11 +41,11 @@ def images_table(found: Findings, data: str) -> HTML:
             "parameters": f"{m['parameters']:,}",
         }
         for name, m in found.images.items()
-        if DATA_OF[name] == data
+        if DATA_OF[name] == data and (name in MODERN) == modern
     ]
     if not rows:
         return HTML("<p>Not measured yet.</p>")
-    if data == "cifar10":
+    if data == "cifar10" and not modern:
         paper = {
             "K (bits/pixel)": "5.4 ± 0.2",
             "K − L_null": "11.5 ± 0.2",
@@ -53,6 +53,18 @@ def images_table(found: Findings, data: str) -> HTML:
         }
         rows.append({"model": "the paper"} | {key: paper.get(key, "") for key in rows[0] if key != "model"})
     return table(rows)
+
+
+def modern_note(found: Findings) -> HTML:
+    """What the U-Net gains over the paper's network on the same images."""
+    m = found.images.get("cifar10_modern")
+    if m is None:
+        return HTML("<p>Not measured yet.</p>")
+    return HTML(
+        f"<p>On the same images, image by image, the U-Net gains <b>{number(m['gain_over_cifar10_cpu'], 3)} ± "
+        f"{number(m['gain_over_cifar10_cpu_se'], 3)}</b> bits per pixel over the paper's network "
+        f"({m['gain_over_cifar10_cpu'] / 3:.3f} bits per dimension).</p>"
+    )
 
 
 def unit_note(found: Findings, name: str) -> HTML:

@@ -70,23 +70,13 @@ def sample(kernel: Kernel, model, shape, generator, mean: bool = False, **option
     return reverse_trajectory(kernel, model, shape, generator, keep=[0], mean=mean, **options)[0]
 
 
-def sample_in_blocks(kernel: Kernel, model, n: int, shape, seed: int, block: int = 100) -> Tensor:
-    """n true samples of images, (n, *shape) float32, a block at a time, each block from a seed of its own."""
-    parts = []
-    # The outer context lets the networks' low-precision copies of their weights live from step to step.
-    with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number in tqdm(range(0, n, block), desc="samples", disable=quiet()):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-            parts.append(sample(kernel, model, (block, *shape), generator, dtype=torch.float32))
-    return torch.cat(parts)[:n]
-
-
 def sample_each(kernel: Kernel, model, n: int, shape, seed: int, r=None, block: int = 100) -> Tensor:
     """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on what it is drawn beside.
 
     r: for posteriors; from the indices of a block and their generators to the factor r of that block.
     """
     parts = []
+    # The outer context lets the networks' low-precision copies of their weights live from step to step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         for part in tqdm(torch.arange(n).split(block), desc="samples", disable=quiet()):
             each = [torch.Generator().manual_seed(1_000_003 * seed + int(i)) for i in part]

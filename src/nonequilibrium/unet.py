@@ -17,16 +17,20 @@ from nonequilibrium.diffusion import GaussianKernel, Normal
 from nonequilibrium.image_network import PARAMETERISATIONS
 from nonequilibrium.parameters import ParameterError, UNetParams
 
-GROUP = 16  # channels normalised together
+GROUP, HEAD = 16, 32  # channels that are normalised together, and of an attention head, at most
+
+
+def normalisation(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(channels // math.gcd(channels, GROUP), channels)
 
 
 class ResidualBlock(nn.Module):
-    """Twice normalise, SiLU, 3×3 convolution; in between, t scales and shifts each map. h (n, a, y, x), time (n, e) to (n, b, y, x)."""
+    """Twice normalise, SiLU, 3×3 convolution; in between, t scales and shifts each map. (n, a, y, x) to (n, b, y, x)."""
 
     def __init__(self, a: int, b: int, embedding: int):
         super().__init__()
-        self.norm_1, self.conv_1 = nn.GroupNorm(max(1, a // GROUP), a), nn.Conv2d(a, b, 3, padding=1)
-        self.norm_2, self.conv_2 = nn.GroupNorm(max(1, b // GROUP), b), nn.Conv2d(b, b, 3, padding=1)
+        self.norm_1, self.conv_1 = normalisation(a), nn.Conv2d(a, b, 3, padding=1)
+        self.norm_2, self.conv_2 = normalisation(b), nn.Conv2d(b, b, 3, padding=1)
         self.time = nn.Linear(embedding, 2 * b)
         self.skip = nn.Conv2d(a, b, 1) if a != b else nn.Identity()
         nn.init.zeros_(self.conv_2.weight)
@@ -39,11 +43,11 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place of the image looks at every other, in heads of GROUP channels; added to what came in. (n, a, y, x) to the same."""
+    """Every place of the image looks at every other, in heads; added to what came in. (n, a, y, x) to the same."""
 
     def __init__(self, a: int):
         super().__init__()
-        self.norm, self.heads = nn.GroupNorm(max(1, a // GROUP), a), max(1, a // (2 * GROUP))
+        self.norm, self.heads = normalisation(a), a // math.gcd(a, HEAD)
         self.query_key_value, self.out = nn.Conv2d(a, 3 * a, 1), nn.Conv2d(a, a, 1)
         nn.init.zeros_(self.out.weight)
 
@@ -57,8 +61,8 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """f_μ and f_Σ of an image, with t as an input.
 
-    The image is seen as it is and through differences between a pixel and its neighbours in units of the noise at t, asinh(d/√(1−ᾱ_t)):
-    at small t they are what tells noise from image, and far too small to be seen otherwise.
+    The image is seen as it is and through differences between a pixel and its neighbours in units of the noise at t,
+    asinh(d/√(1−ᾱ_t)): at small t they are what tells noise from image, and far too small to be seen otherwise.
 
     params: ``channels`` maps at full resolution, twice and then four times as many below, ``levels`` resolutions, ``blocks`` residual
         blocks at each on the way down (one more on the way up), and ``mean``, ``precision`` as the paper's network has them.
@@ -98,7 +102,7 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
         self.norm, self.readout = (
-            nn.GroupNorm(max(1, width // GROUP), width),
+            normalisation(width),
             nn.Conv2d(width, 2 * shape[0], 3, padding=1),
         )
         self._start(generator)
@@ -154,7 +158,7 @@ FREQUENCIES = 16
 
 
 def time_features(kernel: GaussianKernel, t: Tensor) -> Tensor:
-    """Half the log signal-to-noise ratio of x^t, ℓ = ½ log(ᾱ_t/(1−ᾱ_t)), as sines and cosines of slow to fast: (n,) to (n, FREQUENCIES)."""
+    """ℓ = ½ log(ᾱ_t/(1−ᾱ_t)), half the log signal-to-noise ratio, in sines and cosines of slow to fast: (n,) to (n, FREQUENCIES)."""
     ell = 0.5 * (kernel.alpha_bar[t].log() - kernel.one_minus_alpha_bar[t].log())
     angle = ell[:, None] * torch.exp(torch.linspace(math.log(0.1), math.log(3.0), FREQUENCIES // 2, device=t.device))
     return torch.cat([angle.sin(), angle.cos()], 1)
