@@ -7,7 +7,7 @@ import math
 from IPython.display import HTML
 
 from nonequilibrium.fetch import sha256
-from nonequilibrium.findings import DATA_OF, IMAGES, MODERN, Findings, number
+from nonequilibrium.findings import DATA_OF, IMAGES, MODERN, Findings, number, training_curve
 from nonequilibrium.parameters import ROOT
 from nonequilibrium.report import table
 
@@ -56,14 +56,15 @@ def images_table(found: Findings, data: str, modern: bool = False) -> HTML:
 
 
 def modern_note(found: Findings) -> HTML:
-    """What the U-Net gains over the paper's network on the same images."""
-    m = found.images.get("cifar10_modern")
-    if m is None:
+    """What the U-Net gains over the paper's network on the same images, and what it was trained for."""
+    m, curve = found.images.get("cifar10_modern"), training_curve(found, "cifar10_modern")
+    if m is None or curve is None:
         return HTML("<p>Not measured yet.</p>")
+    last = curve.iloc[-1]
     return HTML(
         f"<p>On the same images, image by image, the U-Net gains <b>{number(m['gain_over_cifar10_cpu'], 3)} ± "
-        f"{number(m['gain_over_cifar10_cpu_se'], 3)}</b> bits per pixel over the paper's network "
-        f"({m['gain_over_cifar10_cpu'] / 3:.3f} bits per dimension).</p>"
+        f"{number(m['gain_over_cifar10_cpu_se'], 3)}</b> bits per pixel ({m['gain_over_cifar10_cpu'] / 3:.3f} bits per dimension) "
+        f"over the paper's network. It was trained for {last['step']:,.0f} steps, {last['seconds'] / 60:.0f} minutes on a CPU.</p>"
     )
 
 
