@@ -24,6 +24,7 @@ clean:                                ## back to a bare clone, but for the envir
 	git clean -fdX -e '!/.venv'
 
 .venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11, 5) or sys.exit('error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…' % (sys.executable, *v[:3]))"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

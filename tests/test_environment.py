@@ -24,7 +24,7 @@ def test_environment_and_requirements_pin_the_same():
         pip = pip + requirements
     assert pins(pip) == pins(requirements)
     assert "-e ." in pip and "python=3.11" in conda
-    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
+    assert 'requires-python = ">=3.11.5"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_what_runs_here_is_what_is_pinned():
