@@ -69,7 +69,7 @@ def images(found: Findings) -> str:
         lines += [
             "",
             f"Apart from the replication, a U-Net of {modern['parameters'] / 1e6:.1f} million parameters under the same kernels and "
-            f"bound, trained on a CPU, on the same images: {_with_error(modern, 3)} bits/pixel, "
+            f"bound, trained on a CPU, on CIFAR-10's test images: {_with_error(modern, 3)} bits/pixel, "
             f"**{modern['bits_per_dim']:.3f}** bits/dim.",
         ]
     if "mnist" in m:
