@@ -106,10 +106,11 @@ def quality_dots(tables: dict[str, pd.DataFrame]) -> Figure:
     figure, axes = plt.subplots(2, len(tables), figsize=(4.4 * len(tables), 5.2), squeeze=False)
     for column, (task, table) in zip(axes.T, tables.items(), strict=True):
         for ax, measure in zip(column, ["PSNR", "SSIM"], strict=True):
-            colours = [OURS if "sample" in method else MUTED for method in table["method"]]
-            ax.barh(table["method"], table[measure], xerr=table[f"{measure}_se"], color=colours, capsize=3)
-            low = table[measure].min()
-            ax.set(xlabel=measure + (" (dB)" if measure == "PSNR" else ""), xlim=(0.8 * low if low > 0 else None, None))
+            for _, row in table.iterrows():
+                colour = OURS if "sample" in row["method"] else MUTED
+                ax.errorbar(row[measure], row["method"], xerr=row[f"{measure}_se"], fmt="o", color=colour, capsize=3)
+            ax.set(xlabel=measure + (" (dB)" if measure == "PSNR" else ""))
+            ax.grid(axis="y", alpha=0.3)
             ax.invert_yaxis()
         column[0].set_title(task, fontsize=11)
     figure.tight_layout()
