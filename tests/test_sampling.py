@@ -56,3 +56,16 @@ def test_sample_each_does_not_depend_on_the_block():
     seen = []
     sample_each(kernel, model, 5, (1, 4, 4), 3, lambda part, each: seen.append((part.tolist(), len(each))), block=3)
     assert seen == [([0, 1, 2], 3), ([3, 4], 2)]
+
+
+def test_a_sample_by_its_own_generator_is_the_one_that_generator_draws_alone():
+    gauss = GaussianKernel(even_log_snr_schedule(5, 1e-3, 0.1))
+    bits = BinomialKernel(inverse_schedule(5), 0.2)
+    models = [
+        (gauss, lambda xt, t: gauss.q_posterior(torch.zeros_like(xt), xt, t), 4),
+        (bits, HeartbeatOptimum(bits), 20),
+    ]
+    for kernel, model, dim in models:
+        together = sample(kernel, model, (3, dim), [seeded(i) for i in range(3)])
+        for i in range(3):
+            assert torch.equal(together[i], sample(kernel, model, (1, dim), seeded(i))[0])

@@ -10,7 +10,7 @@ from nonequilibrium.experiment import train
 from nonequilibrium.image_network import velocity_parameterisation
 from nonequilibrium.parameters import ParameterError, load, quick
 from nonequilibrium.schedules import schedule
-from nonequilibrium.unet import Attention, UNet, time_features
+from nonequilibrium.unet import Attention, ResidualBlock, UNet, time_features
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
@@ -46,6 +46,14 @@ def test_each_image_has_its_own_t_and_nothing_else_matters():
         assert torch.allclose(together.var[i], alone.var[0], rtol=1e-4)
     z_at = [unet.z(KERNEL, xt, torch.full((4,), t)) for t in (10, 30)]
     assert not torch.allclose(z_at[0], z_at[1], atol=1e-2), "the network knows t"
+
+
+def test_t_scales_and_shifts_the_maps_of_a_block_each_image_by_its_own():
+    block, h, time = moved(ResidualBlock(16, 32, 8)), torch.randn(2, 16, 4, 4), torch.randn(2, 8)
+    changed = time.clone()
+    changed[1] += 1
+    difference = (block(h, changed) - block(h, time)).abs().amax((1, 2, 3))
+    assert difference[0] == 0 and difference[1] > 1e-3
 
 
 @pytest.mark.parametrize("levels, blocks, channels", [(1, 1, 16), (2, 2, 5), (4, 1, 20)])
