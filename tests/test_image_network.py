@@ -22,7 +22,7 @@ KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e
 def network(shape=(1, 8, 8), **changes):
     options = dict(
         n_steps=50, mean="posterior", bumps=6, conv_layers=2, conv_channels=5, scales=3, activation="softplus", dense_layers=1,
-        dense_units=12, dense_channels=2, pixel_layers=1, pixel_units=7, precision="float32", beta_1=1e-4,
+        dense_units=12, dense_channels=4, pixel_layers=1, pixel_units=7, precision="float32", beta_1=1e-4,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     params = dataclasses.replace(load("mnist"), **(options | changes))

@@ -219,7 +219,8 @@ def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
     # One entry: safetensors writes several in no fixed order, and equal weights must give equal bytes.
     about = {"experiment": experiment, "params": dataclasses.asdict(model.params)}
     metadata = {"nonequilibrium": json.dumps(about, sort_keys=True)}
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    state = model.stored() if isinstance(model, ImageModel) else model.state_dict()
+    tensors = {name: value.contiguous() for name, value in state.items()}
     save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 

@@ -179,3 +179,11 @@ class ImageModel(nn.Module):
 
     def finish(self) -> None:
         """Nothing remains to be done after training."""
+
+    def stored(self) -> dict[str, Tensor]:
+        """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
+        precision = getattr(torch, self.params.precision)
+        return {
+            name: value.to(precision) if name.startswith("network.dense.") else value
+            for name, value in self.state_dict().items()
+        }

@@ -89,8 +89,9 @@ class ImageNetwork(nn.Module):
     """f_μ and f_Σ of an image.
 
     params: sizes and choices. conv_layers × conv_channels over ``scales`` scales with ``activation``; dense_layers × dense_units
-        with tanh, then dense_channels values for each pixel; pixel_layers × pixel_units of 1×1 layers with tanh, which see both
-        paths, the first convolution's maps and the pixel itself; ``bumps`` in time; ``mean``, a key of ``PARAMETERISATIONS``;
+        with tanh, then dense_channels values for each pixel, linear in the last layer's units; pixel_layers × pixel_units of 1×1
+        layers with tanh, which see both paths, the first convolution's maps and the pixel itself; ``bumps`` in time, whose
+        coefficients are linear in the 1×1 units and the dense path's values; ``mean``, a key of ``PARAMETERISATIONS``;
         ``precision``, the dtype of the dense layers and of the convolutions after the first: the first, which must see
         differences far below one, and everything pointwise keep float32.
     shape: (channels, height, width). pixels: (m, channels) values of training pixels, where steps of the first 1×1 layer start.
@@ -116,7 +117,8 @@ class ImageNetwork(nn.Module):
             features += params.dense_channels
         sizes = [features] + [params.pixel_units] * params.pixel_layers
         self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        self.readout = TemporalReadout(params.n_steps, params.bumps, sizes[-1], channels)
+        direct = params.dense_channels if params.dense_layers and params.pixel_layers else 0
+        self.readout = TemporalReadout(params.n_steps, params.bumps, sizes[-1] + direct, channels)
         self._start(pixels, 2 * params.beta_1**0.5, generator)
 
     @torch.no_grad()
@@ -136,6 +138,9 @@ class ImageNetwork(nn.Module):
             if fine:
                 maps = slice(self.shape[0], self.shape[0] + differences)
                 _steps_at_differences(first.weight[:fine], first.bias[:fine], maps, generator)
+        if len(self.dense):
+            values = self.dense[-1].out_features // math.prod(self.shape[1:])
+            _dense_values_are_z(self.dense, values, self.readout)
 
     def features(self, xt: Tensor) -> Tensor:
         """What the readout sees: (n, c, h, w) to (n, h, w, f), float32; the same for every t."""
@@ -151,13 +156,14 @@ class ImageNetwork(nn.Module):
         if len(self.dense):
             h = xt.flatten(1)
             with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
-                for layer in self.dense:
+                for layer in self.dense[:-1]:
                     h = tanh(layer(h))
+                h = self.dense[-1](h)
             seen.append(h.float().reshape(len(xt), *self.shape[1:], -1))
         h = torch.cat(seen, -1)
         for layer in self.pixel:
             h = tanh(layer(h))
-        return h
+        return torch.cat([h, seen[-1]], -1) if len(self.dense) and len(self.pixel) else h
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         z_mu, z_sigma = self.readout(self.features(xt.float()), t)
@@ -203,6 +209,19 @@ def _steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float
     place = pixels[torch.randint(len(pixels), (units,), generator=generator)]
     weight[:, :channels] = steepness * direction
     bias.copy_(-(steepness * direction * place).sum(1))
+
+
+def _dense_values_are_z(dense: nn.ModuleList, values: int, readout: TemporalReadout) -> None:
+    """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t, from zero on.
+
+    What the dense path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer starts saturated.
+    """
+    for layer in dense[:-1]:
+        layer.weight.mul_(0.6)
+    dense[-1].weight.mul_(0.3)
+    for colour in range(min(values, readout.weight.shape[-1] // 2)):
+        dense[-1].weight.unflatten(0, (-1, values))[:, colour] = 0
+        readout.weight[:, colour - values, colour] = 1
 
 
 # ---------------------------------------------------------------- from z^μ, z^Σ to μ, Σ

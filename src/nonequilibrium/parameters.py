@@ -82,7 +82,7 @@ class ImageParams:
     beta_1: float = number(1e-12, 0.1)  # caps K
     alpha_bar_T: float = number(1e-8, 0.9)
     mean: str = one_of("paper", "reference", "posterior", "velocity")  # how z^μ and z^Σ give μ and Σ
-    precision: str = one_of("float32", "bfloat16")  # of the convolutions after the first
+    precision: str = one_of("float32", "bfloat16")  # of the dense layers and the convolutions after the first
     flip: bool = field(metadata={"kind": bool})  # train on mirror images too
     train_steps: int = whole(1, 100_000_000)
     batch: int = whole(1, 1_000_000)  # images a training step, one t each
