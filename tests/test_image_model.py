@@ -88,12 +88,26 @@ def test_weights_card_and_curve(trained, tmp_path):
     save_trained(model, "mnist", curve, tmp_path, "cpu")
     again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
     assert again.params == model.params and again.scale == model.scale and again.validate.__self__.images is None
-    for key, value in model.state_dict().items():
-        assert torch.equal(again.state_dict()[key], value), key
+    for key, value in model.stored().items():
+        assert torch.equal(again.state_dict()[key], value.to(again.state_dict()[key].dtype)), key
     card = json.loads((tmp_path / "models" / "mnist.json").read_text())
     assert card["K_validation"] == curve[-1]["K_validation"] and card["params"] == dataclasses.asdict(model.params)
     lines = (tmp_path / "reports" / "plots" / "mnist_training.csv").read_text().splitlines()
     assert lines[0] == "step,K,seconds,K_validation" and len(lines) == len(curve) + 1
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_what_is_stored_computes_the_same(precision, tmp_path):
+    params = small(precision=precision, train_steps=20)
+    model, curve = train("mnist", params)
+    assert model.stored()["network.dense.0.weight"].dtype == getattr(torch, precision)
+    assert model.stored()["network.pixel.0.weight"].dtype == torch.float32
+    save_trained(model, "mnist", curve, tmp_path, "cpu")
+    again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
+    xt, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 9, 20, 30])
+    with torch.no_grad():
+        ours, theirs = (m.reverse(m.kernel())(xt, t) for m in (model, again))
+    assert torch.equal(ours.mean, theirs.mean) and torch.equal(ours.var, theirs.var)
 
 
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):

@@ -149,3 +149,20 @@ def test_velocity_zero_is_optimal_for_white_gaussian_data():
     # For x^0 ~ N(0, 1) every marginal is N(0, 1), so E[x^{t−1}|x^t] = √(1−β_t) x^t.
     assert torch.allclose(p.mean, xt * (1 - KERNEL.beta[t]).sqrt().float(), atol=1e-6)
     assert torch.allclose(p.var, KERNEL.q_posterior(x0, xt, t).var.float())
+
+
+@pytest.mark.parametrize("pixel_layers", [0, 1])
+def test_dense_values_are_z_at_the_start(pixel_layers):
+    """z^μ is zero at first, and what the dense path's last layer then says of a pixel's colour is its z^μ at every t."""
+    shape = (3, 4, 6)
+    net = network(shape=shape, conv_layers=0, dense_channels=4, pixel_layers=pixel_layers)
+    xt, said = torch.randn(5, *shape), torch.randn(4, 6, 3)
+    for t in (2, 30):
+        z_mu, z_sigma = net.readout(net.features(xt), t)
+        assert not z_mu.any() and not z_sigma.any()
+    with torch.no_grad():
+        net.dense[-1].bias.unflatten(0, (4, 6, 4))[..., :3] = said
+    for t in (2, 30):
+        z_mu, z_sigma = net.readout(net.features(xt), t)
+        torch.testing.assert_close(z_mu, said.movedim(-1, 0).expand(5, 3, 4, 6))
+        assert not z_sigma.any()

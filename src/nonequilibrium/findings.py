@@ -21,6 +21,7 @@ IMAGES = {
 }
 MODERN = {"cifar10_modern"}  # networks that are no part of the replication
 DATA_OF = {name: name.split("_")[0] for name in IMAGES}
+METRICS = {"cifar10_cpu": "cifar10"}  # files in reports/metrics that are named by what is measured, not by the training
 MINUS = str.maketrans("-", "−")
 
 
@@ -48,7 +49,9 @@ def _read(path: Path) -> dict:
 
 def load(folder: Path) -> Findings:
     """Read everything under ``folder`` (the reports directory); a file that is not there is named in ``missing``."""
-    measured = {name: _read(folder / "metrics" / f"{name}.json") for name in [*TITLES, *IMAGES, "seeds"]}
+    measured = {
+        name: _read(folder / "metrics" / f"{METRICS.get(name, name)}.json") for name in [*TITLES, *IMAGES, "seeds"]
+    }
     choices = {name: _read(folder / "metrics" / f"{name}_choices.json") for name in IMAGES}
     return Findings(
         folder,

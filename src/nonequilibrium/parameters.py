@@ -284,7 +284,9 @@ def quick(params):
             steps = 120 if isinstance(params, UNetParams) else 250  # its steps are slower, and it needs fewer
             changes |= {"beta_1": 1e-4, "batch": 32, "train_steps": steps}
             small = {"conv_channels": 12, "scales": 3, "pixel_units": 24, "channels": 16, "levels": 2, "blocks": 1}
-            changes |= {name: value for name, value in small.items() if hasattr(params, name)}
+        else:
+            small = {"dense_units": 256}
+        changes |= {name: value for name, value in small.items() if hasattr(params, name)}
         return dataclasses.replace(params, data=data, **changes)
     if isinstance(params, HeartbeatParams):
         return dataclasses.replace(params, n_steps=min(params.n_steps, 200), train_steps=min(params.train_steps, 600))
