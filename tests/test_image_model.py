@@ -1,5 +1,6 @@
 """The image model on scikit-learn's digits, which need no download."""
 
+import copy
 import dataclasses
 import json
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from nonequilibrium import experiment, training
-from nonequilibrium.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.bound import L_null, bits, full_bound, proposal_from, sampled_bound
 from nonequilibrium.diffusion import Normal
 from nonequilibrium.experiment import load_weights, save_trained, train
 from nonequilibrium.image_model import ImageModel
@@ -48,8 +49,11 @@ def test_the_model_holds_the_constants_of_the_training_set(trained):
     assert trained[0].scale.sigma ** 2 == pytest.approx(noisy.var(correction=0).item() + 1 / 12)
 
 
-def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained):
-    model, _ = trained
+@pytest.mark.parametrize("emphasis", [0.0, 0.5])
+def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained, emphasis):
+    """Training's draw is one of K, or with an emphasis of K with KL_t counted ᾱ_t^−emphasis times; the others are of K always."""
+    model = copy.deepcopy(trained[0])
+    model.params = dataclasses.replace(model.params, emphasis=emphasis)
     kernel = model.kernel()
     x0 = model.scale.dequantise(model.images[:400], torch.Generator().manual_seed(3))
     whole = full_bound(kernel, model.reverse(kernel), x0, torch.Generator().manual_seed(4), block=2000)
@@ -59,9 +63,24 @@ def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained):
     assert abs(whole.K - some.K) < 4 * some.mc_se + 0.2
     with torch.no_grad():
         draws = torch.tensor([float(model.K(torch.Generator().manual_seed(s))) for s in range(150)])
+    counted = float((whole.rest - whole.kl @ kernel.alpha_bar**-emphasis).mean())
     error = (draws.var() / len(draws)) ** 0.5 + whole.se
-    assert abs(draws.mean() - whole.K) < 4 * error
+    assert abs(draws.mean() - counted) < 4 * error
     assert whole.K > L_null(kernel, x0).mean()
+
+
+def test_each_network_has_half_of_the_draws(trained):
+    model, _ = trained
+    kernel = model.kernel()
+    above = model.network.above(kernel)
+    counts, proposal = model.training_weights(kernel)
+    assert proposal[above].sum() == pytest.approx(0.5) and proposal[~above].sum() == pytest.approx(0.5)
+    assert (proposal[:2] == 0).all() and (proposal[2:] > 0).all()
+    assert counts[-1] == pytest.approx(kernel.alpha_bar[-1].item() ** -model.params.emphasis)
+    # Within a network's steps the weights are those by the size of a term.
+    pair = torch.nonzero(~above)[5:7, 0]
+    by_size = proposal_from(model.square * counts**2, 0.3)
+    assert proposal[pair[0]] / proposal[pair[1]] == pytest.approx((by_size[pair[0]] / by_size[pair[1]]).item())
 
 
 def test_importance_sampling_beats_one_uniform_t(trained):
@@ -101,8 +120,9 @@ def test_weights_card_and_curve(trained, tmp_path):
 def test_what_is_stored_computes_the_same(precision, tmp_path):
     params = small(precision=precision, train_steps=20)
     model, curve = train("mnist", params)
-    assert model.stored()["network.dense.0.weight"].dtype == getattr(torch, precision)
-    assert model.stored()["network.pixel.0.weight"].dtype == torch.float32
+    for network in ("network.networks.0", "network.networks.1"):
+        assert model.stored()[f"{network}.dense.0.weight"].dtype == getattr(torch, precision)
+        assert model.stored()[f"{network}.pixel.0.weight"].dtype == torch.float32
     save_trained(model, "mnist", curve, tmp_path, "cpu")
     again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
     xt, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 9, 20, 30])

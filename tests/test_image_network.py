@@ -9,6 +9,7 @@ from nonequilibrium.image_network import (
     PARAMETERISATIONS,
     ImageNetwork,
     MultiScaleConv,
+    SplitNetwork,
     TemporalReadout,
     tanh,
     time_bumps,
@@ -19,14 +20,14 @@ from nonequilibrium.schedules import schedule
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
 
-def network(shape=(1, 8, 8), **changes):
+def network(shape=(1, 8, 8), kind=ImageNetwork, **changes):
     options = dict(
         n_steps=50, mean="posterior", bumps=6, conv_layers=2, conv_channels=5, scales=3, activation="softplus", dense_layers=1,
         dense_units=12, dense_channels=4, pixel_layers=1, pixel_units=7, precision="float32", beta_1=1e-4,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     params = dataclasses.replace(load("mnist"), **(options | changes))
-    return ImageNetwork(params, shape, torch.randn(40, shape[0], generator=generator), generator)
+    return kind(params, shape, torch.randn(40, shape[0], generator=generator), generator)
 
 
 def test_time_bumps_are_normalised_gaussians_of_63():
@@ -166,3 +167,22 @@ def test_dense_values_are_z_at_the_start(pixel_layers):
         z_mu, z_sigma = net.readout(net.features(xt), t)
         torch.testing.assert_close(z_mu, said.movedim(-1, 0).expand(5, 3, 4, 6))
         assert not z_sigma.any()
+
+
+def test_each_step_has_the_network_of_its_noise():
+    net = network(kind=SplitNetwork, split=0.5)
+    for part in net.networks:
+        torch.nn.init.normal_(part.readout.weight, generator=torch.Generator().manual_seed(1))
+    sigma = (KERNEL.one_minus_alpha_bar / KERNEL.alpha_bar).sqrt()
+    last = int((sigma <= 0.5).sum()) - 1  # t = 0 counts too
+    xt, t = torch.randn(6, 1, 8, 8), torch.tensor([50, 2, last + 1, last, 40, 3])
+    p = net(KERNEL, xt, t)
+    for i, second in enumerate([True, False, True, False, True, False]):
+        alone = net.networks[int(second)](KERNEL, xt[i : i + 1], t[i : i + 1])
+        other = net.networks[int(not second)](KERNEL, xt[i : i + 1], t[i : i + 1])
+        assert torch.allclose(p.mean[i], alone.mean[0], atol=1e-6) and torch.allclose(p.var[i], alone.var[0], atol=1e-6)
+        assert not torch.allclose(p.mean[i], other.mean[0], atol=1e-6)
+        by_number = net(KERNEL, xt[i : i + 1], int(t[i]))
+        assert torch.allclose(by_number.mean, alone.mean, atol=1e-6)
+    few = net(KERNEL, xt[1:2], t[1:2])
+    assert torch.allclose(few.mean[0], p.mean[1], atol=1e-6), "a batch that needs one network only"

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from nonequilibrium.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
 from nonequilibrium.diffusion import GaussianKernel, Kernel, Normal
-from nonequilibrium.image_network import ImageNetwork
+from nonequilibrium.image_network import ImageNetwork, SplitNetwork
 from nonequilibrium.images import ImageSet, Scale
 from nonequilibrium.optimiser import SOAP
-from nonequilibrium.parameters import ImageParams, UNetParams
+from nonequilibrium.parameters import ImageParams, SplitNetworkParams, UNetParams
 from nonequilibrium.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.unet import UNet
 
@@ -24,6 +24,11 @@ OPTIMISERS = {
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
+
+
+def is_dense(name: str) -> bool:
+    """Whether a parameter belongs to a layer of a dense path."""
+    return "dense" in name.split(".")
 
 
 class ImageModel(nn.Module):
@@ -56,6 +61,8 @@ class ImageModel(nn.Module):
             pixels = scale.dequantise(some, generator).movedim(1, -1).reshape(-1, shape[0])
         if isinstance(params, UNetParams):
             self.network = UNet(params, shape, generator)
+        elif isinstance(params, SplitNetworkParams):
+            self.network = SplitNetwork(params, shape, pixels, generator)
         else:
             self.network = ImageNetwork(params, shape, pixels, generator)
 
@@ -70,10 +77,8 @@ class ImageModel(nn.Module):
     def groups(self) -> list[dict]:
         """Parameter groups for the optimiser."""
         named = list(self.network.named_parameters())
-        dense = [p for name, p in named if name.startswith("dense.")]
-        groups = [
-            {"params": [p for name, p in named if not name.startswith("dense.")], "lr": self.params.learning_rate}
-        ]
+        dense = [p for name, p in named if is_dense(name)]
+        groups = [{"params": [p for name, p in named if not is_dense(name)], "lr": self.params.learning_rate}]
         if dense:
             groups.append({"params": dense, "lr": self.params.dense_learning_rate})
         if self.params.schedule == "learned":
@@ -84,15 +89,33 @@ class ImageModel(nn.Module):
         """Weights by which t is drawn, (T + 1,): what training saw of KL_t serves as the pilot run."""
         return proposal_from(self.square, floor)
 
+    def training_weights(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """How often KL_t counts in training, and weights by which its t are drawn: two (T + 1,) tensors.
+
+        It counts once, so that K is maximised, or ᾱ_t^−emphasis times. Where there are two networks each gets half of the draws.
+        """
+        counts = kernel.alpha_bar.detach() ** -getattr(self.params, "emphasis", 0.0)
+        proposal = proposal_from(self.square * counts**2, floor=0.3)
+        if isinstance(self.network, SplitNetwork):
+            above = self.network.above(kernel)
+            if 0 < proposal[above].sum() < 1:
+                for part in (above, ~above):
+                    proposal[part] *= 0.5 / proposal[part].sum()
+        return counts, proposal
+
     def K(self, generator: torch.Generator) -> Tensor:
-        """One draw of K, nats per image: a batch of images with fresh noise, one step t each, stratified over the batch."""
+        """One draw of what training maximises, nats per image: K, but that large noise may count more.
+
+        A batch of images with fresh noise, one step t each, stratified over the batch.
+        """
         p, device = self.params, self.constants.device
         which = torch.randint(len(self.images), (p.batch,), generator=generator)
         batch = self.images[which].to(device)
         if p.flip:
             mirrored = torch.rand(p.batch, generator=generator) < 0.5
             batch = torch.where(mirrored.to(device)[:, None, None, None], batch.flip(-1), batch)
-        kernel, proposal = self.kernel(), self.proposal(floor=0.3)
+        kernel = self.kernel()
+        counts, proposal = self.training_weights(kernel)
         u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
         t = torch.searchsorted(torch.cumsum(proposal.cpu(), 0), u, right=True).clamp(2, p.n_steps)
         # Noise on the device that uses it: seeded by the one generator, so that a run is reproducible on its machine.
@@ -100,8 +123,8 @@ class ImageModel(nn.Module):
         x0 = self.scale.dequantise(batch, noise)
         kl = kl_terms(kernel, self.reverse(kernel), x0, t, noise)
         self._learn_proposal(t, kl.detach())
-        weight = proposal[t.to(device)] if device.type != "cpu" else proposal[t]
-        return entropy_terms(kernel, x0).mean() - (kl / weight.to(kl.dtype)).mean()
+        weight = (counts / proposal)[t.to(device)]
+        return entropy_terms(kernel, x0).mean() - (kl * weight.to(kl.dtype)).mean()
 
     @torch.no_grad()
     def _learn_proposal(self, t: Tensor, kl: Tensor, width: int = 10) -> None:
@@ -183,7 +206,4 @@ class ImageModel(nn.Module):
     def stored(self) -> dict[str, Tensor]:
         """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
         precision = getattr(torch, self.params.precision)
-        return {
-            name: value.to(precision) if name.startswith("network.dense.") else value
-            for name, value in self.state_dict().items()
-        }
+        return {name: value.to(precision) if is_dense(name) else value for name, value in self.state_dict().items()}

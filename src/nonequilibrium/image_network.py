@@ -7,6 +7,7 @@ with xt (n, c, h, w) and t (n,), returns the parameters of p(x^{t−1}|x^t), and
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion import GaussianKernel, Normal
-from nonequilibrium.parameters import PaperNetworkParams
+from nonequilibrium.parameters import PaperNetworkParams, SplitNetworkParams
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -117,8 +118,9 @@ class ImageNetwork(nn.Module):
             features += params.dense_channels
         sizes = [features] + [params.pixel_units] * params.pixel_layers
         self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        direct = params.dense_channels if params.dense_layers and params.pixel_layers else 0
-        self.readout = TemporalReadout(params.n_steps, params.bumps, sizes[-1] + direct, channels)
+        self.values_go_on = bool(params.dense_layers and params.pixel_layers)  # past the 1×1 layers, to the readout
+        seen = sizes[-1] + (params.dense_channels if self.values_go_on else 0)
+        self.readout = TemporalReadout(params.n_steps, params.bumps, seen, channels)
         self._start(pixels, 2 * params.beta_1**0.5, generator)
 
     @torch.no_grad()
@@ -163,11 +165,45 @@ class ImageNetwork(nn.Module):
         h = torch.cat(seen, -1)
         for layer in self.pixel:
             h = tanh(layer(h))
-        return torch.cat([h, seen[-1]], -1) if len(self.dense) and len(self.pixel) else h
+        return torch.cat([h, seen[-1]], -1) if self.values_go_on else h
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         z_mu, z_sigma = self.readout(self.features(xt.float()), t)
         return self.parameterisation(kernel, xt, t, z_mu, z_sigma)
+
+
+class SplitNetwork(nn.Module):
+    """Two networks: one for the steps t whose noise σ_t = √((1−ᾱ_t)/ᾱ_t) is at most params.split, one for those above.
+
+    Like ``ImageNetwork``, of which it has two, each with its own features; the paper shares them among all t. With K as the objective
+    shared features serve small noise, where nearly all of K lies, and leave little for the steps in which an image takes shape.
+    """
+
+    def __init__(
+        self, params: SplitNetworkParams, shape: tuple[int, int, int], pixels: Tensor, generator: torch.Generator
+    ):
+        super().__init__()
+        self.shape, self.split = shape, params.split
+        depths = params.dense_layers, params.dense_layers_above
+        self.networks = nn.ModuleList(
+            ImageNetwork(dataclasses.replace(params, dense_layers=depth), shape, pixels, generator) for depth in depths
+        )
+
+    def above(self, kernel: GaussianKernel) -> Tensor:
+        """Which steps t = 0..T the second network has, (T + 1,) bool."""
+        return kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar
+
+    def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
+        above = self.above(kernel)[t]
+        if above.all() or not above.any():
+            return self.networks[int(above.any())](kernel, xt, t)
+        rows = [torch.nonzero(above == second)[:, 0] for second in (False, True)]
+        parts = [
+            network(kernel, xt[row.to(xt.device)], t[row.to(t.device)])
+            for network, row in zip(self.networks, rows, strict=True)
+        ]
+        back = torch.argsort(torch.cat(rows)).to(xt.device)
+        return Normal(*(torch.cat(values)[back] for values in zip(*parts, strict=True)))
 
 
 # ---------------------------------------------------------------- how a network starts

@@ -110,6 +110,15 @@ class PaperNetworkParams(ImageParams):
 
 
 @dataclass(frozen=True)
+class SplitNetworkParams(PaperNetworkParams):
+    """Two of the paper's networks, for small and for large noise."""
+
+    split: float = number(1e-6, 1e6)  # noise σ_t = √((1−ᾱ_t)/ᾱ_t) above which the second network takes over
+    dense_layers_above: int = whole(0, 20)  # of the second network, which is like the first otherwise
+    emphasis: float = number(0, 2)  # of large noise in training, where KL_t counts ᾱ_t^−emphasis times; 0: K itself
+
+
+@dataclass(frozen=True)
 class UNetParams(ImageParams):
     """A small U-Net, which later papers use."""
 
@@ -188,7 +197,7 @@ EXPERIMENTS = {
     "swiss_roll": SwissRollParams,
     "swiss_roll_wide": SwissRollParams,
     "heartbeat": HeartbeatParams,
-    "mnist": PaperNetworkParams,
+    "mnist": SplitNetworkParams,
     "mnist_conv": PaperNetworkParams,
     "cifar10_cpu": PaperNetworkParams,
     "cifar10_modern": UNetParams,
