@@ -69,6 +69,16 @@ def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained, emphasis)
     assert whole.K > L_null(kernel, x0).mean()
 
 
+def test_with_a_split_of_zero_there_is_one_network():
+    model = ImageModel(small(split=0.0))
+    kernel = model.kernel()
+    assert len(model.network.networks) == 1 and not model.network.above(kernel).any()
+    counts, proposal = model.training_weights(kernel)
+    assert torch.allclose(proposal, proposal_from(model.square * counts**2, 0.3))
+    xt, t = torch.randn(3, 1, 8, 8), torch.tensor([2, 15, 30])
+    assert torch.equal(model.reverse(kernel)(xt, t).mean, model.network.networks[0](kernel, xt, t).mean)
+
+
 def test_each_network_has_half_of_the_draws(trained):
     model, _ = trained
     kernel = model.kernel()
@@ -227,7 +237,7 @@ def test_a_thinned_chain_of_the_best_model_is_the_best_model_of_the_longer_steps
         assert torch.allclose(ours.var, best.var, rtol=1e-6)
 
 
-def test_choices_are_real_parameters_and_a_finished_one_is_kept(tmp_path, monkeypatch):
+def test_choices_are_real_parameters_and_a_finished_one_is_kept(trained, tmp_path, monkeypatch):
     from nonequilibrium import choices
 
     for name, variants in choices.VARIANTS.items():
@@ -238,3 +248,4 @@ def test_choices_are_real_parameters_and_a_finished_one_is_kept(tmp_path, monkey
     first = choices.one_variant("mnist", {"bumps": 3}, steps=3)
     monkeypatch.setattr(choices, "train", None)  # would fail if it trained again
     assert choices.one_variant("mnist", {"bumps": 3}, steps=3) == first and first["parameters"] > 0
+    assert first["parzen"] < choices.parzen_of(trained[0]), "three steps of training"

@@ -175,8 +175,9 @@ class ImageNetwork(nn.Module):
 class SplitNetwork(nn.Module):
     """Two networks: one for the steps t whose noise σ_t = √((1−ᾱ_t)/ᾱ_t) is at most params.split, one for those above.
 
-    Like ``ImageNetwork``, of which it has two, each with its own features; the paper shares them among all t. With K as the objective
-    shared features serve small noise, where nearly all of K lies, and leave little for the steps in which an image takes shape.
+    Called like ``ImageNetwork``, of which it has two, each with its own features; the paper shares them among all t. With K as the
+    objective shared features serve small noise, where nearly all of K lies, and leave little for the steps in which an image takes
+    shape. With a split of 0 there is one network for every t.
     """
 
     def __init__(
@@ -184,14 +185,15 @@ class SplitNetwork(nn.Module):
     ):
         super().__init__()
         self.shape, self.split = shape, params.split
-        depths = params.dense_layers, params.dense_layers_above
+        depths = [params.dense_layers, params.dense_layers_above] if params.split else [params.dense_layers]
         self.networks = nn.ModuleList(
             ImageNetwork(dataclasses.replace(params, dense_layers=depth), shape, pixels, generator) for depth in depths
         )
 
     def above(self, kernel: GaussianKernel) -> Tensor:
         """Which steps t = 0..T the second network has, (T + 1,) bool."""
-        return kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar
+        noisy = kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar
+        return noisy & (len(self.networks) > 1)
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         above = self.above(kernel)[t]

@@ -137,7 +137,7 @@ def parzen_table(found: Findings) -> HTML:
 
 
 def choices_table(found: Findings, name: str) -> HTML:
-    """What each choice is worth: K of short trainings that differ in one thing from the first."""
+    """What each choice is worth: K (and the Parzen window) of short trainings that differ in one thing from the first."""
     if name not in found.choices:
         return HTML(
             f"<p>Not measured yet: <code>python -m nonequilibrium.choices {name}</code> measures it (a quarter of an hour).</p>"
@@ -150,6 +150,7 @@ def choices_table(found: Findings, name: str) -> HTML:
                 "choice": row["choice"],
                 "K (bits/pixel)": number(row["K"], 3),
                 "against the choice made": "" if row is entry["rows"][0] else number(row["K"] - chosen, 3),
+                **({"Parzen window (bits)": number(row["parzen"], 0)} if "parzen" in row else {}),
                 "parameters": f"{row['parameters']:,}",
                 "seconds": f"{row['seconds']:.0f}",
             }
