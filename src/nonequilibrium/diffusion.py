@@ -103,8 +103,12 @@ class GaussianKernel(Kernel):
     def sample(self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p`` (2.4.1)."""
         if noise is None:
-            noise = torch.randn(p.mean.shape, generator=generator, dtype=p.mean.dtype, device=p.mean.device)
+            noise = self.noise(p, p.mean.shape, generator)
         return p.mean + p.var.sqrt() * noise
+
+    def noise(self, p: Normal, shape, generator: torch.Generator | None = None) -> Tensor:
+        """What ``sample`` turns into draws from ``p``: standard normal, of this shape."""
+        return torch.randn(shape, generator=generator, dtype=p.mean.dtype, device=p.mean.device)
 
     def log_prob(self, x: Tensor, p: Normal) -> Tensor:
         """log p(x) per example, nats."""
@@ -202,8 +206,12 @@ class BinomialKernel(Kernel):
     def sample(self, p: Bernoulli, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """A draw from ``p``: zeros and ones in its dtype; ``noise`` is uniform on [0, 1)."""
         if noise is None:
-            noise = torch.rand(p.logit.shape, generator=generator, dtype=p.logit.dtype, device=p.logit.device)
+            noise = self.noise(p, p.logit.shape, generator)
         return (noise < p.rate).to(p.logit.dtype)
+
+    def noise(self, p: Bernoulli, shape, generator: torch.Generator | None = None) -> Tensor:
+        """What ``sample`` turns into draws from ``p``: uniform on [0, 1), of this shape."""
+        return torch.rand(shape, generator=generator, dtype=p.logit.dtype, device=p.logit.device)
 
     def log_prob(self, x: Tensor, p: Bernoulli) -> Tensor:
         """log p(x) per example, nats."""

@@ -14,7 +14,7 @@ TITLES = {
     "heartbeat": "Binary heartbeat",
 }
 IMAGES = {
-    "mnist": "MNIST, dense network (the paper's path)",
+    "mnist": "MNIST, two dense networks (the paper's path)",
     "mnist_conv": "MNIST, convolutional variant",
     "cifar10_cpu": "CIFAR-10, trained on two CPU cores",
     "cifar10_modern": "CIFAR-10, a U-Net",

@@ -53,7 +53,7 @@ def images(found: Findings) -> str:
     m = found.images
     names = {
         "cifar10_cpu": ("CIFAR-10, half an hour of training on two CPU cores", "5.4 ± 0.2 (4.20)"),
-        "mnist": ("MNIST, dense network (the paper's path)", "not given"),
+        "mnist": ("MNIST, two dense networks (the paper's path)", "not given"),
         "mnist_conv": ("MNIST, convolutional variant", "not given"),
     }
     lines = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nonequilibrium.diffusion import GaussianKernel, Kernel
+from nonequilibrium.diffusion import Kernel
 from nonequilibrium.training import quiet
 
 
@@ -61,9 +61,7 @@ def _draw(kernel: Kernel, p, generator: torch.Generator | list[torch.Generator])
     """A draw from p, each example by its own generator if there is a list of them."""
     if not isinstance(generator, list):
         return kernel.sample(p, generator)
-    draw = torch.randn if isinstance(kernel, GaussianKernel) else torch.rand
-    noise = torch.stack([draw(p[0].shape[1:], generator=g, dtype=p[0].dtype) for g in generator])
-    return kernel.sample(p, noise=noise)
+    return kernel.sample(p, noise=torch.stack([kernel.noise(p, p[0].shape[1:], each) for each in generator]))
 
 
 def sample(kernel: Kernel, model, shape, generator, mean: bool = False, **options) -> Tensor:
