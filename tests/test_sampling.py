@@ -41,6 +41,18 @@ def test_last_step_adds_the_noise_of_beta_1_and_the_mean_does_not():
     assert torch.allclose(mean, kept[1] * math.sqrt(1 - 0.01))
 
 
+def test_a_trajectory_goes_on_from_where_it_is_started():
+    law, kernel = SwissRoll(1e-3), GaussianKernel(even_log_snr_schedule(8, 0.01, 0.05))
+    model = SwissRollOptimum(kernel, law)
+    whole = reverse_trajectory(kernel, model, (20, 2), seeded(0))
+    random = seeded(0)
+    for _ in range(4):  # what x^8, x^7, x^6 and x^5 were drawn with
+        torch.randn(20, 2, generator=random, dtype=torch.float64)
+    later = reverse_trajectory(kernel, model, (20, 2), random, start=(5, whole[5]))
+    assert list(later) == [0, 1, 2, 3, 4, 5]
+    assert all(torch.equal(later[t], whole[t]) for t in later)
+
+
 def test_all_times_are_kept_by_default():
     kernel = BinomialKernel(inverse_schedule(5), 0.2)
     model = HeartbeatOptimum(kernel)

@@ -32,6 +32,7 @@ def reverse_trajectory(
     mean: bool = False,
     r=None,
     dtype: torch.dtype = torch.float64,
+    start: tuple[int, Tensor] | None = None,
 ) -> dict[int, Tensor]:
     """Reverse trajectories (5) from π: {t: x^t} for the steps in ``keep`` (default: all).
 
@@ -40,14 +41,17 @@ def reverse_trajectory(
     mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no sample of the
         model (Gaussian kernel only; for display).
     r: a factor that makes this the posterior's trajectory (22), see ``posterior``.
+    start: (t, x^t) to go on from, in place of T and a draw from π.
     """
-    keep = set(range(kernel.T + 1) if keep is None else keep)
+    keep = set(range((kernel.T if start is None else start[0]) + 1) if keep is None else keep)
     if isinstance(generator, list) and len(generator) != shape[0]:
         raise ValueError(f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each")
-    p = kernel.stationary(shape, dtype)
-    x = _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator)
-    kept = {kernel.T: x}
-    for t in range(kernel.T, 0, -1):
+    if start is None:
+        p = kernel.stationary(shape, dtype)
+        start = kernel.T, _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator)
+    first, x = start
+    kept = {first: x}
+    for t in range(first, 0, -1):
         p = model(x, t) if t > 1 else kernel.p_edge(x)
         if r is not None:
             p = r(kernel, p, x, t)
