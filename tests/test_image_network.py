@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from nonequilibrium.diffusion import GaussianKernel, Normal
 from nonequilibrium.image_network import (
-    PARAMETERISATIONS,
     ImageNetwork,
     MultiScaleConv,
     SplitNetwork,
@@ -14,6 +13,7 @@ from nonequilibrium.image_network import (
     tanh,
     time_bumps,
 )
+from nonequilibrium.parameterisations import PARAMETERISATIONS
 from nonequilibrium.parameters import load
 from nonequilibrium.schedules import schedule
 

@@ -7,7 +7,7 @@ import torch
 
 from nonequilibrium.diffusion import GaussianKernel
 from nonequilibrium.experiment import train
-from nonequilibrium.image_network import velocity_parameterisation
+from nonequilibrium.parameterisations import velocity_parameterisation
 from nonequilibrium.parameters import ParameterError, load, quick
 from nonequilibrium.schedules import schedule
 from nonequilibrium.unet import Attention, ResidualBlock, UNet, time_features

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion import GaussianKernel, Normal
-from nonequilibrium.image_network import PARAMETERISATIONS
+from nonequilibrium.parameterisations import PARAMETERISATIONS
 from nonequilibrium.parameters import ParameterError, UNetParams
 
 GROUP, HEAD = 16, 32  # channels that are normalised together, and of an attention head, at most
