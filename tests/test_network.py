@@ -58,7 +58,7 @@ def test_both_networks_start_at_L_null():
     assert abs(bound.K - L_null(kernel, x0).mean()) < 4 * bound.se + 0.05
 
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(60), 0.2)
-    network = MLPNetwork(kernel, law.sample(100, seeded(3)), 50, 3, 8, seeded(0))
+    network = MLPNetwork(kernel, law.dim, 50, 3, 8, seeded(0))
     x0 = law.sample(500, seeded(1))
     bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
     assert bound.K == pytest.approx(L_null(kernel, x0).mean().item(), abs=0.05)
@@ -73,8 +73,27 @@ def test_f_sigma_is_a_sigmoid_around_logit_beta():
     assert (network(kernel, xt, 5).var <= 1).all()
 
 
+@pytest.mark.parametrize("t", [2, 30, 60])
+def test_f_b_is_the_posterior_averaged_over_the_estimate_of_the_data(t):
+    kernel = BinomialKernel(inverse_schedule(60), 0.2)
+    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    for parameter in (network.readout.shared, network.readout.weight, network.readout.bias):
+        torch.nn.init.normal_(parameter, generator=seeded(1))
+    xt = (torch.rand(7, 20, generator=seeded(2)) < 0.4).double()
+    z = network.readout(network.hidden(xt), t).double()
+    rate_0, rate_1 = (kernel.q_marginal(torch.full_like(xt, x0), t).rate for x0 in (0.0, 1.0))
+    likelihood_0, likelihood_1 = (torch.where(xt == 1, rate, 1 - rate) for rate in (rate_0, rate_1))
+    x0_hat = 0.2 * likelihood_1 * z.exp() / (0.2 * likelihood_1 * z.exp() + 0.8 * likelihood_0)
+    from_0, from_1 = (kernel.q_posterior(torch.full_like(xt, x0), xt, t).rate for x0 in (0.0, 1.0))
+    f_b = network(kernel, xt, t)
+    assert torch.allclose(f_b.rate, x0_hat * from_1 + (1 - x0_hat) * from_0, rtol=1e-9)
+    assert torch.allclose(network(kernel, xt.float(), t).logit.double(), f_b.logit, rtol=1e-3, atol=1e-4)
+    several = network(kernel, xt.expand(2, 7, 20), torch.tensor([t, 17]))
+    assert torch.allclose(several.logit[0], f_b.logit)
+
+
 def test_paper_sizes():
     kernel = BinomialKernel(inverse_schedule(2000), 0.2)
-    network = MLPNetwork(kernel, Heartbeat().templates(), 50, 3, 32, seeded(0))
+    network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))
     assert [layer.weight.shape for layer in network.layers] == [(50, 20), (50, 50), (50, 50)]
     assert network.readout.weight.shape == (2001, 50, 20)

@@ -123,7 +123,7 @@ class HeartbeatModel(nn.Module):
             self._posteriors[now, then, :, 2:] = torch.stack(
                 [rate, torch.special.entr(rate) + torch.special.entr(1 - rate)]
             )
-        self.network = MLPNetwork(self._kernel, data, params.hidden, params.layers, params.knots, generator)
+        self.network = MLPNetwork(self._kernel, self.law.dim, params.hidden, params.layers, params.knots, generator)
 
     def kernel(self) -> BinomialKernel:
         return self._kernel

@@ -7,6 +7,7 @@ bounds. Points come as (n, d) with one step t or as (b, n, d) with b steps.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -116,63 +117,29 @@ class RBFNetwork(nn.Module):
 
 
 class MLPNetwork(nn.Module):
-    """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t.
+    """f_b of the heartbeat (D.1.2): three sigmoid layers of 50 shared over t, a readout of its own for every t, a sigmoid.
 
-    f_b = sigmoid(W_t h(x^t) + b_t). Where to start matters, because the loss has local optima. By detailed balance the logit of a
-    reverse flip depends on the bit itself, additively, and on what the other bits say about it. So at the start
+    The readouts give an estimate of the data, bit by bit, and f_b is the forward posterior's rate averaged over it:
 
-    * the first ``dim`` units of every layer pass on one bit each;
-    * the other units of the first layer are steps along training sequences, at places from their mean to a full match, and
-      later layers pass them on, with noise;
-    * the next ``dim`` units of the last layer predict a bit: each of those steps counts for as much as its sequence exceeds the
-      mean in that bit.
+        logit x̂^0 = W_t h(x^t) + b_t + λ_t(x^t),   f_b = x̂^0 q(x^{t−1}=1|x^t, x^0=1) + (1 − x̂^0) q(x^{t−1}=1|x^t, x^0=0).
 
-    The readouts start at p(x^{t−1}|x^t) = T_π(x^{t−1}|x^t; β_t), the reverse of the chain in equilibrium, so K starts at L_null and
-    the readouts need not first grow to the large logits of small β.
-
-    data: training sequences (n, dim).
+    λ_t is what a bit says by itself of where it came from: for x^0 ~ π the chain is reversible, so q(x_i^0|x_i^t) is q(x_i^t|x_i^0)
+    with its arguments exchanged. What the other bits say is left to learn. A readout that gave f_b directly would spend features on
+    x^t itself and need logits of the size of log β_t. At the start W and b are zero, f_b = T_π(x^{t−1}|x^t; β_t), the reverse of the
+    chain in equilibrium, and K starts at L_null.
     """
 
     def __init__(
-        self,
-        kernel: BinomialKernel,
-        data: Tensor,
-        hidden: int,
-        layers: int,
-        knots: int,
-        generator: torch.Generator,
+        self, kernel: BinomialKernel, dim: int, hidden: int, layers: int, knots: int, generator: torch.Generator
     ):
         super().__init__()
-        dim = data.shape[1]
         sizes = [dim] + [hidden] * layers
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.readout = StepReadout(kernel.T, hidden, dim, knots)
-        bit, steps = torch.arange(dim), slice(dim, hidden)
-        sharp = 6.0  # weight of whatever is passed on: sigmoid(±3) is nearly on or off
-        mean, sequences, place = _steps_along(data.float(), hidden - dim, generator)
         with torch.no_grad():
             for layer in self.layers:
-                noise = torch.randn(hidden, layer.in_features + 1, generator=generator)
-                if layer is self.layers[0]:
-                    weight = 3 * (sequences - mean) + 0.5 / dim**0.5 * noise[steps, :-1]
-                    layer.weight[steps] = weight
-                    layer.bias[steps] = -(weight * (mean + place[:, None] * (sequences - mean))).sum(1)
-                else:
-                    weight = sharp * torch.eye(hidden) + 1.5 / hidden**0.5 * noise[:, :-1]
-                    if layer is self.layers[-1]:
-                        predicts = slice(dim, min(2 * dim, hidden))
-                        weight[predicts] = 0.7 / hidden**0.5 * noise[predicts, :-1]
-                        weight[predicts, steps] += 4 * (sequences - mean).T[: predicts.stop - dim]
-                    layer.weight.copy_(weight)
-                    layer.bias.copy_(noise[:, -1] - 0.5 * weight.sum(1))  # switches where half its input is on
-                layer.weight[bit] = sharp * torch.eye(dim, layer.in_features)
-                layer.bias[bit] = -sharp / 2
-            low, high = self.hidden(torch.zeros(dim))[0], self.hidden(torch.ones(dim))[0]
-            t = torch.arange(1, kernel.T + 1)
-            from_zero, from_one = (kernel.q_step(torch.full((kernel.T, 1), x), t).logit for x in (0.0, 1.0))
-            slope = (from_one - from_zero) / (high - low)
-            self.readout.weight[1:, bit, bit] = slope
-            self.readout.bias[1:, 0] = from_zero - slope * low
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
+                layer.bias.copy_(-(kernel.pi if layer is self.layers[0] else 0.5) * layer.weight.sum(1))  # half are on
 
     def hidden(self, xt: Tensor) -> Tensor:
         """The shared features h(x^t): (..., dim) to (..., hidden)."""
@@ -182,16 +149,11 @@ class MLPNetwork(nn.Module):
         return h
 
     def forward(self, kernel: BinomialKernel, xt: Tensor, t: Tensor | int) -> Bernoulli:
-        return Bernoulli(self.readout(self.hidden(xt), t).to(xt.dtype))
-
-
-def _steps_along(data: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """For ``count`` units: the mean sequence (dim,), a training sequence for each (count, dim) and a place in (0, 1) on the way to it.
-
-    Distinct sequences take turns, in random order, and each gets its places evenly spaced.
-    """
-    distinct = torch.unique(data, dim=0)
-    distinct = distinct[torch.randperm(len(distinct), generator=generator)]
-    turn = torch.arange(count)
-    turns = max(1, math.ceil(count / len(distinct)))
-    return data.mean(0), distinct[turn % len(distinct)], (turn // len(distinct) + 0.5) / turns
+        z = self.readout(self.hidden(xt), t).to(xt.dtype) + kernel.q_marginal(xt, t).logit
+        from_zero, from_one = (kernel.q_posterior(torch.full_like(xt, x0), xt, t).logit for x0 in (0.0, 1.0))
+        # Rates of one and of zero, each a sum of positive terms, so that neither loses its precision near zero.
+        rate, rest = (
+            torch.sigmoid(z) * torch.sigmoid(sign * from_one) + torch.sigmoid(-z) * torch.sigmoid(sign * from_zero)
+            for sign in (1, -1)
+        )
+        return Bernoulli(torch.log(rate) - torch.log(rest))
