@@ -92,6 +92,16 @@ def test_f_b_is_the_posterior_averaged_over_the_estimate_of_the_data(t):
     assert torch.allclose(several.logit[0], f_b.logit)
 
 
+def test_half_of_the_sigmoid_units_are_on_at_the_start():
+    kernel = BinomialKernel(inverse_schedule(60), 0.2)
+    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    x = (torch.rand(20_000, 20, generator=seeded(1)) < 0.2).float()  # as π has it
+    assert network.layers[0](x).mean(0).abs().max() < 0.02
+    h = torch.full((1, 50), 0.5)
+    for layer in network.layers[1:]:
+        assert torch.allclose(layer(h), torch.zeros(1, 50), atol=1e-6)
+
+
 def test_paper_sizes():
     kernel = BinomialKernel(inverse_schedule(2000), 0.2)
     network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))

@@ -34,7 +34,10 @@ def toys(found: Findings) -> str:
         paper = m["paper"] if name != "swiss_roll_wide" else {}
         paper_K, paper_gain = (number(paper[key], 3).rstrip("0") if paper else "" for key in ("K", "K_minus_L_null"))
         cells = [title, _with_error(m, digits), paper_K, number(m["K_minus_L_null"], 3), paper_gain]
-        cells += [f"{number(m['gap'], 4)} ± {number(m['gap_se'], 4)}", number(m["limit"]["L_true"], digits)]
+        cells += [
+            f"{number(m['gap'], digits + 1)} ± {number(m['gap_se'], digits + 1)}",
+            number(m["limit"]["L_true"], digits),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     if found.seeds:
         roll, beat = (found.seeds[name]["K"] for name in ("swiss_roll", "heartbeat"))

@@ -26,7 +26,7 @@ def table_1(found: Findings) -> HTML:
                 "K − L_null (ours)": number(m["K_minus_L_null"], 3),
                 "K − L_null (paper)": number(m["paper"]["K_minus_L_null"], 3),
                 "K* (limit)": number(m["limit"]["K_star"], digits),
-                "K* − K, measured directly": f"{number(m['gap'], digits)} ± {number(m['gap_se'], digits)}",
+                "K* − K, measured directly": f"{number(m['gap'], digits + 1)} ± {number(m['gap_se'], digits + 1)}",
                 "true L": number(m["limit"]["L_true"], digits),
                 "unit": m["unit"],
             }
