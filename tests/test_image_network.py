@@ -169,6 +169,14 @@ def test_dense_values_are_z_at_the_start(pixel_layers):
         assert not z_sigma.any()
 
 
+def test_the_second_network_has_the_layers_named_for_it():
+    net = network(
+        kind=SplitNetwork, split=0.5, dense_layers=2, dense_layers_above=4, pixel_layers=1, pixel_layers_above=0
+    )
+    assert [len(part.dense) - 1 for part in net.networks] == [2, 4]
+    assert [len(part.pixel) for part in net.networks] == [1, 0]
+
+
 def test_each_step_has_the_network_of_its_noise():
     net = network(kind=SplitNetwork, split=0.5)
     for part in net.networks:

@@ -186,9 +186,11 @@ class SplitNetwork(nn.Module):
     ):
         super().__init__()
         self.shape, self.split = shape, params.split
-        depths = [params.dense_layers, params.dense_layers_above] if params.split else [params.dense_layers]
+        above = dataclasses.replace(
+            params, dense_layers=params.dense_layers_above, pixel_layers=params.pixel_layers_above
+        )
         self.networks = nn.ModuleList(
-            ImageNetwork(dataclasses.replace(params, dense_layers=depth), shape, pixels, generator) for depth in depths
+            ImageNetwork(each, shape, pixels, generator) for each in ([params, above] if params.split else [params])
         )
 
     def above(self, kernel: GaussianKernel) -> Tensor:

@@ -114,7 +114,8 @@ class SplitNetworkParams(PaperNetworkParams):
     """Two of the paper's networks, for small and for large noise."""
 
     split: float = number(0, 1e6)  # noise σ_t = √((1−ᾱ_t)/ᾱ_t) above which the second takes over; 0: only one
-    dense_layers_above: int = whole(0, 20)  # of the second network, which is like the first otherwise
+    dense_layers_above: int = whole(0, 20)  # of the second network, which is like the first but for this
+    pixel_layers_above: int = whole(0, 20)  # and this
     emphasis: float = number(0, 2)  # of large noise in training, where KL_t counts ᾱ_t^−emphasis times; 0: K itself
 
 
