@@ -178,6 +178,7 @@ MODELS = {
     "swiss_roll_wide": SwissRollModel,
     "heartbeat": HeartbeatModel,
     "mnist": ImageModel,
+    "mnist_sharp": ImageModel,
     "mnist_conv": ImageModel,
     "cifar10_cpu": ImageModel,
     "cifar10_modern": ImageModel,

@@ -15,6 +15,7 @@ TITLES = {
 }
 IMAGES = {
     "mnist": "MNIST, two dense networks (the paper's path)",
+    "mnist_sharp": "MNIST, two dense networks, 1×1 layers at all noise",
     "mnist_conv": "MNIST, convolutional variant",
     "cifar10_cpu": "CIFAR-10, trained on two CPU cores",
     "cifar10_modern": "CIFAR-10, a U-Net",

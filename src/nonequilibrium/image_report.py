@@ -137,19 +137,27 @@ def parzen_table(found: Findings) -> HTML:
 
 
 def parzen_note(found: Findings) -> HTML:
-    """Which of the two networks loses how much of the calibration's Parzen window estimate."""
-    m = found.images.get("mnist")
-    if m is None:
+    """Ours beside the paper's, at which noise the Parzen window estimate is lost or won, and what 1×1 layers change."""
+    m, sharp = (found.images.get(name) for name in ("mnist", "mnist_sharp"))
+    if m is None or sharp is None:
         return HTML("<p>Not measured yet.</p>")
-    names = "training images (ours)", "training images, noised and denoised", "diffusion (ours)"
-    whole, lower, ours = (m["parzen"][name]["mean"] for name in names)
-    paper = m["parzen_paper"]["diffusion (paper)"]["mean"]
-    side = "above" if ours > paper else "below"
+    score = {name: entry["mean"] for name, entry in m["parzen"].items()}
+    ours, whole, paper = (
+        score["diffusion (ours)"],
+        score["training images (ours)"],
+        m["parzen_paper"]["diffusion (paper)"]["mean"],
+    )
+    beside_paper, beside_whole = (
+        f"{abs(ours - other):.0f} bits {'above' if ours > other else 'below'}" for other in (paper, whole)
+    )
+    denoised = "; ".join(f"{score[name]:.0f} from σ = {sigma:g}" for name, sigma in m["noised_to"].items())
     return HTML(
-        f"<p>Ours is {abs(ours - paper):.0f} bits {side} the paper's {paper} and {whole - ours:.0f} below the calibration. "
-        f"Of these {whole - lower:.0f} are lost at small noise, as training images show that get noise of "
-        f"σ = {m['denoised_from_sigma']:.2f} and are denoised by the chain, and {lower - ours:.0f} at large noise, "
-        "where digits take shape.</p>"
+        f"<p>Ours is {beside_paper} the paper's {paper} and {beside_whole} the calibration, {whole:.0f}. Where they are lost or won: "
+        f"training images that get noise and are denoised by the chain score {denoised}; from pure noise, as our samples, it is "
+        f"{ours:.0f}. What exceeds {whole:.0f} there is blur, which no better sample could earn: smoother strokes are nearer to every "
+        "test digit. Our own samples have it too. With 1×1 layers at all noise, "
+        f"{score['diffusion (ours), 1×1 layers at all noise']:.0f} bits in place of {ours:.0f} by the window, and K = "
+        f"{sharp['K']:.3f} in place of {m['K']:.3f} bits a pixel.</p>"
     )
 
 

@@ -199,6 +199,7 @@ EXPERIMENTS = {
     "swiss_roll_wide": SwissRollParams,
     "heartbeat": HeartbeatParams,
     "mnist": SplitNetworkParams,
+    "mnist_sharp": SplitNetworkParams,
     "mnist_conv": PaperNetworkParams,
     "cifar10_cpu": PaperNetworkParams,
     "cifar10_modern": UNetParams,
