@@ -57,7 +57,7 @@ def images(found: Findings) -> str:
     names = {
         "cifar10_cpu": ("CIFAR-10, half an hour of training on two CPU cores", "5.4 ± 0.2 (4.20)"),
         "mnist": ("MNIST, two dense networks (the paper's path)", "not given"),
-        "mnist_sharp": ("MNIST, the same with 1×1 layers at all noise", "not given"),
+        "mnist_sharp": ("MNIST, two dense networks, 1×1 layers at all noise", "not given"),
         "mnist_conv": ("MNIST, convolutional variant", "not given"),
     }
     lines = [
