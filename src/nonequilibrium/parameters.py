@@ -7,32 +7,14 @@ what it was and what is allowed, whether it came from the file, the command line
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from nonequilibrium.fields import ParameterError, check_name, checked, flag, number, one_of, whole
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class ParameterError(ValueError):
-    """A parameter that does not exist or whose value is not allowed."""
-
-
-def number(low, high, kind=float):
-    """A field whose value must lie in [low, high]."""
-    return field(metadata={"low": low, "high": high, "kind": kind})
-
-
-def whole(low, high):
-    """A whole-number field in [low, high]."""
-    return number(low, high, int)
-
-
-def one_of(*choices):
-    """A field whose value must be one of ``choices``."""
-    return field(metadata={"kind": str, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -43,7 +25,7 @@ class SwissRollParams:
     n_steps: int = whole(2, 1000)  # T
     beta_1: float = number(1e-12, 0.1)  # fixed; caps K
     alpha_bar_T: float = number(1e-8, 0.9)  # of the schedule at the start
-    learn_beta: bool = field(metadata={"kind": bool})
+    learn_beta: bool = flag()
     units: int = whole(1, 4096)  # radial basis functions
     width: float = number(1e-3, 100)  # their width at the start
     starts: int = whole(1, 1000)  # short trainings of which the best goes on
@@ -83,7 +65,7 @@ class ImageParams:
     alpha_bar_T: float = number(1e-8, 0.9)
     mean: str = one_of("paper", "reference", "posterior", "velocity")  # how z^μ and z^Σ give μ and Σ
     precision: str = one_of("float32", "bfloat16")  # of the dense layers and the convolutions after the first
-    flip: bool = field(metadata={"kind": bool})  # train on mirror images too
+    flip: bool = flag()  # train on mirror images too
     train_steps: int = whole(1, 100_000_000)
     batch: int = whole(1, 1_000_000)  # images a training step, one t each
     optimiser: str = one_of("adam", "rmsprop", "soap")
@@ -217,44 +199,10 @@ EVALUATIONS = {
 SECTIONS = EXPERIMENTS | EVALUATIONS
 
 
-def check_name(kind: str, name: str, known) -> None:
-    """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
-    known = list(known)
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ParameterError(f"{kind} {name!r} is unknown; {hint}it must be one of {', '.join(known)}")
-
-
 def check(section: str, values: dict):
     """The parameters of ``section`` from a mapping of all its names to values; raises ParameterError."""
     check_name("section", section, SECTIONS)
-    fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])}
-    for name in values:
-        check_name(f"{section}: parameter", name, fields)
-    missing = [name for name in fields if name not in values]
-    if missing:
-        raise ParameterError(f"{section}: parameter {missing[0]!r} is missing")
-    return SECTIONS[section](
-        **{name: _value(f"{section}.{name}", values[name], f.metadata) for name, f in fields.items()}
-    )
-
-
-def _value(name: str, value, meta):
-    kind = meta["kind"]
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ParameterError(f"{name} is {value!r}; it must be true or false")
-        return value
-    if kind is str:
-        if value not in meta["choices"]:
-            raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(meta['choices'])}")
-        return value
-    words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:g} to {meta['high']:g}"
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not numeric or not meta["low"] <= value <= meta["high"] or (kind is int and value != int(value)):
-        raise ParameterError(f"{name} is {value!r}; it must be {words}")
-    return kind(value)
+    return checked(SECTIONS[section], section, values)
 
 
 def load(section: str, overrides: dict | None = None, path: Path | None = None):
