@@ -15,7 +15,7 @@ test: .venv/installed                 ## unit tests and every notebook
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
 data: .venv/installed                 ## MNIST and CIFAR-10, from their public addresses or NONEQUILIBRIUM_MIRROR
-	python -m nonequilibrium.fetch
+	python -m nonequilibrium data
 
 lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks

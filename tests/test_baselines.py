@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from nonequilibrium import baselines
-from nonequilibrium.images import Scale, load_images
-from nonequilibrium.inpaint import centre
+from nonequilibrium.data.images import Scale, load_images
+from nonequilibrium.measure import baselines
+from nonequilibrium.measure.inpaint import centre
 
 PICTURES = load_images("photographs").test[::8]
 

@@ -7,7 +7,7 @@ import pytest
 import reference
 import torch
 
-from nonequilibrium.bound import (
+from nonequilibrium.bound.bound import (
     Bound,
     L_null,
     bits,
@@ -15,15 +15,14 @@ from nonequilibrium.bound import (
     entropy_terms,
     entropy_terms_eq14,
     full_bound,
-    jarzynski,
     pilot_proposal,
-    reverse_entropy_bounds,
     sampled_bound,
 )
-from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
-from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl, optimality_gap
-from nonequilibrium.schedules import even_log_snr_schedule, schedule
+from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl, optimality_gap
+from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
+from nonequilibrium.diffusion.schedules import even_log_snr_schedule, schedule
 
 
 def seeded(seed):

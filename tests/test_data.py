@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nonequilibrium.data import Heartbeat, SwissRoll
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
 
 
 def test_roll_has_mean_zero_and_variance_one():

@@ -6,8 +6,8 @@ from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
 
-from nonequilibrium.diffusion import Bernoulli, BinomialKernel, GaussianKernel, Normal
-from nonequilibrium.schedules import (
+from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
+from nonequilibrium.diffusion.schedules import (
     LearnedSchedule,
     even_log_snr_schedule,
     inverse_schedule,

@@ -8,7 +8,8 @@ import nbformat
 import pytest
 import yaml
 
-from nonequilibrium.parameters import EXPERIMENTS, ROOT
+from nonequilibrium.files import ROOT
+from nonequilibrium.params import EXPERIMENTS
 
 
 def pins(lines):
@@ -54,6 +55,6 @@ def test_training_needs_no_notebook_or_plotting_library():
     program = (
         "import sys\n"
         "for name in ('papermill', 'nbformat', 'dvc', 'seaborn', 'IPython', 'pandas', 'requests'): sys.modules[name] = None\n"
-        "import nonequilibrium.experiment, nonequilibrium.training"
+        "import nonequilibrium.experiment.train, nonequilibrium.experiment.weights"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -5,17 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nonequilibrium.bound import full_bound
-from nonequilibrium.experiment import (
-    MODELS,
-    SwissRollModel,
-    WeightsError,
-    best_start,
-    load_weights,
-    save_weights,
-    train,
-)
-from nonequilibrium.parameters import load
+from nonequilibrium.bound.bound import full_bound
+from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.toys import SwissRollModel, best_start
+from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.weights import WeightsError, load_weights, save_weights
+from nonequilibrium.params import load
 
 
 @pytest.fixture(scope="module", params=["swiss_roll", "heartbeat"])

@@ -12,9 +12,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nonequilibrium import fetch
-from nonequilibrium.fetch import DataSet, FetchError
-from nonequilibrium.parameters import ParameterError
+from nonequilibrium.__main__ import main
+from nonequilibrium.data import fetch
+from nonequilibrium.data.fetch import DataSet, FetchError
+from nonequilibrium.fields import ParameterError
 
 FILES = {"one.bin": bytes(range(256)) * 2000, "two.bin": b"two" * 1000}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
@@ -232,8 +233,8 @@ def test_the_command(tmp_path, server, toy, monkeypatch, capsys):
     monkeypatch.setattr(fetch, "fetch", fetched)
     monkeypatch.setattr(fetch, "RECORDS", tmp_path / "records")
     monkeypatch.setenv("NONEQUILIBRIUM_MIRROR", str(folder))
-    assert fetch.main(["toy"]) == 0 and "toy: fetched and verified" in capsys.readouterr().out
-    assert fetch.main(["toy"]) == 0 and "already here" in capsys.readouterr().out
+    assert main(["data", "toy"]) == 0 and "toy: fetched and verified" in capsys.readouterr().out
+    assert main(["data", "toy"]) == 0 and "already here" in capsys.readouterr().out
     assert json.loads((tmp_path / "records" / "toy.json").read_text()) == {
         "data": "toy",
         "present": True,
@@ -241,9 +242,9 @@ def test_the_command(tmp_path, server, toy, monkeypatch, capsys):
     }
     monkeypatch.setenv("NONEQUILIBRIUM_MIRROR", str(tmp_path / "nowhere"))
     (tmp_path / "data" / "toy-batches" / "one.bin").unlink()
-    assert fetch.main(["toy"]) == 1 and "check NONEQUILIBRIUM_MIRROR" in capsys.readouterr().err
+    assert main(["data", "toy"]) == 1 and "check NONEQUILIBRIUM_MIRROR" in capsys.readouterr().err
     assert json.loads((tmp_path / "records" / "toy.json").read_text())["present"] is False
-    assert fetch.main(["toy", "--record"]) == 0, "the pipeline goes on without"
-    assert fetch.main(["mnits"]) == 1 and "did you mean 'mnist'?" in capsys.readouterr().err
+    assert main(["data", "toy", "--record"]) == 0, "the pipeline goes on without"
+    assert main(["data", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
     with pytest.raises(ParameterError):
         fetch.missing("nothing")

@@ -7,13 +7,16 @@ import json
 import pytest
 import torch
 
-from nonequilibrium import experiment, training
-from nonequilibrium.bound import L_null, bits, full_bound, proposal_from, sampled_bound
-from nonequilibrium.diffusion import Normal
-from nonequilibrium.experiment import load_weights, save_trained, train
-from nonequilibrium.image_model import ImageModel
-from nonequilibrium.images import DataError, load_images
-from nonequilibrium.parameters import check, load, quick
+from nonequilibrium.__main__ import main
+from nonequilibrium.bound.bound import L_null, bits, full_bound, proposal_from, sampled_bound
+from nonequilibrium.data.images import DataError, load_images
+from nonequilibrium.diffusion.kernels import Normal
+from nonequilibrium.experiment import train as experiment
+from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.weights import load_weights, save_trained
+from nonequilibrium.params import check, load, quick
+from nonequilibrium.training import fit as training
 
 
 def small(**changes):
@@ -184,21 +187,21 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
         raise DataError("mnist is not here; `make data` fetches it")
 
     monkeypatch.setattr(experiment, "load_images", absent)
-    assert training.main(["mnist"]) == 1
+    assert main(["train", "mnist"]) == 1
     assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
-    assert training.main(["mnits"]) == 1 and "did you mean 'mnist'?" in capsys.readouterr().err
-    assert training.main(["mnist", "-p", "bumps=0"]) == 1 and "mnist.bumps is 0" in capsys.readouterr().err
+    assert main(["train", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
+    assert main(["train", "mnist", "-p", "bumps=0"]) == 2 and "mnist.bumps is 0" in capsys.readouterr().err
 
 
 def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "load_images", lambda _: load_images("digits"))
     arguments = [f"{k}={v}" for k, v in dataclasses.asdict(small(train_steps=5)).items()]
-    monkeypatch.setattr(training, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(experiment, "keep_freed_memory", lambda: None)
     options = [word for item in arguments for word in ("-p", item)]
     # Checkpoints of a test belong in the test's folder.
-    monkeypatch.setattr("nonequilibrium.parameters.ROOT", tmp_path)
+    monkeypatch.setattr("nonequilibrium.params.ROOT", tmp_path)
     (tmp_path / "params.yaml").write_text("mnist:\n" + "".join(f"  {a.replace('=', ': ', 1)}\n" for a in arguments))
-    assert training.main(["mnist", *options, "--outputs", str(tmp_path)]) == 0
+    assert main(["train", "mnist", *options, "--outputs", str(tmp_path)]) == 0
     assert "mnist: K = " in capsys.readouterr().out
     assert bits(1.0) > 1 and (tmp_path / "models" / "mnist.safetensors").exists()
 
@@ -239,7 +242,7 @@ def test_a_thinned_chain_of_the_best_model_is_the_best_model_of_the_longer_steps
 
 
 def test_choices_are_real_parameters_and_a_finished_one_is_kept(trained, tmp_path, monkeypatch):
-    from nonequilibrium import choices
+    from nonequilibrium.measure import choices
 
     for name, variants in choices.VARIANTS.items():
         for changes in variants.values():

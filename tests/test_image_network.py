@@ -4,18 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion import GaussianKernel, Normal
-from nonequilibrium.image_network import (
-    ImageNetwork,
-    MultiScaleConv,
-    SplitNetwork,
-    TemporalReadout,
-    tanh,
-    time_bumps,
-)
-from nonequilibrium.parameterisations import PARAMETERISATIONS
-from nonequilibrium.parameters import load
-from nonequilibrium.schedules import schedule
+from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.network.image import ImageNetwork, MultiScaleConv, SplitNetwork, TemporalReadout, tanh, time_bumps
+from nonequilibrium.network.outputs import PARAMETERISATIONS
+from nonequilibrium.params import load
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from nonequilibrium import images
-from nonequilibrium.fetch import DATA_SETS
-from nonequilibrium.images import DataError, Scale, load_images, present
+from nonequilibrium.data import images
+from nonequilibrium.data.fetch import DATA_SETS
+from nonequilibrium.data.images import DataError, Scale, load_images, present
 
 
 def test_the_constants_give_mean_zero_and_variance_one_with_the_noise_included():

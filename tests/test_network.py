@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from nonequilibrium.bound import L_null, full_bound
-from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
-from nonequilibrium.network import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout
-from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
+from nonequilibrium.bound.bound import L_null, full_bound
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
+from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule
+from nonequilibrium.network.toys import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout
 
 
 def seeded(seed):

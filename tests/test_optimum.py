@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from nonequilibrium.bound import bits, entropy_terms, full_bound
-from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
-from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
-from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
+from nonequilibrium.bound.bound import bits, entropy_terms, full_bound
+from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
+from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import papermill
 import pytest
 import yaml
 
-from nonequilibrium import pipeline
-from nonequilibrium.parameters import ROOT, SECTIONS, ParameterError, check, load
+from nonequilibrium.__main__ import main
+from nonequilibrium.fields import ParameterError
+from nonequilibrium.files import ROOT
+from nonequilibrium.params import SECTIONS, check, load
 
 
 def test_params_yaml_is_complete_and_in_range():
@@ -65,7 +67,7 @@ def test_a_broken_params_file_is_named(tmp_path):
 )
 def test_the_command_line_refuses_with_one_sentence_and_leaves_nothing(arguments, message, capsys, tmp_path):
     before = sorted((ROOT / "reports").rglob("*"))
-    assert pipeline.main([*arguments, *(["-p", f"outputs={tmp_path}"] if len(arguments) > 1 else [])]) in (1, 2)
+    assert main(["notebook", *arguments, *(["-p", f"outputs={tmp_path}"] if len(arguments) > 1 else [])]) in (1, 2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and message in lines[0]
     assert not list(tmp_path.rglob("*")) and sorted((ROOT / "reports").rglob("*")) == before
@@ -79,6 +81,6 @@ def test_papermill_itself_is_refused_a_misspelt_name(tmp_path):
 
 
 def test_an_unknown_experiment_fails_in_a_real_process():
-    command = [sys.executable, "-m", "nonequilibrium.pipeline", "trian"]
+    command = [sys.executable, "-m", "nonequilibrium", "notebook", "trian"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "did you mean 'train'" in result.stderr

@@ -6,7 +6,7 @@ import torch
 from scipy.special import logsumexp
 from sklearn.neighbors import KernelDensity
 
-from nonequilibrium.parzen import GRID, log_density, parzen
+from nonequilibrium.bound.parzen import GRID, log_density, parzen
 
 
 def test_against_scikit_learn():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from nonequilibrium.diffusion import GaussianKernel, Normal
-from nonequilibrium.posterior import Denoise, Inpaint, MaskError
-from nonequilibrium.sampling import reverse_trajectory, sample
-from nonequilibrium.schedules import schedule
+from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint, MaskError
+from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
+from nonequilibrium.diffusion.schedules import schedule
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 200, beta_1=1e-4, alpha_bar_T=1e-4))
 

@@ -1,8 +1,8 @@
 import re
 
-from nonequilibrium import readme
-from nonequilibrium.findings import MODERN, load
-from nonequilibrium.parameters import ROOT
+from nonequilibrium.files import ROOT
+from nonequilibrium.report import readme
+from nonequilibrium.report.findings import MODERN, load
 
 
 def test_the_tables_are_made_from_the_metrics():
@@ -24,7 +24,7 @@ def test_the_command_changes_nothing_but_the_tables(tmp_path, monkeypatch):
     found = load(ROOT / "reports")
     monkeypatch.setattr(readme, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "load", lambda _: found)
-    readme.main()
+    readme.run(None)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith(f"before\n{readme.BEGIN}\n|") and text.endswith(f"{readme.END}\nafter\n")
     assert "old" not in text and not re.search(r"\bnan\b", text)

@@ -3,11 +3,11 @@ import math
 import torch
 from scipy import stats
 
-from nonequilibrium.data import Heartbeat, SwissRoll
-from nonequilibrium.diffusion import BinomialKernel, GaussianKernel
-from nonequilibrium.optimum import HeartbeatOptimum, SwissRollOptimum
-from nonequilibrium.sampling import forward_trajectory, reverse_trajectory, sample, sample_each
-from nonequilibrium.schedules import even_log_snr_schedule, inverse_schedule
+from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
+from nonequilibrium.diffusion.sampling import forward_trajectory, reverse_trajectory, sample, sample_each
+from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule
 
 
 def seeded(seed):

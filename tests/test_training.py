@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from nonequilibrium.optimiser import SOAP
-from nonequilibrium.parameters import load, quick
-from nonequilibrium.training import TrainingError, fit, save_atomically
+from nonequilibrium.files import save_atomically
+from nonequilibrium.params import load, quick
+from nonequilibrium.training.fit import TrainingError, fit
+from nonequilibrium.training.optimiser import SOAP
 
 
 class Quadratic(nn.Module):
@@ -88,13 +89,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from nonequilibrium import training
-from nonequilibrium.experiment import save_weights, train
-from nonequilibrium.parameters import load
+from nonequilibrium.training import fit as training
+from nonequilibrium.experiment.weights import save_weights
+from nonequilibrium.experiment.train import train
+from nonequilibrium.params import load
 torch.set_num_threads(1)
 original = training.fit
-import nonequilibrium.experiment as experiment
-experiment.fit = lambda *a, **k: original(*a, **k, every_seconds=0.0)
+from nonequilibrium.experiment import train as experiment, toys
+experiment.fit = toys.fit = lambda *a, **k: original(*a, **k, every_seconds=0.0)
 name, folder, overrides = sys.argv[1], Path(sys.argv[2]), eval(sys.argv[3])
 model, _ = train(name, load(name, overrides), folder / "checkpoints")
 save_weights(model, name, folder / "weights.safetensors")

@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from nonequilibrium.diffusion import GaussianKernel
-from nonequilibrium.experiment import train
-from nonequilibrium.parameterisations import velocity_parameterisation
-from nonequilibrium.parameters import ParameterError, load, quick
-from nonequilibrium.schedules import schedule
-from nonequilibrium.unet import Attention, ResidualBlock, UNet, time_features
+from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.experiment.train import train
+from nonequilibrium.fields import ParameterError
+from nonequilibrium.network.outputs import velocity_parameterisation
+from nonequilibrium.network.unet import Attention, ResidualBlock, UNet, time_features
+from nonequilibrium.params import load, quick
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 

@@ -9,9 +9,13 @@ import dataclasses
 import difflib
 from dataclasses import field
 
+from nonequilibrium.errors import Refusal
 
-class ParameterError(ValueError):
+
+class ParameterError(Refusal, ValueError):
     """A parameter that does not exist or whose value is not allowed."""
+
+    status = 2
 
 
 def number(low, high, kind=float):

@@ -1,0 +1,216 @@
+"""The lower bound K on the log likelihood, term by term (equations 9 to 14), and what it is measured against.
+
+Everything is in nats and per example until ``bits``. With the exact cross entropies to π,
+
+    K = −Σ_{t=2..T} E_q KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) )
+        + H_q(X^T|X^0) − H_q(X^1|X^0) + E_q[ log π(x^T) + log π(x^0) − log π(x^1) ],
+
+which is a lower bound whatever the data. Equation (14) writes −H_p(X^T) for the bracket; the two are equal when
+E[x²] = 1 in every coordinate (Gaussian) or the mean rate is π (binomial).
+
+A *model* is anything that returns the parameters of p(x^{t−1}|x^t) when called with (x^t, t) for t ≥ 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.diffusion.kernels import Kernel
+
+
+def bits(nats):
+    """Nats to bits."""
+    return nats / math.log(2)
+
+
+def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
+    """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale.
+
+    K_bits: the bound in bits per example (or per pixel), of data divided by σ. dims: dimensions of that unit (3 for
+    an RGB pixel). sigma: standard deviation on the 0..255 scale by which the data was divided.
+    """
+    return math.log2(sigma) - K_bits / dims
+
+
+@dataclass
+class Bound:
+    """K by example and by time step.
+
+    kl: (n, T + 1) nats; column t holds an unbiased estimate of E KL_t for each example, columns 0 and 1 are zero.
+    rest: (n,) nats; every other term of K, exact.
+    replicates: (r, n) nats; the r independent estimates of each example's K that ``kl`` averages.
+    """
+
+    kl: Tensor
+    rest: Tensor
+    replicates: Tensor
+
+    @property
+    def per_example(self) -> Tensor:
+        """K of each example, nats, (n,)."""
+        return self.rest - self.kl.sum(1)
+
+    @property
+    def K(self) -> float:
+        """K averaged over the examples, nats."""
+        return float(self.per_example.mean())
+
+    @property
+    def se(self) -> float:
+        """Standard error of K over examples and Monte Carlo together, nats (the examples are independent)."""
+        return float(self.per_example.std() / math.sqrt(len(self.rest)))
+
+    @property
+    def mc_se(self) -> float:
+        """Standard error of the estimator alone, given these examples, nats; needs at least two replicates."""
+        r, n = self.replicates.shape
+        if r < 2:
+            raise ValueError(f"the bound was estimated with {r} replicate; mc_se needs at least 2")
+        return float((self.replicates.var(0).mean() / (r * n)).sqrt())
+
+
+def entropy_terms(kernel: Kernel, x0: Tensor) -> Tensor:
+    """All of K but the divergences, exact: H_q(X^T|X^0) − H_q(X^1|X^0) + E[log π(x^T) + log π(x^0) − log π(x^1)].
+
+    x0: (n, event). Returns (n,) nats.
+    """
+    T = kernel.T
+    return (
+        kernel.entropy(x0, T)
+        - kernel.entropy(x0, 1)
+        - kernel.cross_entropy_pi(x0, T)
+        - kernel.cross_entropy_pi(x0, 0)
+        + kernel.cross_entropy_pi(x0, 1)
+    )
+
+
+def entropy_terms_eq14(kernel: Kernel, x0: Tensor) -> Tensor:
+    """The same terms as (14) has them: H_q(X^T|X^0) − H_q(X^1|X^0) − H_p(X^T), (n,) nats."""
+    return kernel.entropy(x0, kernel.T) - kernel.entropy(x0, 1) - kernel.entropy_pi(x0)
+
+
+def kl_terms(kernel: Kernel, model, x0: Tensor, t: Tensor, generator=None, noise: Tensor | None = None) -> Tensor:
+    """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) at one draw of x^t each; differentiable, also in β.
+
+    x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise for the draw of x^t, shaped like x0.
+    Returns nats, x0's shape without its event axes.
+    """
+    xt = kernel.sample(kernel.q_marginal(x0, t), generator, noise)
+    return kernel.kl(kernel.q_posterior(x0, xt, t), model(xt, t))
+
+
+def check_examples(kernel: Kernel, x0: Tensor) -> None:
+    """Raises ValueError unless ``x0`` is (n, event), n ≥ 2, without NaN or infinity."""
+    if x0.dim() != kernel.event_dim + 1 or len(x0) < 2:
+        raise ValueError(
+            f"the held-out data has shape {tuple(x0.shape)}; "
+            f"it must have one axis of at least two examples and {kernel.event_dim} for one example"
+        )
+    if not torch.isfinite(x0).all():
+        raise ValueError("the held-out data holds NaN or infinite values; every value must be finite")
+
+
+@torch.no_grad()
+def full_bound(
+    kernel: Kernel,
+    model,
+    x0: Tensor,
+    generator: torch.Generator,
+    replicates: int = 1,
+    control: tuple | None = None,
+    block: int = 32768,
+) -> Bound:
+    """K with every term of the sum over t = 2..T, a fresh x^t for each example, step and replicate.
+
+    x0: (n, event) held-out data. block: at most about this many (example, step) pairs at once.
+    control: (optimum, E KL* for t = 0..T in nats), where the expectation is exact for every example. KL* at the same
+        x^t then serves as a control variate: only the small difference between model and optimum is left to chance.
+    """
+    check_examples(kernel, x0)
+    n = len(x0)
+    kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
+    for r in range(replicates):
+        for t in torch.arange(2, kernel.T + 1).split(max(1, block // n)):
+            each, x = t, x0.expand(len(t), *x0.shape)
+            if kernel.event_dim > 1:  # images go one a step, points in blocks
+                each, x = t.repeat_interleave(n), x.flatten(0, 1)
+            xt = kernel.sample(kernel.q_marginal(x, each), generator)
+            posterior = kernel.q_posterior(x, xt, each)
+            terms = kernel.kl(posterior, model(xt, each)).double().reshape(len(t), n)
+            if control is not None:
+                optimum, expected = control
+                terms = terms - kernel.kl(posterior, optimum(xt, each)) + expected[t][:, None]
+            kl[r, :, t] = terms.T
+    rest = entropy_terms(kernel, x0).double()
+    return Bound(kl.mean(0), rest, rest - kl.sum(2))
+
+
+@torch.no_grad()
+def sampled_bound(
+    kernel: Kernel,
+    model,
+    x0: Tensor,
+    generator: torch.Generator,
+    draws: int,
+    proposal: Tensor | None = None,
+    stratified: bool = True,
+    replicates: int = 2,
+    block: int = 32768,
+) -> Bound:
+    """K with ``draws`` steps t an example in place of all T − 1; unbiased.
+
+    proposal: (T + 1,) weights by which t is drawn, zero at t < 2; uniform over 2..T if None. Weights in proportion
+        to the root mean square of KL_t (see ``pilot_proposal``) give the least variance.
+    stratified: the draws of all examples together cover the proposal evenly (one systematic grid, shuffled over the
+        examples), in place of independent draws.
+    """
+    check_examples(kernel, x0)
+    n, steps = len(x0), kernel.T - 1
+    if proposal is None:
+        proposal = torch.cat([torch.zeros(2, dtype=torch.float64), torch.ones(steps, dtype=torch.float64)])
+    if proposal.shape != (kernel.T + 1,) or (proposal[:2] != 0).any() or not (proposal[2:] > 0).all():
+        raise ValueError(f"proposal must hold {kernel.T + 1} weights, zero at t < 2 and positive at t = 2..T")
+    weight = proposal.double() / proposal.sum()
+    noise = generator if x0.device.type == "cpu" else torch.Generator(x0.device).manual_seed(generator.initial_seed())
+    cumulative = torch.cumsum(weight, 0)
+    kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
+    for r in range(replicates):
+        if stratified:
+            grid = torch.arange(n * draws, dtype=torch.float64) + torch.rand((), generator=generator).double()
+            u = (grid / (n * draws))[torch.randperm(n * draws, generator=generator)].reshape(draws, n)
+        else:
+            u = torch.rand(draws, n, generator=generator, dtype=torch.float64)
+        for row in torch.searchsorted(cumulative, u, right=True).clamp(2, kernel.T):
+            for part in torch.arange(n).split(block):
+                t = row[part]
+                # One step an example: toy networks take blocks of points, so each example is a block of its own.
+                x = x0[part, None] if kernel.event_dim == 1 else x0[part]
+                terms = kl_terms(kernel, model, x, t, noise).double().reshape(len(part)).cpu()
+                kl[r, part, t] += terms / (weight[t] * draws)
+    rest = entropy_terms(kernel, x0).double().cpu()
+    return Bound(kl.mean(0), rest, rest - kl.sum(2))
+
+
+def pilot_proposal(bound: Bound, floor: float = 0.1) -> Tensor:
+    """``proposal_from`` the mean squares of a pilot ``full_bound``."""
+    return proposal_from(bound.kl.square().mean(0), floor)
+
+
+def proposal_from(mean_square: Tensor, floor: float) -> Tensor:
+    """Weights for ``sampled_bound``: root of the mean square of KL_t, (T + 1,), mixed with uniform. Returns (T + 1,).
+
+    floor: the uniform part, which keeps weights bounded where the pilot happened to see nothing.
+    """
+    rms = mean_square.sqrt()
+    uniform = torch.ones_like(rms)
+    uniform[:2] = rms[:2] = 0
+    return (1 - floor) * rms / rms.sum() + floor * uniform / uniform.sum()
+
+
+def L_null(kernel: Kernel, x0: Tensor) -> Tensor:
+    """Log likelihood of the data under π, (n,) nats: what a model that learned nothing gives (Table 1)."""
+    return kernel.log_pi(x0)

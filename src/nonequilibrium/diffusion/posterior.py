@@ -1,0 +1,72 @@
+"""Posteriors p̃(x^0) ∝ p(x^0) r(x^0) (section 2.5): every reverse kernel is multiplied by r(x^{t−1}) and normalised (22).
+
+Denoising has a Gaussian r and inpainting a delta on the known coordinates. Both multiply a diagonal Gaussian in closed form, so the
+perturbed kernel is exact where (61) shifts the mean for a smooth r. The paper keeps r(x^t) = r(x^0) for all t (23); with
+``annealed`` r fades towards t = T, which leaves the start at π.
+
+An ``r`` is called as ``r(kernel, p, xt, t)`` with p = p(x^{t−1}|x^t) and returns p̃(x^{t−1}|x^t); at t = T + 1, with p = π, it gives
+the start p̃(x^T).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.errors import Refusal
+
+
+class MaskError(Refusal, ValueError):
+    """A mask that does not fit the images."""
+
+
+@dataclass
+class Denoise:
+    """r(x) = N(y; x, var): y is what was seen, x plus Gaussian noise of variance ``var`` (1 is a signal-to-noise ratio of 1).
+
+    annealed: r(x^t) = r(x^0)^((T−t)/T), the alternative of (23).
+    """
+
+    y: Tensor
+    var: float
+    annealed: bool = False
+
+    def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
+        power = 1 - (t - 1) / kernel.T if self.annealed else 1.0
+        precision = power / self.var
+        var = p.var / (1 + p.var * precision)
+        return Normal(var * (p.mean / p.var + self.y * precision), var)
+
+
+@dataclass
+class Inpaint:
+    """r is a delta on the known coordinates: x0 holds them, ``known`` (bool, broadcastable to x0) says which they are.
+
+    They come out exactly as given. Constant r, as the paper: they are held at their values at all t. annealed: they follow their
+    own forward trajectory, backwards, from noise at t = T, so that both parts of the image are at one noise level.
+    """
+
+    x0: Tensor
+    known: Tensor
+    annealed: bool = False
+
+    def __post_init__(self):
+        if self.known.dtype != torch.bool:
+            raise MaskError(f"the mask has dtype {self.known.dtype}; it must be boolean, true where a pixel is known")
+        try:
+            self.known = self.known.expand(self.x0.shape)
+        except RuntimeError:
+            raise MaskError(
+                f"the mask has shape {tuple(self.known.shape)}; it must fit images of shape {tuple(self.x0.shape)}"
+            ) from None
+
+    def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
+        value, var = self.x0, torch.zeros(())
+        if self.annealed and t == kernel.T + 1:
+            value, var = kernel.q_marginal(self.x0, kernel.T)
+        elif self.annealed and t > 1:
+            value, var = kernel.q_posterior(self.x0, xt, t)
+        return Normal(torch.where(self.known, value, p.mean), torch.where(self.known, var, p.var))

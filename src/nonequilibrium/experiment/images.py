@@ -1,0 +1,209 @@
+"""The image experiments' model: data constants, schedule and network, from their parameters, and one draw of its bound."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
+from nonequilibrium.data.images import ImageSet, Scale
+from nonequilibrium.diffusion.kernels import GaussianKernel, Kernel, Normal
+from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.network.image import ImageNetwork, SplitNetwork
+from nonequilibrium.network.unet import UNet
+from nonequilibrium.params import ImageParams, SplitNetworkParams, UNetParams
+from nonequilibrium.training.optimiser import SOAP
+
+OPTIMISERS = {
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+    "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
+    "soap": SOAP,
+}
+VALIDATION = 1000  # training images set aside to watch training with
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
+
+
+def is_dense(name: str) -> bool:
+    """Whether a parameter belongs to a layer of a dense path."""
+    return "dense" in name.split(".")
+
+
+class ImageModel(nn.Module):
+    """An image data set's constants, schedule and network, from its parameters.
+
+    images: what to train on; not needed for a model whose weights are loaded. The constants that scale the data are part of
+    the weights.
+    """
+
+    def __init__(self, params: ImageParams, images: ImageSet | None = None):
+        super().__init__()
+        self.params, self.images = params, None
+        options = {} if params.schedule == "reference" else {"beta_1": params.beta_1, "alpha_bar_T": params.alpha_bar_T}
+        name = "even_log_snr" if params.schedule == "learned" else params.schedule
+        beta = schedule(name, params.n_steps, **options)
+        self.schedule = LearnedSchedule(beta) if params.schedule == "learned" else FixedSchedule(beta)
+        shape = SHAPES[params.data]
+        self.register_buffer("constants", torch.zeros(2, dtype=torch.float64))
+        # Mean square of KL_t as seen in training, by which the next steps t are drawn: many terms are small, few large.
+        self.register_buffer("square", torch.ones(params.n_steps + 1, dtype=torch.float64))
+        self.square[:2] = 0
+        generator = torch.Generator().manual_seed(params.seed)
+        pixels = torch.zeros(1, shape[0])
+        if images is not None:
+            scale = Scale.of(images.train)
+            self.constants.copy_(torch.tensor(scale))
+            self.images = images.train[:-VALIDATION] if len(images.train) > 10 * VALIDATION else images.train
+            self.validation = images.train[-VALIDATION:]
+            some = self.images[torch.randint(len(self.images), (2000,), generator=generator)]
+            pixels = scale.dequantise(some, generator).movedim(1, -1).reshape(-1, shape[0])
+        if isinstance(params, UNetParams):
+            self.network = UNet(params, shape, generator)
+        elif isinstance(params, SplitNetworkParams):
+            self.network = SplitNetwork(params, shape, pixels, generator)
+        else:
+            self.network = ImageNetwork(params, shape, pixels, generator)
+
+    @property
+    def scale(self) -> Scale:
+        """The constants of the training set, stored with the weights."""
+        return Scale(*self.constants.tolist())
+
+    def kernel(self) -> GaussianKernel:
+        return GaussianKernel(self.schedule(), event_dim=3)
+
+    def groups(self) -> list[dict]:
+        """Parameter groups for the optimiser."""
+        named = list(self.network.named_parameters())
+        dense = [p for name, p in named if is_dense(name)]
+        groups = [{"params": [p for name, p in named if not is_dense(name)], "lr": self.params.learning_rate}]
+        if dense:
+            groups.append({"params": dense, "lr": self.params.dense_learning_rate})
+        if self.params.schedule == "learned":
+            groups.append({"params": list(self.schedule.parameters()), "lr": self.params.learning_rate})
+        return groups
+
+    def proposal(self, floor: float = 0.1) -> Tensor:
+        """Weights by which t is drawn, (T + 1,): what training saw of KL_t serves as the pilot run."""
+        return proposal_from(self.square, floor)
+
+    def training_weights(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """How often KL_t counts in training, and weights by which its t are drawn: two (T + 1,) tensors.
+
+        It counts once, so that K is maximised, or ᾱ_t^−emphasis times. Where there are two networks each gets half of the draws.
+        """
+        counts = kernel.alpha_bar.detach() ** -getattr(self.params, "emphasis", 0.0)
+        proposal = proposal_from(self.square * counts**2, floor=0.3)
+        if isinstance(self.network, SplitNetwork):
+            above = self.network.above(kernel)
+            if 0 < proposal[above].sum() < 1:
+                for part in (above, ~above):
+                    proposal[part] *= 0.5 / proposal[part].sum()
+        return counts, proposal
+
+    def K(self, generator: torch.Generator) -> Tensor:
+        """One draw of what training maximises, nats per image: K, but that large noise may count more.
+
+        A batch of images with fresh noise, one step t each, stratified over the batch.
+        """
+        p, device = self.params, self.constants.device
+        which = torch.randint(len(self.images), (p.batch,), generator=generator)
+        batch = self.images[which].to(device)
+        if p.flip:
+            mirrored = torch.rand(p.batch, generator=generator) < 0.5
+            batch = torch.where(mirrored.to(device)[:, None, None, None], batch.flip(-1), batch)
+        kernel = self.kernel()
+        counts, proposal = self.training_weights(kernel)
+        u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
+        t = torch.searchsorted(torch.cumsum(proposal.cpu(), 0), u, right=True).clamp(2, p.n_steps)
+        # Noise on the device that uses it: seeded by the one generator, so that a run is reproducible on its machine.
+        noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        x0 = self.scale.dequantise(batch, noise)
+        kl = kl_terms(kernel, self.reverse(kernel), x0, t, noise)
+        self._learn_proposal(t, kl.detach())
+        weight = (counts / proposal)[t.to(device)]
+        return entropy_terms(kernel, x0).mean() - (kl * weight.to(kl.dtype)).mean()
+
+    @torch.no_grad()
+    def _learn_proposal(self, t: Tensor, kl: Tensor, width: int = 10) -> None:
+        """Move ``square`` towards the KL² just seen, shared among ``width`` neighbours of t."""
+        near = (t[:, None] + torch.arange(-width, width + 1)).clamp(2, self.params.n_steps)
+        seen = kl.double().square()[:, None].expand(-1, near.shape[1]).reshape(-1)
+        near = near.reshape(-1).to(self.square.device)
+        total, count = torch.zeros_like(self.square), torch.zeros_like(self.square)
+        total.index_add_(0, near, seen)
+        count.index_add_(0, near, torch.ones_like(seen))
+        hit = count > 0
+        self.square[hit] = torch.lerp(self.square[hit], total[hit] / count[hit], 0.05)
+
+    def validate(self, n: int = 300, draws: int = 8) -> float:
+        """K in bits per pixel on ``n`` training images that were set aside; the same noise at each call."""
+        generator = torch.Generator(self.constants.device).manual_seed(1)
+        x0 = self.scale.dequantise(self.validation[:n].to(self.constants.device), generator)
+        with torch.no_grad():
+            kernel = self.kernel()
+        bound = sampled_bound(
+            kernel, self.reverse(kernel), x0, torch.Generator().manual_seed(2), draws, self.proposal().cpu(), block=100
+        )
+        return bits(bound.K) / self.pixels
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image; a pixel is all its channels."""
+        return math.prod(self.network.shape[1:])
+
+    def reverse(self, kernel: Kernel):
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return partial(self.network, kernel)
+
+    def thinned(self, n_steps: int):
+        """A chain of ``n_steps`` of the T steps, evenly spaced, with this model's network: (kernel, reverse).
+
+        The noise levels are kept and the steps between them are longer. p(x^{t−1}|x^t) of the full chain says what the network
+        knows of x^0, a mean m and a variance v, because q(x^{t−1}|x^t, x^0) is linear in x^0. A longer step then has the mean of
+        q at x^0 = m, and q's variance plus the share that comes of v, which short steps hardly need and long ones do.
+        It is a model of its own, whose bound can be measured: a faster and somewhat worse one. With n_steps = T it is this model.
+        """
+        T = self.params.n_steps
+        if not 2 <= n_steps <= T:
+            raise ValueError(f"n_steps is {n_steps}; a chain of T = {T} steps can be thinned to 2..{T}")
+        with torch.no_grad():
+            full = self.kernel()
+        if n_steps == T:
+            return full, self.reverse(full)
+        kept = torch.linspace(1, T, n_steps, dtype=torch.float64).round().long()
+        log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), full.log_alpha_bar[kept]])
+        thin = GaussianKernel(-torch.expm1(torch.diff(log_alpha_bar)), event_dim=3)
+        original = torch.cat([torch.zeros(1, dtype=torch.long), kept])  # t of the full chain by t of the thin one
+        network = self.reverse(full)
+
+        def reverse(xt: Tensor, t: Tensor | int) -> Normal:
+            step = original[t]
+            p, on_x0 = network(xt, step), full.at(full.posterior_on_x0, step, xt)
+            mean_x0 = (p.mean - full.at(full.posterior_on_xt, step, xt) * xt) / on_x0
+            var_x0 = ((p.var - full.at(full.posterior_var, step, xt)) / on_x0**2).clamp(min=0)
+            q = thin.q_posterior(mean_x0, xt, t)
+            return Normal(q.mean, q.var + thin.at(thin.posterior_on_x0, t, xt) ** 2 * var_x0)
+
+        return thin, reverse
+
+    def fit_options(self) -> dict:
+        """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
+        return {
+            "optimiser": OPTIMISERS[self.params.optimiser],
+            "warmup": 100,
+            "max_norm": float(math.prod(self.network.shape)),  # gradients are those of nats per image
+            "average": (self.network, self.params.ema),
+            "monitor": self.validate,
+            "unit": (self.pixels, "bits/pixel"),
+        }
+
+    def finish(self) -> None:
+        """Nothing remains to be done after training."""
+
+    def stored(self) -> dict[str, Tensor]:
+        """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
+        precision = getattr(torch, self.params.precision)
+        return {name: value.to(precision) if is_dense(name) else value for name, value in self.state_dict().items()}

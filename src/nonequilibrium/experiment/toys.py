@@ -1,0 +1,160 @@
+"""From the parameters of an experiment to its data law, model, training and weights.
+
+A model is everything that training changes: the schedule (learned or fixed) and the network. Its kernel is built
+from the schedule when it is needed, so that gradients reach a learned β.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nonequilibrium.bound.bound import entropy_terms, full_bound, kl_terms
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel, Kernel
+from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.network.toys import MLPNetwork, RBFNetwork
+from nonequilibrium.params import HeartbeatParams, SwissRollParams
+from nonequilibrium.training.fit import fit
+
+TRAINING_SEQUENCES = (
+    200_000  # of the heartbeat: a fixed training set, large enough that the offsets are equally frequent
+)
+
+
+class SwissRollModel(nn.Module):
+    """The swiss roll's law, schedule and RBF network, from its parameters; ``start`` picks other centres to begin with."""
+
+    def __init__(self, params: SwissRollParams, start: int = 0):
+        super().__init__()
+        self.params, self.law = params, SwissRoll(params.noise)
+        beta = schedule("even_log_snr", params.n_steps, beta_1=params.beta_1, alpha_bar_T=params.alpha_bar_T)
+        self.schedule = LearnedSchedule(beta) if params.learn_beta else FixedSchedule(beta)
+        generator = torch.Generator().manual_seed(params.seed + 1_000_003 * start)
+        self.network = RBFNetwork(self.kernel(), params.units, self.law, params.width, generator)
+
+    def kernel(self) -> GaussianKernel:
+        return GaussianKernel(self.schedule())
+
+    def groups(self) -> list[dict]:
+        """Parameter groups for the optimiser."""
+        groups = [{"params": list(self.network.parameters()), "lr": self.params.learning_rate}]
+        if self.params.learn_beta:
+            groups.append({"params": list(self.schedule.parameters()), "lr": self.params.beta_learning_rate})
+        return groups
+
+    def K(self, generator: torch.Generator) -> Tensor:
+        """One draw of K, nats: fresh points, each with frozen noise of its own at every t (2.4.1)."""
+        kernel = self.kernel()
+        x0 = self.law.sample(self.params.batch, generator)
+        t = torch.arange(2, kernel.T + 1)
+        kl = kl_terms(kernel, self.reverse(kernel), x0.expand(len(t), *x0.shape), t, generator)
+        return entropy_terms(kernel, x0).mean() - kl.sum(0).mean()
+
+    def reverse(self, kernel: Kernel):
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return partial(self.network, kernel)
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """K in nats on points of its own, the same at each call, by which starts are compared."""
+        random = torch.Generator().manual_seed(self.params.seed)
+        kernel = self.kernel()
+        return full_bound(kernel, self.reverse(kernel), self.law.sample(4000, random), random).K
+
+    def finish(self) -> None:
+        """Nothing remains to be done after training."""
+
+
+def best_start(params: SwissRollParams, options: dict) -> SwissRollModel:
+    """The best of ``params.starts`` short trainings. options: of ``fit``; a checkpoint gets the start's number in its name."""
+    best, best_score = None, -math.inf
+    for number in range(params.starts):
+        model, its = SwissRollModel(params, number), dict(options)
+        if its["checkpoint"] is not None:
+            its["checkpoint"] = its["checkpoint"].with_suffix(f".start{number}.pt")
+        its["label"] += f", start {number + 1} of {params.starts}"
+        fit(model, model.K, model.groups(), params.start_steps, params.seed, **its)
+        if (score := model.score()) > best_score:
+            best, best_score = model, score
+    return best
+
+
+class HeartbeatModel(nn.Module):
+    """The heartbeat's law, schedule and MLP, from its parameters."""
+
+    def __init__(self, params: HeartbeatParams):
+        super().__init__()
+        self.params, self.law = params, Heartbeat()
+        self.schedule = FixedSchedule(schedule("inverse", params.n_steps))
+        self._kernel = BinomialKernel(self.schedule(), params.pi)
+        # At small t flips are rare and cost most: part of the draws of t go there, in proportion to 1/t.
+        inverse = 1 / torch.arange(2, params.n_steps + 1, dtype=torch.float64)
+        self._proposal = (1 - params.small_t) / len(inverse) + params.small_t * inverse / inverse.sum()
+        self._cumulative = torch.cumsum(self._proposal, 0)
+        generator = torch.Generator().manual_seed(params.seed)
+        data = self.law.sample(TRAINING_SEQUENCES, generator).float()
+        self._sequences, counts = torch.unique(data, dim=0, return_counts=True)
+        self._log_share = torch.log(counts / len(data))
+        # Rate and entropy of q(x_i^{t−1}|x_i^t, x_i^0): (x_i^t, x_i^0, rate or entropy, t).
+        steps, bits_ = torch.arange(2, params.n_steps + 1), torch.tensor([0.0, 1.0], dtype=torch.float64)
+        self._posteriors = torch.zeros(2, 2, 2, params.n_steps + 1)
+        for now, then in itertools.product((0, 1), repeat=2):
+            xt, x0 = (bits_[i].expand(len(steps), 1) for i in (now, then))
+            rate = self._kernel.q_posterior(x0, xt, steps).rate[:, 0]
+            self._posteriors[now, then, :, 2:] = torch.stack(
+                [rate, torch.special.entr(rate) + torch.special.entr(1 - rate)]
+            )
+        self.network = MLPNetwork(self._kernel, self.law.dim, params.hidden, params.layers, params.knots, generator)
+
+    def kernel(self) -> BinomialKernel:
+        return self._kernel
+
+    def groups(self) -> list[dict]:
+        """Parameter groups for the optimiser: the shared layers and the part of the readouts that neighbours share."""
+        trained = [*self.network.layers.parameters(), self.network.readout.shared]
+        return [{"params": trained, "lr": self.params.learning_rate}]
+
+    def K(self, generator: torch.Generator) -> Tensor:
+        """One draw of K, nats: steps t by systematic sampling from ``proposal``, training sequences diffused afresh for each.
+
+        The divergence at each x^t is averaged over which training sequence x^0 it came from, with the weights q(x^0|x^t),
+        instead of keeping the one that it did come from: the same expectation with less noise (Rao and Blackwell).
+        """
+        kernel, p = self._kernel, self.params
+        u = (torch.arange(p.batch_t) + torch.rand(p.batch_t, generator=generator)) / p.batch_t
+        t = torch.searchsorted(self._cumulative, u.double()).clamp(max=kernel.T - 2) + 2
+        which = torch.multinomial(self._log_share.exp(), p.batch_t * p.batch, replacement=True, generator=generator)
+        x0 = self._sequences[which].reshape(p.batch_t, p.batch, self.law.dim)
+        xt = kernel.sample(kernel.q_marginal(x0, t), generator)
+        on = self._posterior_rate(xt, t)
+        target, entropy = torch.zeros_like(xt), torch.zeros_like(xt)
+        for bit, share in ((0, 1 - on), (1, on)):
+            at_zero, at_one = self._posteriors[
+                :, bit, :, t, None, None
+            ]  # rate and entropy of q(x_i^{t−1}|x_i^t, x_i^0 = bit)
+            rate, its_entropy = at_zero + xt * (at_one - at_zero)
+            target, entropy = target + share * rate, entropy + share * its_entropy
+        logit = self.network(kernel, xt, t).logit
+        kl = kernel.sum_event(F.binary_cross_entropy_with_logits(logit, target, reduction="none") - entropy)
+        return entropy_terms(kernel, x0[0]).mean() - (kl.mean(1) / self._proposal[t - 2]).mean()
+
+    def _posterior_rate(self, xt: Tensor, t: Tensor) -> Tensor:
+        """q(x_i^0 = 1|x^t) for every bit, x^0 being one of the training sequences: (b, n, dim) bits to (b, n, dim)."""
+        each = self._sequences.expand(len(t), *self._sequences.shape)
+        logit = self._kernel.q_marginal(each, t).logit  # log q(x^t|x^0) is linear in the bits of x^t
+        log_likelihood = xt @ logit.mT + F.logsigmoid(-logit).sum(-1)[:, None]
+        return torch.softmax(log_likelihood + self._log_share, -1) @ self._sequences
+
+    def reverse(self, kernel: Kernel):
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return partial(self.network, kernel)
+
+    def finish(self) -> None:
+        """Fold the shared part of the readouts into the readouts."""
+        self.network.readout.fold()

@@ -1,0 +1,56 @@
+"""The contract of reports/metrics, and the record of how a number was made."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
+from nonequilibrium.files import ROOT, sha256, write_json
+
+
+def provenance(name: str, command: str, seed, began: float) -> None:
+    """Record how a number was made (command, commit, seed, seconds) in reports/provenance/<name>.json."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    entry = {"command": command, "commit": commit or None, "seed": seed, "seconds": round(time.time() - began, 1)}
+    write_json(ROOT / "reports" / "provenance" / f"{name}.json", entry)
+
+
+def metrics(experiment: str, bound: Bound, L_null: float, unit: str, paper: dict, seed: int, **more) -> dict:
+    """The contract of reports/metrics/<experiment>.json, in bits per ``unit``. L_null in nats."""
+    K = bits(bound.K)
+    return {
+        "experiment": experiment,
+        "unit": unit,
+        "K": K,
+        "K_se": bits(bound.se),
+        "K_mc_se": bits(bound.mc_se),
+        "L_null": bits(L_null),
+        "K_minus_L_null": K - bits(L_null),
+        "n_heldout": len(bound.rest),
+        "seed": seed,
+        "paper": paper,
+        **more,
+    }
+
+
+def image_metrics(
+    experiment: str, model, bound: Bound, L_null: float, seed: int, paper: dict | None = None, **more
+) -> dict:
+    """The same contract for an image model, in bits per pixel, with bits per dimension beside it. L_null in nats per image."""
+    pixels, channels, sigma = model.pixels, model.network.shape[0], model.scale.sigma
+    per_pixel = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
+    result = metrics(experiment, per_pixel, L_null / pixels, "bits per pixel", paper or {}, seed)
+    weights = ROOT / "models" / f"{experiment}.safetensors"
+    result |= {
+        "bits_per_dim": bits_per_dim(result["K"], channels, sigma),
+        "bits_per_dim_se": result["K_se"] / channels,
+        "sigma": sigma,
+        "n_steps": model.params.n_steps,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "weights_sha256": sha256(weights) if weights.exists() else None,
+        **more,
+    }
+    return result

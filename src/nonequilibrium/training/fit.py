@@ -1,0 +1,145 @@
+"""Training that survives: maximise K by gradient ascent, with checkpoints from which a run continues bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from nonequilibrium.bound.bound import bits
+from nonequilibrium.errors import Refusal
+from nonequilibrium.files import quiet, save_atomically
+from nonequilibrium.training.optimiser import SOAP
+
+
+class TrainingError(Refusal, RuntimeError):
+    """Training cannot go on; the last good checkpoint is kept."""
+
+
+def fit(
+    model: nn.Module,
+    K: Callable[[torch.Generator], Tensor],
+    groups: list[dict],
+    steps: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    every_seconds: float = 20.0,
+    log_every: int = 100,
+    max_norm: float = 100.0,
+    label: str = "training",
+    optimiser=SOAP,
+    warmup: int = 0,
+    average: tuple[nn.Module, float] | None = None,
+    monitor: Callable[[], float] | None = None,
+    unit: tuple[float, str] = (1.0, "bits"),
+) -> list[dict]:
+    """Maximise K (15) over the parameters in ``groups``, the step size on a cosine down to a thousandth.
+
+    K: one unbiased draw of the bound for the current model, in nats, given a generator; differentiable.
+    groups: the optimiser's parameter groups, each with its own ``lr``.
+    checkpoint: file to save to at most every ``every_seconds`` and to continue from if it exists. A run that was
+        killed and continued ends, on a CPU, with the same bits as one that was not.
+    max_norm: longer gradients are shortened to this.
+    optimiser: makes the optimiser from ``groups``. warmup: steps over which the step size first rises.
+    average: (module, decay); at the end the module's parameters are their exponential moving average.
+    monitor: measures K (in the unit below) on other data with the averaged module's weights in place; called at each entry of the
+        curve, its time not counted.
+    unit: (how many of them an example has, name) of K in the curve and the progress bar.
+    Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is a monitor; K in bits per unit
+    averaged over the last ``log_every`` draws. Seconds are left out where there is no monitor, so that equal runs give equal curves.
+    Raises TrainingError, naming the step, when K or its gradient is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = optimiser(groups)
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: (
+            min(1.0, (step + 1) / (warmup + 1)) * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        ),
+    )
+    curve, recent, start, spent = [], [], 0, 0.0
+    parts = {"model": model, "optimiser": optimiser, "decay": decay}
+    averaged = None
+    if average is not None:
+        averaged = AveragedModel(average[0], multi_avg_fn=get_ema_multi_avg_fn(average[1]))
+        parts["averaged"] = averaged
+    if checkpoint is not None and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        generator.set_state(state["generator"])
+        curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
+
+    def save(step: int) -> None:
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"generator": generator.get_state(), "curve": curve, "recent": recent, "step": step}
+        state["seconds"] = spent + time.monotonic() - began
+        save_atomically(checkpoint, lambda path: torch.save(state, path))
+
+    def entry(step: int) -> dict:
+        """One line of the training curve."""
+        row = {"step": step, "K": sum(recent) / len(recent)}
+        if monitor is not None:
+            nonlocal began
+            paused = time.monotonic()
+            row["seconds"] = round(spent + paused - began, 1)
+            with exchanged(average and average[0], averaged and averaged.module):
+                row["K_validation"] = monitor()
+            began += time.monotonic() - paused
+        return row
+
+    began = saved = time.monotonic()
+    with tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
+        for step in range(start + 1, steps + 1):
+            value = K(generator)
+            optimiser.zero_grad()
+            (-value).backward()
+            norm = nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], max_norm)
+            if not (torch.isfinite(value) and torch.isfinite(norm)):
+                kept = f"; {checkpoint.name} holds the last good state" if checkpoint and checkpoint.exists() else ""
+                raise TrainingError(
+                    f"{label}: K is {float(value.detach())} and its gradient's norm {float(norm)} at step {step}{kept}"
+                )
+            optimiser.step()
+            decay.step()
+            if averaged is not None:
+                averaged.update_parameters(average[0])
+            recent.append(bits(float(value.detach())) / unit[0])
+            if step % log_every == 0 or step == steps:
+                curve.append(entry(step))
+                bar.set_postfix_str(f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}")
+                recent = []
+            bar.update()
+            if checkpoint is not None and (time.monotonic() - saved > every_seconds or step == steps):
+                save(step)
+                saved = time.monotonic()
+    if averaged is not None:
+        average[0].load_state_dict(averaged.module.state_dict())
+    return curve
+
+
+@contextlib.contextmanager
+def exchanged(module: nn.Module | None, other: nn.Module | None):
+    """Inside, ``module`` has the parameters of ``other``; does nothing if they are None."""
+    if module is None:
+        yield
+        return
+    kept = [p.detach().clone() for p in module.parameters()]
+    try:
+        _copy(module, other.parameters())
+        yield
+    finally:
+        _copy(module, kept)
+
+
+@torch.no_grad()
+def _copy(module: nn.Module, values) -> None:
+    for p, value in zip(module.parameters(), values, strict=True):
+        p.copy_(value)
