@@ -56,7 +56,7 @@ class Inpaint:
     def __post_init__(self):
         if getattr(self.known, "dtype", None) != torch.bool:
             kind = getattr(self.known, "dtype", type(self.known).__name__)
-            raise MaskError(f"the mask is {kind}; it must be boolean (torch.bool), true where a pixel is known")
+            raise MaskError(f"the mask has dtype {kind}; it must be boolean (torch.bool), true where a pixel is known")
         try:
             self.known = self.known.expand(self.x0.shape)
         except RuntimeError:
