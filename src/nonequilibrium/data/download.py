@@ -36,7 +36,8 @@ def part_path(address: str, partial: Path) -> Path:
 def download(address: str, partial: Path, most: int = LARGEST) -> Path:
     """Download ``address`` into ``partial``, resuming an earlier attempt where the server allows it; returns the file.
 
-    most: bytes beyond which it cannot be what is wanted. Raises FetchError if the server does not give it, OSError if it cannot be written.
+    most: bytes beyond which it cannot be what is wanted. Raises FetchError if the server does not give it, OSError if the disk
+    does not take it.
     """
     partial.mkdir(parents=True, exist_ok=True)
     finished, unfinished = download_path(address, partial), part_path(address, partial)
@@ -51,7 +52,7 @@ def download(address: str, partial: Path, most: int = LARGEST) -> Path:
         unfinished.unlink()  # the file there is not the one that was begun
         have, pieces = 0, _pieces(address, 0)
         reply = next(pieces)
-    if reply.status_code != 200 and not (have and reply.status_code == 206):
+    if reply.status_code not in (200, 206) or _begins_elsewhere(reply, have):
         raise FetchError(f"the server answered {reply.status_code}")
     encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", ""):  # gzip is dealt with in unpacking

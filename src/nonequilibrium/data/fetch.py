@@ -229,11 +229,11 @@ def run(options: argparse.Namespace) -> None:
             fetched = fetch(name, mirror=mirror)
             print(f"{name}: {'fetched and verified' if fetched else 'already here, verified'}")
         except FetchError as error:
-            failures.append(str(error))
+            failures += [str(error)] if str(error) not in failures else []
             outcome |= {"present": False, "reason": str(error), "files": {}}
         # The pipeline looks at this file to know whether what needs the data can run. Equal outcomes give equal bytes.
         write_json(RECORDS / f"{name}.json", outcome)
     if failures and not options.record:
         raise FetchError("; ".join(failures))
     for reason in failures:
-        print(f"not here: {reason}", file=sys.stderr)
+        print(f"not here, so what needs it is left out: {reason}", file=sys.stderr)
