@@ -251,7 +251,7 @@ def test_the_command(tmp_path, server, toy, monkeypatch, capsys):
     assert (tmp_path / "records" / "toy.json").read_bytes() == record, "equal outcomes, equal bytes"
     capsys.readouterr()
     assert main(["data", "To-Y", "TOY", "--record"]) == 0, "a near miss is understood"
-    assert capsys.readouterr().err.count("not here") == 1
+    assert capsys.readouterr().err.count("toy is not here") == 1
     assert main(["data", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
     with pytest.raises(ParameterError):
         fetch.missing("nothing")

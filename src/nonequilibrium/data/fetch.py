@@ -222,18 +222,18 @@ def run(options: argparse.Namespace) -> None:
     _make_folder(RECORDS)
     for folder in (PARTIAL.parent, RECORDS):
         sweep_temporaries(folder)
-    failures = []
+    failures = {}
     for name in names:
         outcome = {"data": name, "present": True, "files": DATA_SETS[name].files}
         try:
             fetched = fetch(name, mirror=mirror)
             print(f"{name}: {'fetched and verified' if fetched else 'already here, verified'}")
         except FetchError as error:
-            failures += [str(error)] if str(error) not in failures else []
-            outcome |= {"present": False, "reason": str(error), "files": {}}
+            failures[name] = str(error)
+            outcome |= {"present": False, "files": {}, "reason": str(error)}
         # The pipeline looks at this file to know whether what needs the data can run. Equal outcomes give equal bytes.
         write_json(RECORDS / f"{name}.json", outcome)
     if failures and not options.record:
-        raise FetchError("; ".join(failures))
-    for reason in failures:
-        print(f"not here, so what needs it is left out: {reason}", file=sys.stderr)
+        raise FetchError("; ".join(dict.fromkeys(failures.values())))
+    for name, reason in failures.items():
+        print(f"{name} is not here: {reason}", file=sys.stderr)
