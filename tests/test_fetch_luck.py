@@ -8,11 +8,13 @@ import threading
 import time
 
 import pytest
+import yaml
 from test_fetch import FILES, SUMS, good_entries, run, server, tar, toy  # noqa: F401
 
 from nonequilibrium.__main__ import main
 from nonequilibrium.data import archives, download, fetch
 from nonequilibrium.data.fetch import FetchError
+from nonequilibrium.files import ROOT
 
 
 @pytest.fixture
@@ -107,7 +109,9 @@ def test_what_killed_runs_left_is_swept(tmp_path, mirror, server):  # noqa: F811
     assert [p.name for p in downloads.iterdir()] == ["mine"] and not staging.exists()
     (downloads / "0123abcd-toy.tar.gz.part").write_bytes(b"left, though the set came by other ways")
     staging.mkdir()
+    (staging.parent / ".lock").touch()
     assert run(tmp_path, server[1]) is False
+    assert sorted(p.name for p in staging.parent.iterdir()) == sorted(FILES)
     assert [p.name for p in downloads.iterdir()] == ["mine"] and not staging.exists()
 
 
@@ -231,3 +235,17 @@ def test_a_mirror_that_cannot_be_read(tmp_path, mirror, monkeypatch):
     monkeypatch.setattr(fetch.Path, "open", refused)
     with pytest.raises(FetchError, match=r"cannot be read \(Permission denied\)"):
         run(tmp_path, str(mirror))
+
+
+def test_the_pipeline_tries_again_what_failed():
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["fetch"]["do"]
+    assert stage["always_changed"] is True
+    assert stage["deps"] == [
+        f"src/nonequilibrium/data/{name}.py" for name in ("archives", "download", "fetch", "sources")
+    ]
+
+
+def test_a_machine_that_only_trains_can_import_it():
+    code = "import sys; sys.modules |= dict.fromkeys(['requests', 'filelock', 'psutil']); import nonequilibrium.data.images as i; "
+    code += "import nonequilibrium.data.fetch; i.present('digits')"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -66,7 +66,7 @@ def fetch(name: str, data: Path = DATA, mirror: str | None = None, partial: Path
     """
     absent, wanted = missing(name, data), DATA_SETS[name]
     target = wanted.path(data)
-    if not absent and not _leftovers(wanted, target, partial):
+    if not absent and not _leftovers(wanted, target, partial) and not (target / LOCK).exists():
         return False
     made = [folder for folder in (target, data) if not os.path.lexists(folder)]
     try:
