@@ -116,7 +116,7 @@ def _pieces(address: str, have: int) -> Iterator:
 
     def read() -> None:
         try:
-            with requests.get(address, stream=True, timeout=WINDOW, headers=headers) as reply:
+            with requests.get(address, stream=True, timeout=(min(10, WINDOW), WINDOW), headers=headers) as reply:
                 hand_over(reply)
                 while not given_up.is_set() and (piece := reply.raw.read1(1 << 16, decode_content=False)):
                     hand_over(piece)
