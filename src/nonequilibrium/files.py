@@ -8,7 +8,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def _root() -> Path:
+    """The checkout that this code is part of; where the code is installed apart from it, the one that the process was started in."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "params.yaml").exists():
+        return checkout
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here)
+
+
+ROOT = _root()
 
 
 def sha256(path: Path) -> str:
@@ -19,7 +29,8 @@ def sha256(path: Path) -> str:
 
 def quiet() -> bool:
     """True in CI and under nbval, where a progress bar would only make noise."""
-    return bool(os.environ.get("CI") or os.environ.get("NONEQUILIBRIUM_QUIET"))
+    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
+    return any(word not in ("", "0", "false", "no", "off") for word in said)
 
 
 def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
