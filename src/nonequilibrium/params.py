@@ -27,7 +27,7 @@ def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
 class SwissRollParams:
     """Swiss roll (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
 
-    noise: float = number(1e-6, 0.5)  # σ of the roll
+    noise: float = number(1e-5, 0.5)  # σ of the roll; for less, the optimum would take hours
     n_steps: int = whole(2, 1000)  # T
     beta_1: float = number(1e-12, 0.1)  # fixed; caps K
     alpha_bar_T: float = number(1e-8, 0.9)  # of the schedule at the start
