@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from nonequilibrium import files
 from nonequilibrium.__main__ import COMMANDS, main
 from nonequilibrium.files import ROOT, quiet
 
@@ -134,6 +135,15 @@ def test_the_root_is_the_code_s_own_checkout_or_where_one_stands(tmp_path):
     (tmp_path / "site/params.yaml").touch()
     shutil.move(package.parent, tmp_path / "site/src")
     assert root_of(tmp_path / "site/src", inside) == str(tmp_path / "site")
+
+
+def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert files.commit() is None  # no git on this machine
+    monkeypatch.undo()
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    monkeypatch.setattr(files, "ROOT", tmp_path / "unpacked")
+    assert files.commit() is None  # a folder in another project's clone
 
 
 @pytest.mark.parametrize(

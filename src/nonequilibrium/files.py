@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def _root() -> Path:
 
 
 ROOT = _root()
+
+
+def commit() -> str | None:
+    """The checkout's commit in twelve digits; None where there is no git, or no clone but an unpacked archive."""
+    if not (ROOT / ".git").exists():  # git itself would ask the folders above, which are another project's
+        return None
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
 
 
 def sha256(path: Path) -> str:
