@@ -1,13 +1,16 @@
 import subprocess
 import sys
 
+import matplotlib
 import nbformat
 import pytest
 import yaml
+from matplotlib import pyplot
 
 from nonequilibrium.__main__ import main
 from nonequilibrium.fields import ParameterError, nearest, overrides
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure import metrics
 from nonequilibrium.params import SECTIONS, check, load
 from nonequilibrium.report import notebooks
 
@@ -197,17 +200,48 @@ def test_a_broken_params_file_is_named(tmp_path):
 def test_the_command_line_refuses_with_one_sentence_and_leaves_nothing(
     arguments, message, capsys, tmp_path, tmp_path_factory, monkeypatch
 ):
-    startup = (
-        tmp_path_factory.mktemp("ipython") / "profile_default/startup"
-    )  # what a user imports at each start is no parameter
+    ipython = tmp_path_factory.mktemp("ipython")  # what a user imports at each start is no parameter
+    startup = ipython / "profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("import os, json as numbers\nmine = 1\n")
-    monkeypatch.setenv("IPYTHONDIR", str(startup.parents[1]))
+    monkeypatch.setenv("IPYTHONDIR", str(ipython))
     before = sorted((ROOT / "reports").rglob("*"))
     assert main(["notebook", *arguments, *(["-p", f"outputs={tmp_path}"] if len(arguments) > 1 else [])]) in (1, 2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and message in lines[0]
     assert not list(tmp_path.rglob("*")) and sorted((ROOT / "reports").rglob("*")) == before
+
+
+def run_here(notebook, **given):
+    """Run a notebook's code cells in this process, which is quicker than a kernel; returns their names."""
+    names = {}
+    matplotlib.use("agg")
+    for cell in nbformat.read(ROOT / f"notebooks/{notebook}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            names |= given if "parameters" in cell.metadata.get("tags", []) else {}
+    pyplot.close("all")
+    return names
+
+
+@pytest.mark.parametrize("changes", [{"n_steps": 2}, {"n_steps": 3, "noise": 0.3, "beta_1": 0.1}])
+def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(changes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(metrics, "ROOT", tmp_path)
+    changes = changes | {"train_steps": 3, "starts": 1}
+    weights = {}
+    for name in ("swiss_roll", "swiss_roll_wide"):
+        run_here("train", experiment=name, overrides=changes, outputs=tmp_path)
+        weights[name] = tmp_path / f"weights/{name}.safetensors"
+    assert "Warning: K rose by less than a bit" in capsys.readouterr().out
+    few = dict(n_heldout=2, n_optimum=2, n_samples=2, outputs=tmp_path / "reports")
+    run_here("01_swiss_roll", weights=weights["swiss_roll"], weights_wide=weights["swiss_roll_wide"], **few)
+    assert "Warning: swiss_roll is better than π by less than a bit" in capsys.readouterr().out
+    assert (tmp_path / "reports/metrics/swiss_roll_wide.json").exists()
+
+
+def test_a_heartbeat_of_two_steps_gives_a_result_with_a_warning(capsys):
+    names = run_here("train", experiment="heartbeat", overrides={"n_steps": 2, "train_steps": 3})
+    assert len(names["curve"]) and "Warning: K rose by less than a bit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("outputs", ["file", "file/x/y", "folder"])
