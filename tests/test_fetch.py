@@ -1,5 +1,6 @@
 """Every route of `make data` and every way it can fail, against a local HTTP server and small stand-ins of the archives."""
 
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -121,7 +122,7 @@ def test_gz_files_one_by_one_as_mnist_has_them(tmp_path, server, monkeypatch):
     run(tmp_path)
     assert (tmp_path / "data" / "toy" / "two.bin").read_bytes() == FILES["two.bin"]
     (folder / "one.bin.gz").write_bytes(gzip.compress(FILES["one.bin"])[:-20])
-    with pytest.raises(FetchError, match="one.bin.gz could not be had .*\n.*no such file\n.*damaged or cut short"):
+    with pytest.raises(FetchError, match="one.bin.gz could not be had, .*no such file; .*damaged or cut short"):
         fetch.fetch("toy", tmp_path / "other", str(folder), tmp_path / "downloads")
     assert not (tmp_path / "other").exists()
 
@@ -209,7 +210,7 @@ def test_a_full_disk(tmp_path, server, toy, monkeypatch):
 
 
 def test_no_network_names_every_address_and_the_remedy(tmp_path, toy, monkeypatch):
-    monkeypatch.setitem(fetch.DATA_SETS, "toy", fetch.dataclasses.replace(toy, upstream=("http://127.0.0.1:9/",)))
+    monkeypatch.setitem(fetch.DATA_SETS, "toy", dataclasses.replace(toy, upstream=("http://127.0.0.1:9/",)))
     with pytest.raises(FetchError, match="(?s)check the network, or set NONEQUILIBRIUM_MIRROR.*127.0.0.1:9/toy.tar.gz"):
         run(tmp_path)
     assert_nothing_half_written(tmp_path)
@@ -232,6 +233,7 @@ def test_the_command(tmp_path, server, toy, monkeypatch, capsys):
     fetched = partial(fetch.fetch, data=tmp_path / "data", partial=tmp_path / "downloads")
     monkeypatch.setattr(fetch, "fetch", fetched)
     monkeypatch.setattr(fetch, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(fetch, "PARTIAL", tmp_path / "downloads")
     monkeypatch.setenv("NONEQUILIBRIUM_MIRROR", str(folder))
     assert main(["data", "toy"]) == 0 and "toy: fetched and verified" in capsys.readouterr().out
     assert main(["data", "toy"]) == 0 and "already here" in capsys.readouterr().out
@@ -243,8 +245,13 @@ def test_the_command(tmp_path, server, toy, monkeypatch, capsys):
     monkeypatch.setenv("NONEQUILIBRIUM_MIRROR", str(tmp_path / "nowhere"))
     (tmp_path / "data" / "toy-batches" / "one.bin").unlink()
     assert main(["data", "toy"]) == 1 and "check NONEQUILIBRIUM_MIRROR" in capsys.readouterr().err
-    assert json.loads((tmp_path / "records" / "toy.json").read_text())["present"] is False
+    record = (tmp_path / "records" / "toy.json").read_bytes()
+    assert json.loads(record)["present"] is False and "there is no such folder" in json.loads(record)["reason"]
     assert main(["data", "toy", "--record"]) == 0, "the pipeline goes on without"
+    assert (tmp_path / "records" / "toy.json").read_bytes() == record, "equal outcomes, equal bytes"
+    capsys.readouterr()
+    assert main(["data", "To-Y", "TOY", "--record"]) == 0, "a near miss is understood"
+    assert capsys.readouterr().err.count("toy is not here") == 1
     assert main(["data", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
     with pytest.raises(ParameterError):
         fetch.missing("nothing")

@@ -1,10 +1,13 @@
+import dataclasses
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from nonequilibrium.data import images
-from nonequilibrium.data.fetch import DATA_SETS
 from nonequilibrium.data.images import DataError, Scale, load_images, present
+from nonequilibrium.data.sources import DATA_SETS
 
 
 def test_the_constants_give_mean_zero_and_variance_one_with_the_noise_included():
@@ -28,43 +31,114 @@ def test_to_pixels_clips():
     assert Scale(0.0, 1.0).to_pixels(torch.tensor([-3.0, 0.5, 999.0])).tolist() == [0, 0, 255]
 
 
-def write_mnist(folder, part, values):
-    header = b"\x00\x00\x08\x03" + np.array(values.shape, ">i4").tobytes()
-    (folder / f"{part}-images-idx3-ubyte").write_bytes(header + values.tobytes())
+def stand_in(monkeypatch, folder, name, contents):
+    """Files of a data set with ``contents``, which it is then said to have been published with."""
+    path = DATA_SETS[name].path(folder)
+    path.mkdir()
+    for file, content in contents.items():
+        (path / file).write_bytes(content)
+    sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    sizes = {file: len(content) for file, content in contents.items()}
+    monkeypatch.setitem(DATA_SETS, name, dataclasses.replace(DATA_SETS[name], files=sums, sizes=sizes))
+    return path
 
 
-def test_mnist_files_are_read_in_order(tmp_path):
-    folder = tmp_path / "mnist"
-    folder.mkdir()
+def idx(values):
+    return bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes() + values.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path, monkeypatch):
+    """A small MNIST: its folder and its images."""
     values = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    write_mnist(folder, "train", values)
-    write_mnist(folder, "t10k", values[:2])
-    assert not present("mnist", tmp_path), "label files are missing"
-    for part in ("train", "t10k"):
-        (folder / f"{part}-labels-idx1-ubyte").touch()
+    labels = np.arange(5, dtype=np.uint8)
+    contents = {}
+    for part, n in (("train", 5), ("t10k", 2)):
+        contents |= {f"{part}-images-idx3-ubyte": idx(values[:n]), f"{part}-labels-idx1-ubyte": idx(labels[:n])}
+    return stand_in(monkeypatch, tmp_path, "mnist", contents), values
+
+
+def test_mnist_files_are_read_in_order(tmp_path, mnist):
+    folder, values = mnist
     found = load_images("mnist", tmp_path)
     assert found.train.shape == (5, 1, 28, 28) and (found.train[:, 0].numpy() == values).all() and len(found.test) == 2
-    whole = (folder / "t10k-images-idx3-ubyte").read_bytes()
-    (folder / "t10k-images-idx3-ubyte").write_bytes(whole[:-1])
-    with pytest.raises(DataError, match="holds 1567 values; its header promises 1568"):
-        load_images("mnist", tmp_path)
-    (folder / "t10k-images-idx3-ubyte").write_bytes(b"hello")
-    with pytest.raises(DataError, match="not an idx file"):
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    assert not present("mnist", tmp_path), "label files are missing"
+    with pytest.raises(DataError, match="is not in .*`make data` fetches it"):
         load_images("mnist", tmp_path)
 
 
-def test_cifar10_files_are_read_in_order_with_channels_first(tmp_path):
-    folder = DATA_SETS["cifar10"].path(tmp_path)
-    folder.mkdir()
+def flipped(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (lambda content: b"", "it has 0 bytes, not"),
+        (lambda content: content[:-1], "bytes, not"),
+        (lambda content: content + b"x", "bytes, not"),
+        (flipped, "SHA-256"),
+        (lambda content: content[:7] + b"\3" + content[8:], "SHA-256"),
+        (lambda content: content[:-3] + bytes(3), "SHA-256"),
+        (lambda content: bytes(len(content)), "SHA-256"),
+    ],
+    ids=["empty", "cut", "longer", "a bit", "header", "hole", "zeros"],
+)
+def test_damage_is_seen_on_load(tmp_path, mnist, file, damage, said):
+    path = mnist[0] / file
+    assert present("mnist", tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=f"{file} is damaged: .*({said}).*; `make data` fetches it anew$") as refusal:
+        load_images("mnist", tmp_path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(DataError, match="is damaged"):
+        present("mnist", tmp_path)
+
+
+def test_transposed_and_narrower_images_are_seen(tmp_path, mnist):
+    folder, values = mnist
+    for other in (values.swapaxes(1, 2), values[:, :, :27], values[::-1], values[:4]):
+        (folder / "train-images-idx3-ubyte").write_bytes(idx(np.ascontiguousarray(other)))
+        with pytest.raises(DataError, match="train-images-idx3-ubyte is damaged"):
+            load_images("mnist", tmp_path)
+
+
+def test_sums_are_reckoned_once_while_a_file_stays_as_it_is(tmp_path, mnist, monkeypatch):
+    load_images("mnist", tmp_path)
+    monkeypatch.setattr(images, "sha256", lambda path: pytest.fail(f"{path} is read twice"))
+    load_images("mnist", tmp_path)
+
+
+def test_cifar10_files_are_read_in_order_with_channels_first(tmp_path, monkeypatch):
     records = np.random.default_rng(0).integers(0, 256, (12, 3073), dtype=np.uint8)
-    for i, name in enumerate(DATA_SETS["cifar10"].files):
-        records[2 * i : 2 * i + 2].tofile(folder / name)
+    names = list(DATA_SETS["cifar10"].files)
+    folder = stand_in(
+        monkeypatch, tmp_path, "cifar10", {n: records[2 * i : 2 * i + 2].tobytes() for i, n in enumerate(names)}
+    )
     found = load_images("cifar10", tmp_path)
     assert found.train.shape == (10, 3, 32, 32) and found.test.shape == (2, 3, 32, 32)
     assert found.train[3, 2, 1, 5] == records[3, 1 + 2 * 1024 + 32 + 5]
-    records[0, :100].tofile(folder / "test_batch.bin")
-    with pytest.raises(DataError, match="100 bytes long"):
+    (folder / names[0]).rename(folder / "aside")
+    (folder / names[1]).rename(folder / names[0])
+    (folder / "aside").rename(folder / names[1])
+    with pytest.raises(DataError, match="data_batch_1.bin is damaged: its SHA-256"):
         load_images("cifar10", tmp_path)
+    for content in (b"", records[:1].tobytes(), records[0, :100].tobytes()):
+        (folder / names[0]).write_bytes(content)
+        with pytest.raises(DataError, match="data_batch_1.bin is damaged: it has .* bytes, not 6,146"):
+            load_images("cifar10", tmp_path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path, mnist, monkeypatch):
+    def refused(path):
+        raise OSError(5, "Input/output error")
+
+    images._sha256_once.cache_clear()
+    monkeypatch.setattr(images, "sha256", refused)
+    with pytest.raises(DataError, match="cannot be read .*Input/output error.*`make data`"):
+        load_images("mnist", tmp_path)
 
 
 def test_absent_data_names_the_remedy(tmp_path):

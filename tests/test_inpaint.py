@@ -1,6 +1,7 @@
 """Filling in one's own picture, with an untrained model of the photographs' size."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.posterior import MaskError
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.weights import save_weights
-from nonequilibrium.measure.inpaint import centre, inpaint, left, read_mask
+from nonequilibrium.fields import ParameterError
+from nonequilibrium.measure.inpaint import centre, check_out, inpaint, left, read_mask
+from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_picture
 from nonequilibrium.params import load, quick
 
 
@@ -59,11 +62,34 @@ def test_masks_that_do_not_fit(model, pictures, tmp_path):
         inpaint(model, pictures, torch.ones(32, 32), [0])
     with pytest.raises(MaskError, match="must fit images"):
         inpaint(model, pictures, torch.ones(16, 16).bool(), [0])
-    np.save(tmp_path / "m.npy", np.ones((32, 32)))
-    with pytest.raises(MaskError, match=r"float64 of shape \(32, 32\); it must be bool"):
-        read_mask(str(tmp_path / "m.npy"), (3, 32, 32))
-    with pytest.raises(MaskError, match="cannot be read"):
+    with pytest.raises(MaskError, match="must be boolean"):
+        inpaint(model, pictures, centre(32, 32).numpy(), [0])
+    with pytest.raises(PictureError, match="there is no such file"):
         read_mask(str(tmp_path / "absent.npy"), (3, 32, 32))
+
+
+def test_pixels_and_seeds_that_cannot_work(model, pictures):
+    known = centre(32, 32)
+    for pixels in (pictures[0], pictures / 255, pictures[:, :1], pictures[..., :16]):
+        with pytest.raises(PictureError, match="they must be uint8 of"):
+            inpaint(model, pixels, known, [0])
+    with pytest.raises(ParameterError, match="seeds is empty"):
+        inpaint(model, pictures, known, [])
+    with pytest.raises(ValueError, match="n_steps is 0"):
+        inpaint(model, pictures, known, [0], n_steps=0)
+
+
+def test_names_of_masks_and_near_misses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, mask in [("centre", centre), ("Centre", centre), ("center", centre), ("CENTER", centre), ("Left", left)]:
+        assert torch.equal(read_mask(name, (3, 32, 32)), mask(32, 32))
+    for name, hint in [("left-half", "'left'"), ("centr", "'centre'"), ("Centred", "'centre'")]:
+        with pytest.raises(ParameterError, match=f"did you mean {hint}"):
+            read_mask(name, (3, 32, 32))
+    with pytest.raises(ParameterError, match="must be one of centre, left, a file"):
+        read_mask("top", (3, 32, 32))
+    Image.fromarray(left(32, 32).numpy()).save(tmp_path / "top", "PNG")
+    assert torch.equal(read_mask("top", (3, 32, 32)), left(32, 32))
 
 
 @pytest.mark.parametrize("kind", ["png", "npy", "name"])
@@ -88,6 +114,85 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
         assert (part[known.numpy()] == picture[known.numpy()]).all()
 
 
+def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys):
+    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    alpha = np.full((32, 32), 255, np.uint8)
+    alpha[:4] = 0
+    Image.fromarray(np.dstack([pictures[0].movedim(0, -1).numpy(), alpha])).save(tmp_path / "p.png")
+    out = tmp_path / "out.png"
+    words = [str(tmp_path / "p.png"), "--weights", str(tmp_path / "w.safetensors"), "--out", str(out), "--samples", "1"]
+    for mask, missing in [([], 128), (["--mask", "centre"], 384), (["--mask", "left"], 16 * 32 + 64)]:
+        assert main(["inpaint", *words, *mask]) == 0
+        assert f"{missing} pixels missing" in capsys.readouterr().out
+    Image.fromarray(np.dstack([alpha] * 3)).save(tmp_path / "m.png")  # nothing is left of what both show
+    Image.fromarray(np.dstack([alpha] * 3 + [255 - alpha])).save(tmp_path / "p.png")
+    assert main(["inpaint", *words, "--mask", str(tmp_path / "m.png")]) == 1
+    assert "leaves nothing known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("ending", LOSSLESS)
+def test_what_is_written_is_what_is_read(tmp_path, ending, channels):
+    pixels = torch.randint(0, 256, (channels, 32, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_picture(pixels, tmp_path / f"new/out{ending.upper()}")
+    array = np.asarray(Image.open(tmp_path / f"new/out{ending.upper()}"))
+    assert (array.reshape(32, 96, channels) == pixels.movedim(0, -1).numpy()).all()
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_out_is_checked_before_anything_else(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nonequilibrium.measure.inpaint.load_weights", lambda *_: pytest.fail("work has begun"))
+    picture, mask = tmp_path / "p.png", tmp_path / "m.png"
+    for path in (picture, mask):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
+    (tmp_path / "link.png").symlink_to(picture)
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "fifo.png")
+    before = sorted(tmp_path.iterdir())
+    for out, message in [
+        ("out.jpg", "format without loss"),
+        ("out.JPEG", "format without loss"),
+        ("out.webp", "format without loss"),
+        ("out.gif", "format without loss"),
+        ("out", "format without loss"),
+        ("", "format without loss"),
+        ("p.png", "is the same file as"),
+        ("m.png", "is the same file as"),
+        ("link.png", "is the same file as"),
+        ("folder.png", "no file that could be replaced"),
+        ("fifo.png", "no file that could be replaced"),
+        ("p.png/out.png", "cannot be written"),
+        ("p.png/new/out.png", "cannot be written"),
+        ("x" * 300 + ".png", "cannot be written"),
+        ("x" * 300 + "/out.png", "cannot be written"),
+        ("/proc/out.png", "cannot be written"),
+    ]:
+        assert main(["inpaint", str(picture), "--mask", str(mask), "--out", str(tmp_path / out)]) in (1, 2)
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+    for out in ("out.png", "p2.png", "a/b/c/out.tif"):
+        check_out(tmp_path / out, [picture, mask])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_disk_that_fails_leaves_nothing_half_written(model, pictures, tmp_path, capsys, monkeypatch):
+    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    Image.fromarray(pictures[0].movedim(0, -1).numpy()).save(tmp_path / "p.png")
+    (tmp_path / "out.png").write_text("an earlier result")
+
+    def save(picture, path, *_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    words = [str(tmp_path / "p.png"), "--weights", str(tmp_path / "w.safetensors"), "--samples", "1"]
+    assert main(["inpaint", *words, "--out", str(tmp_path / "out.png")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "out.png").read_text() == "an earlier result"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.png", "p.png", "w.safetensors"}
+
+
 def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
     save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(tmp_path / "p.png")
@@ -98,7 +203,10 @@ def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
         ([str(tmp_path / "text.png")], "cannot be read as a picture"),
         ([str(tmp_path / "absent.png")], "cannot be read as a picture"),
         (["p.png", "--model", "swiss_roll"], "'swiss_roll' is unknown"),
-        (["p.png", "--samples", "0"], "--samples is 0"),
+        (["p.png", "--samples", "0"], "--samples is 0; it must be a whole number from 1 to"),
+        (["p.png", "--samples", "100000"], "--samples is 100000"),
+        (["p.png", "--seed", "-1"], "--seed is -1; it must be a whole number from 0 to"),
+        (["p.png", "--seed", "9" * 30], "--seed is 999"),
     ]:
         assert main(["inpaint", *words, *weights]) in (1, 2)
         error = capsys.readouterr().err

@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "choices": ("measure.choices", "measure what each choice of an image experiment is worth", "choices cifar10_cpu"),
     "seeds": ("measure.seeds", "train and measure each toy from several seeds", "seeds"),
+    "code": ("code", "write digests of the code that each stage needs, for the pipeline", "code"),
     "readme": ("report.readme", "write the result tables at the top of README.md", "readme"),
 }
 

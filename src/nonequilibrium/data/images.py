@@ -6,6 +6,7 @@ rewards learning the 8-bit grid) and is shifted and scaled by two constants of t
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nonequilibrium.data.fetch import DATA, DATA_SETS
+from nonequilibrium.data.sources import DATA, DATA_SETS
 from nonequilibrium.errors import Refusal
 from nonequilibrium.fields import check_name
+from nonequilibrium.files import sha256
 
 
 class DataError(Refusal, ValueError):
@@ -60,13 +62,8 @@ class Scale(NamedTuple):
 def _idx(path: Path) -> Tensor:
     """An idx file of bytes as a uint8 tensor of its own shape."""
     raw = path.read_bytes()
-    if raw[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path} is not an idx file of bytes")
     shape = np.frombuffer(raw, ">i4", raw[3], offset=4)
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if len(values) != np.prod(shape):
-        raise DataError(f"{path} holds {len(values)} values; its header promises {np.prod(shape)}")
-    return torch.from_numpy(values.reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy())
 
 
 def _mnist(folder: Path) -> ImageSet:
@@ -76,10 +73,8 @@ def _mnist(folder: Path) -> ImageSet:
 
 def _cifar10(folder: Path) -> ImageSet:
     def batch(name: str) -> Tensor:
-        raw = np.fromfile(folder / name, np.uint8)
-        if len(raw) % 3073:
-            raise DataError(f"{folder / name} is {len(raw)} bytes long; CIFAR-10 records have 3073")
-        return torch.from_numpy(raw.reshape(-1, 3073)[:, 1:].reshape(-1, 3, 32, 32).copy())
+        records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)  # a label and the pixels, channels first
+        return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
 
     train = torch.cat([batch(f"data_batch_{i}.bin") for i in range(1, 6)])
     return ImageSet(train, batch("test_batch.bin"), "CIFAR-10")
@@ -111,13 +106,42 @@ SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs
 
 
 def present(name: str, data: Path = DATA) -> bool:
-    """True if the images of ``name`` can be loaded (their sums are checked when they are fetched, not here)."""
+    """True if the images of ``name`` can be loaded, False if they must be fetched first; raises DataError if a file is damaged."""
     check_name("data set", name, SOURCES)
-    return name not in DATA_SETS or all((DATA_SETS[name].path(data) / f).is_file() for f in DATA_SETS[name].files)
+    if name not in DATA_SETS:
+        return True
+    wanted = DATA_SETS[name]
+    paths = [wanted.path(data) / file for file in wanted.files]
+    if not all(path.is_file() for path in paths):
+        return False
+    for path in paths:
+        _verify(path, wanted.sizes.get(path.name), wanted.files[path.name])
+    return True
+
+
+def _verify(path: Path, size: int | None, digest: str) -> None:
+    """Raises DataError unless a file is the published one, byte for byte."""
+    try:
+        found = path.stat()
+        if size not in (None, found.st_size):
+            wrong = f"it has {found.st_size:,} bytes, not {size:,}"
+        elif _sha256_once(path, found.st_size, found.st_mtime_ns, found.st_ino) != digest:
+            wrong = "its SHA-256 is not the published one"
+        else:
+            return
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); `make data` fetches it anew") from None
+    raise DataError(f"{path} is damaged: {wrong}; `make data` fetches it anew")
+
+
+@functools.lru_cache(maxsize=100)
+def _sha256_once(path: Path, size: int, modified: int, inode: int) -> str:
+    """The sum of a file, reckoned once a process for as long as the file stays as it is."""
+    return sha256(path)
 
 
 def load_images(name: str, data: Path = DATA) -> ImageSet:
-    """A data set by name; raises DataError, with the remedy, if it must be fetched first."""
+    """A data set by name; raises DataError, with the remedy, if it must be fetched first or is damaged."""
     if not present(name, data):
         raise DataError(f"{name} is not in {data}; `make data` fetches it")
     return SOURCES[name](DATA_SETS[name].path(data) if name in DATA_SETS else data)

@@ -54,8 +54,9 @@ class Inpaint:
     annealed: bool = False
 
     def __post_init__(self):
-        if self.known.dtype != torch.bool:
-            raise MaskError(f"the mask has dtype {self.known.dtype}; it must be boolean, true where a pixel is known")
+        if getattr(self.known, "dtype", None) != torch.bool:
+            kind = getattr(self.known, "dtype", type(self.known).__name__)
+            raise MaskError(f"the mask has dtype {kind}; it must be boolean (torch.bool), true where a pixel is known")
         try:
             self.known = self.known.expand(self.x0.shape)
         except RuntimeError:

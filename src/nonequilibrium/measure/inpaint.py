@@ -2,50 +2,42 @@
 
     nonequilibrium inpaint picture.png --mask mask.png --out filled.png
 
-The mask is a picture of the same size (white is known, black is to be filled in), a boolean array (.npy), ``centre`` or
-``left``. What is known comes out exactly as given. The result has the picture with its hole, then the samples: where they differ,
-the model is not sure.
+The mask is a picture of the same size (white is known, black or transparent is to be filled in), an array (.npy), ``centre`` or
+``left``. Without one, what is transparent in the picture is filled in, or else its centre. What is known comes out exactly as
+given. The result has the picture with its hole, then the samples: where they differ, the model is not sure.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from nonequilibrium.diffusion.posterior import Inpaint, MaskError
+from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import one_line
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import MODELS
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure.pictures import (
+    LOSSLESS,
+    PictureError,
+    read_mask_file,
+    read_picture,
+    save_picture,
+    some_known,
+)
 from nonequilibrium.training.devices import keep_freed_memory
 
 IMAGES = [name for name, kind in MODELS.items() if kind is ImageModel]
 GREY = 128  # drawn where a pixel is missing
-
-
-class PictureError(Refusal, ValueError):
-    """A picture that cannot be read or has another size than the model's."""
-
-
-def read_picture(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """The picture as uint8 (c, h, w); raises PictureError unless it is readable and h × w."""
-    channels, height, width = shape
-    try:
-        with Image.open(path) as picture:
-            array = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
-    except (FileNotFoundError, IsADirectoryError, UnidentifiedImageError, OSError) as error:
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from None
-    if array.shape[:2] != (height, width):
-        raise PictureError(f"{path} is {array.shape[1]}×{array.shape[0]}; the model's images are {width}×{height}")
-    return torch.from_numpy(np.atleast_3d(array).copy()).movedim(-1, 0)
+MOST_SAMPLES = 1000
+LAST_SEED = 2**32 - 1
 
 
 def centre(height: int, width: int) -> Tensor:
@@ -64,19 +56,14 @@ MASKS = {"centre": centre, "left": left}
 
 
 def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:
-    """A mask by name, or from a picture (at least half white is known) or a boolean .npy array: (h, w) bool, true where known."""
-    height, width = shape[1:]
-    if mask in MASKS:
-        return MASKS[mask](height, width)
-    if Path(mask).suffix != ".npy":
-        return read_picture(Path(mask), (1, height, width))[0] >= 128
-    try:
-        array = np.load(mask, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise MaskError(f"{mask} cannot be read as an array: {error}") from None
-    if array.dtype != bool or array.shape != (height, width):
-        raise MaskError(f"{mask} is {array.dtype} of shape {array.shape}; it must be bool of shape ({height}, {width})")
-    return torch.from_numpy(array)
+    """A mask by name, or from a file: (h, w) bool, true where known. Raises ParameterError, MaskError or PictureError."""
+    name = mask.strip().lower().replace("center", "centre")
+    if name in MASKS:
+        return MASKS[name](*shape[1:])
+    path = Path(mask)
+    if path.name == mask and not path.suffix and not os.path.lexists(path):
+        check_name("mask", name, [*MASKS, "a file"])
+    return read_mask_file(path, shape)
 
 
 def inpaint(
@@ -94,7 +81,13 @@ def inpaint(
     seeds: one a sample of each image; image i's k-th sample depends on (seeds[k], i) alone, not on the block.
     n_steps: length of the chain, all of the model's steps if None (see ``ImageModel.thinned``).
     """
-    kernel, reverse = model.thinned(n_steps or model.params.n_steps)
+    if pixels.dtype != torch.uint8 or pixels.shape[1:] != model.network.shape:
+        raise PictureError(
+            f"the pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 of (n, {str(model.network.shape)[1:]}"
+        )
+    if not seeds:
+        raise ParameterError("seeds is empty; there must be one a sample")
+    kernel, reverse = model.thinned(model.params.n_steps if n_steps is None else n_steps)
     known = Inpaint(pixels, known).known
 
     def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint:
@@ -105,31 +98,68 @@ def inpaint(
     return torch.stack([torch.where(known, pixels, model.scale.to_pixels(x)) for x in drawn])
 
 
+def check_out(out: Path, inputs: list[Path]) -> None:
+    """Raises ParameterError or PictureError unless a picture can be written to ``out`` without loss, over none of ``inputs``."""
+    if out.suffix.lower() not in LOSSLESS:
+        kinds = ", ".join(LOSSLESS)
+        raise ParameterError(f"--out is {str(out)!r}; its ending must name a format without loss, one of {kinds}")
+    try:
+        if out.exists() and not out.is_file():
+            raise PictureError(f"--out {out} is no file that could be replaced")
+        for path in inputs:
+            if out.exists() and path.exists() and out.samefile(path):
+                raise ParameterError(f"--out {out} is the same file as {path}; it would be overwritten")
+        folder = next(p for p in out.absolute().parents if os.path.lexists(p))
+        if not folder.is_dir():
+            raise PictureError(f"--out {out} cannot be written: {folder} is no folder")
+        probe = folder / f".{out.name}.{os.getpid()}.probe"
+        probe.touch(exist_ok=False)  # permissions, a read-only disk, a name that is too long
+        probe.unlink()
+    except OSError as error:
+        raise PictureError(f"--out {out} cannot be written: {error.strerror or one_line(error)}") from None
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium inpaint``."""
-    parser.add_argument("picture", type=Path, help="any picture file of the model's size (CIFAR-10: 32×32)")
-    parser.add_argument("--mask", default="centre", help="a picture, a .npy of bool, or " + " or ".join(MASKS))
+    parser.add_argument("picture", type=Path, help="a picture file of the model's size (CIFAR-10: 32×32)")
+    parser.add_argument(
+        "--mask",
+        help="a picture (white is known, black or transparent missing; greys are split at half), a .npy of 0 and 1, "
+        f"{' or '.join(MASKS)}; default: what is transparent in the picture, or else centre",
+    )
     parser.add_argument("--model", default="cifar10_cpu", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=4, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
     parser.add_argument("--annealed", action="store_true", help="let r fade towards t = T")
-    parser.add_argument("--out", type=Path, default=Path("inpainted.png"), help="a PNG: the hole, then the samples")
+    parser.add_argument(
+        "--out", type=Path, default=Path("inpainted.png"), help="PNG, TIFF, BMP or PPM: the hole, then the samples"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Fill in a picture and write the sheet: the picture with its hole, then the samples."""
     check_name("model", options.model, IMAGES)
-    if options.samples < 1:
-        raise ParameterError(f"--samples is {options.samples}; it must be at least 1")
-    model = load_weights(options.weights or ROOT / "models" / f"{options.model}.safetensors", options.model)
+    for name, value, low, high in [
+        ("--samples", options.samples, 1, MOST_SAMPLES),
+        ("--seed", options.seed, 0, LAST_SEED),
+    ]:
+        if not low <= value <= high:
+            raise ParameterError(f"{name} is {value}; it must be a whole number from {low} to {high}")
+    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
+    check_out(options.out, [options.picture, weights, *([Path(options.mask)] if options.mask else [])])
+    model = load_weights(weights, options.model)
     shape = model.network.shape
-    picture, known = read_picture(options.picture, shape), read_mask(options.mask, shape)
+    picture, opaque = read_picture(options.picture, shape)
+    if options.mask is not None or opaque.all():
+        mask = "centre" if options.mask is None else options.mask
+        known = some_known(f"{mask} with the transparency of {options.picture}", read_mask(mask, shape) & opaque)
+    else:
+        known = some_known(f"the transparency of {options.picture}", opaque)
     keep_freed_memory()
     seeds = list(range(options.seed, options.seed + options.samples))
     filled = inpaint(model, picture[None], known, seeds, options.annealed)[:, 0]
     hole = torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))
-    sheet = torch.cat([hole, *filled], -1).movedim(0, -1).numpy()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.squeeze()).save(options.out)
-    print(f"{options.out}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples")
+    save_picture(torch.cat([hole, *filled], -1), options.out)
+    name = os.fsencode(options.out).decode(errors="replace")  # a name may hold bytes that no terminal can show
+    print(f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples")
