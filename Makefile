@@ -1,9 +1,10 @@
 # One environment, made from the pins; every target makes it first if it is missing.
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
-export PATH := $(BIN):$(PATH)
+export OUTSIDE := $(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff nonequilibrium
 
-.PHONY: reproduce test data lab clean
+.PHONY: reproduce test data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc --wait-for-lock repro heartbeat & dvc --wait-for-lock repro swiss_roll; wait # each on a core of its own
@@ -21,11 +22,21 @@ lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
 
 clean:                                ## back to a bare clone, but for the environment
+	@command -v git > /dev/null && test -e .git || { echo "error: make clean needs git and a clone"; exit 1; }
 	git clean -fdX -e '!/.venv'
 
-.venv/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11, 5) or sys.exit('error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…' % (sys.executable, *v[:3]))"
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+# The marker holds the folder's name and is written last, after every command that is called here has answered. Without it, in another
+# folder, or after the Python that it was made from has gone, the environment is made anew from nothing.
+WHOLE := $(shell test "$$(cat .venv/installed 2>&1)" = "$$(pwd -P)" && .venv/bin/python -c "" 2>&1 && echo yes)
+
+.venv/installed: requirements.txt pyproject.toml $(if $(filter yes,$(WHOLE)),,again)
+	@PATH="$$OUTSIDE"; $(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11, 5) or sys.exit('error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…' % (sys.executable, *v[:3]))"
+	PATH="$$OUTSIDE"; $(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@for command in $(COMMANDS); do \
+		".venv/bin/$${command%% *}" $$(test "$${command#* }" = "$$command" || echo "$${command#* }") --help > .venv/answer 2>&1 \
+			|| { cat .venv/answer; echo "error: $$command does not answer, so the environment is not whole; make again makes it anew"; exit 1; }; \
+	done
+	@test -e .git || .venv/bin/dvc config --local core.no_scm true # an unpacked archive: dvc works without git if it is told
+	@pwd -P > .venv/installed

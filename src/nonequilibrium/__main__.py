@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 
 from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.fields import check_name, nearest
+from nonequilibrium.values import shown
 
 # name: (module with ``arguments(parser)`` and ``run(options)``, what it does, an example)
 COMMANDS = {
@@ -28,15 +31,27 @@ COMMANDS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command that ``arguments`` (default: those of the process) name; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
+class _Usage(Refusal):
+    """Words that the command does not take."""
+
+    status = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are raised, to be said in one sentence like every other."""
+
+    def error(self, message: str):
+        raise _Usage(message)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """What ``arguments`` ask for. Raises Refusal, with a suggestion where a word is nearly right."""
+    parser = _Parser(
         prog="nonequilibrium",
         description="The first diffusion model, replicated: data, training, measuring, samples.",
         epilog="`nonequilibrium COMMAND --help` says more and shows an example.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, purpose, example) in COMMANDS.items():
         command = commands.add_parser(
             name,
@@ -46,23 +61,48 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if arguments[:1] == [name]:  # the others' modules are not even imported, so that --help is quick
             importlib.import_module(f"nonequilibrium.{module}").arguments(command)
-    options = parser.parse_args(arguments)
+    if not arguments:
+        raise _Usage(f"a command is missing; it must be one of {', '.join(COMMANDS)}")
+    if not arguments[0].startswith("-"):
+        check_name("command", arguments[0], COMMANDS)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        command = commands.choices.get(options.command, parser)
+        near = nearest(rest[0], re.findall(r"(?<![\w-])--?\w[\w-]*", command.format_help()))
+        hint = f"; did you mean {near}?" if near else f"; `{command.prog} --help` shows what is"
+        raise _Usage(f"{shown(rest[0])} is not understood{hint}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that ``arguments`` (default: those of the process) name; returns the exit status."""
     try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         importlib.import_module(f"nonequilibrium.{COMMANDS[options.command][0]}").run(options)
     except Refusal as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
-    except OSError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+        return _say(error, error.status)
+    except (OSError, MemoryError) as error:
+        return _say(error, 1)
+    except RuntimeError as error:
+        if "allocate" not in str(error) and "out of memory" not in str(error):
+            raise
+        return _say(error, 1)  # PyTorch's word for too little memory
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
     return 0
 
 
+def _say(error: BaseException, status: int) -> int:
+    """Print ``error`` as one sentence; returns ``status``."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return status
+
+
 def entry() -> None:
     """The installed command."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a stand-in
+        stream.reconfigure(errors="backslashreplace")
     raise SystemExit(main())
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import numbers
+import re
 from dataclasses import field
 
 from nonequilibrium.errors import Refusal
+from nonequilibrium.values import as_flag, as_number, read_yaml, shown
 
 
 class ParameterError(Refusal, ValueError):
@@ -38,13 +41,45 @@ def one_of(*choices):
     return field(metadata={"kind": str, "choices": choices})
 
 
+def nearest(name, known) -> str | None:
+    """The one of ``known`` that ``name`` most likely means: other case, spaces for underscores, an abbreviation, a slip; or None."""
+
+    def plain(text) -> str:
+        return re.sub(r"[\s_.-]+", "_", str(text)[:100].strip().casefold())
+
+    wanted, plains = plain(name), {plain(one): one for one in known}
+    if wanted in plains:
+        return plains[wanted]
+    parts = [one for one in plains if wanted and (one.startswith(wanted) or one.endswith(wanted))]
+    near = parts if len(parts) == 1 else difflib.get_close_matches(wanted, plains, n=1) or parts
+    return plains[near[0]] if near else None
+
+
 def check_name(kind: str, name: str, known) -> None:
     """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ParameterError(f"{kind} {name!r} is unknown; {hint}it must be one of {', '.join(known)}")
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ParameterError(f"{kind} {shown(name)} is unknown; {hint}it must be one of {', '.join(map(str, known))}")
+
+
+def overrides(items: list[str], texts=()) -> dict:
+    """Command-line items NAME=VALUE as a mapping, values read as YAML, but for the names ``texts`` a number stays as it was typed."""
+    given = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"parameter {shown(item)} is not of the form NAME=VALUE")
+        if name in given:
+            raise ParameterError(f"parameter {shown(name)} is given twice")
+        try:
+            given[name] = read_yaml(value)
+        except ValueError as error:
+            raise ParameterError(f"parameter {shown(name)}: the value {shown(value)} {error}") from None
+        if name in texts and not isinstance(given[name], (str, dict, list, type(None))):
+            given[name] = value.strip()
+    return given
 
 
 def checked(kind: type, label: str, values: dict):
@@ -58,21 +93,29 @@ def checked(kind: type, label: str, values: dict):
     missing = [name for name in fields if name not in values]
     if missing:
         raise ParameterError(f"{label}: parameter {missing[0]!r} is missing")
-    return kind(**{name: _value(f"{label}.{name}", values[name], f.metadata) for name, f in fields.items()})
+    made = kind(**{name: _value(f"{label}.{name}", values[name], f.metadata) for name, f in fields.items()})
+    conflict = getattr(made, "conflict", lambda: None)()
+    if conflict:
+        raise ParameterError(f"{label}: {conflict}")
+    return made
 
 
 def _value(name: str, value, meta):
-    kind = meta["kind"]
+    kind, given = meta["kind"], shown(value)
     if kind is bool:
+        value = as_flag(value) if isinstance(value, str) else value
         if not isinstance(value, bool):
-            raise ParameterError(f"{name} is {value!r}; it must be true or false")
+            raise ParameterError(f"{name} is {given}; it must be true or false")
         return value
     if kind is str:
         if value not in meta["choices"]:
-            raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(meta['choices'])}")
+            near = nearest(value, meta["choices"])
+            hint = f"did you mean {near!r}? " if near else ""
+            raise ParameterError(f"{name} is {given}; {hint}it must be one of {', '.join(meta['choices'])}")
         return value
-    words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:g} to {meta['high']:g}"
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:.12g} to {meta['high']:.12g}"
+    value = as_number(value) if isinstance(value, str) else value
+    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not numeric or not meta["low"] <= value <= meta["high"] or (kind is int and value != int(value)):
-        raise ParameterError(f"{name} is {value!r}; it must be {words}")
+        raise ParameterError(f"{name} is {given}; it must be {words}")
     return kind(value)

@@ -5,10 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def _root() -> Path:
+    """The checkout that this code is part of; where the code is installed apart from it, the one that the process was started in."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "params.yaml").exists():
+        return checkout
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here)
+
+
+ROOT = _root()
+
+
+def commit() -> str | None:
+    """The checkout's commit in twelve digits; None where there is no git, or no clone but an unpacked archive."""
+    if not (ROOT / ".git").exists():  # git itself would ask the folders above, which are another project's
+        return None
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
 
 
 def sha256(path: Path) -> str:
@@ -19,7 +41,8 @@ def sha256(path: Path) -> str:
 
 def quiet() -> bool:
     """True in CI and under nbval, where a progress bar would only make noise."""
-    return bool(os.environ.get("CI") or os.environ.get("NONEQUILIBRIUM_QUIET"))
+    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
+    return any(word not in ("", "0", "false", "no", "off") for word in said)
 
 
 def save_atomically(path: Path, write: Callable[[Path], None]) -> None:

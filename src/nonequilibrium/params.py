@@ -10,17 +10,24 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from nonequilibrium.fields import ParameterError, check_name, checked, flag, number, one_of, whole
+from nonequilibrium.fields import overrides as overrides
 from nonequilibrium.files import ROOT
+from nonequilibrium.values import read_yaml, shown
+
+
+def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
+    """What is wrong with a schedule from ᾱ_1 = 1 − beta_1 down to ``alpha_bar_T``, if it has no way to go; else None."""
+    if 1 - beta_1 > alpha_bar_T * (1 + 1e-9):  # less, and a rate of some step is zero in float64
+        return None
+    return f"beta_1 = {beta_1:g} leaves no more signal than alpha_bar_T = {alpha_bar_T:g}; one of them must be smaller"
 
 
 @dataclass(frozen=True)
 class SwissRollParams:
     """Swiss roll (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
 
-    noise: float = number(1e-6, 0.5)  # σ of the roll
+    noise: float = number(1e-5, 0.5)  # σ of the roll; for less, the optimum would take hours
     n_steps: int = whole(2, 1000)  # T
     beta_1: float = number(1e-12, 0.1)  # fixed; caps K
     alpha_bar_T: float = number(1e-8, 0.9)  # of the schedule at the start
@@ -34,6 +41,10 @@ class SwissRollParams:
     learning_rate: float = number(1e-8, 1)
     beta_learning_rate: float = number(0, 1)  # of logit β_t
     seed: int = whole(0, 2**31 - 1)
+
+    def conflict(self) -> str | None:
+        """What no value alone is at fault for."""
+        return schedule_conflict(self.beta_1, self.alpha_bar_T)
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,10 @@ class ImageParams:
     learning_rate: float = number(1e-8, 1)
     ema: float = number(0, 0.999999)  # decay of the average of the weights that is kept
     seed: int = whole(0, 2**31 - 1)
+
+    def conflict(self) -> str | None:
+        """What no value alone is at fault for."""
+        return None if self.schedule == "reference" else schedule_conflict(self.beta_1, self.alpha_bar_T)
 
 
 @dataclass(frozen=True)
@@ -208,26 +223,19 @@ def load(section: str, overrides: dict | None = None, path: Path | None = None):
     """Parameters of ``section`` from params.yaml, with ``overrides`` on top; raises ParameterError."""
     check_name("section", section, SECTIONS)
     path = path or ROOT / "params.yaml"
+    if not isinstance(overrides or {}, dict):
+        raise ParameterError(f"overrides are {shown(overrides)}; they must be names with values, as in {{seed: 1}}")
     try:
-        sections = yaml.safe_load(path.read_text())
+        sections = read_yaml(path.read_bytes())
     except FileNotFoundError:
         raise ParameterError(f"there is no {path.name} in {path.parent}") from None
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ParameterError(f"{path.name} {error}") from None
     if not isinstance(sections, dict) or not isinstance(sections.get(section), dict):
         raise ParameterError(f"{path.name} has no section {section!r}")
     return check(section, {**sections[section], **(overrides or {})})
-
-
-def overrides(items: list[str]) -> dict:
-    """Command-line items NAME=VALUE as a mapping, values read as YAML."""
-    given = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ParameterError(f"parameter {item!r} is not of the form NAME=VALUE")
-        given[name] = yaml.safe_load(value)
-    return given
 
 
 def quick(params):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -15,7 +14,7 @@ from nonequilibrium.errors import Refusal
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import MODELS
 from nonequilibrium.fields import ParameterError
-from nonequilibrium.files import ROOT, save_atomically, sha256
+from nonequilibrium.files import commit, save_atomically, sha256
 from nonequilibrium.params import ImageParams, check
 
 
@@ -42,15 +41,12 @@ def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: 
     weights = outputs / ("models" if images else "weights") / f"{experiment}.safetensors"
     save_weights(model, experiment, weights)
     if images:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip()
         card = {
             "experiment": experiment,
             "data": model.params.data,
             "sha256": sha256(weights),
             "parameters": sum(p.numel() for p in model.network.parameters()),
-            "commit": commit or None,
+            "commit": commit(),
             "device": device,
             "seconds": curve[-1]["seconds"],
             "K_validation": curve[-1]["K_validation"],

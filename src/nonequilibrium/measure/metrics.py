@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
-from nonequilibrium.files import ROOT, sha256, write_json
+from nonequilibrium.files import ROOT, commit, sha256, write_json
 
 
 def provenance(name: str, command: str, seed, began: float) -> None:
     """Record how a number was made (command, commit, seed, seconds) in reports/provenance/<name>.json."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    entry = {"command": command, "commit": commit or None, "seed": seed, "seconds": round(time.time() - began, 1)}
+    entry = {"command": command, "commit": commit(), "seed": seed, "seconds": round(time.time() - began, 1)}
     write_json(ROOT / "reports" / "provenance" / f"{name}.json", entry)
 
 

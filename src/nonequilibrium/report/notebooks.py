@@ -9,8 +9,11 @@ ids are taken out.
 from __future__ import annotations
 
 import argparse
+import ast
+import builtins
 import dataclasses
 import os
+import re
 import sys
 import tempfile
 import time
@@ -18,15 +21,23 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from nonequilibrium.data.images import present
-from nonequilibrium.errors import Refusal
-from nonequilibrium.fields import check_name
+from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.fields import ParameterError, check_name, overrides
 from nonequilibrium.files import ROOT, save_atomically
-from nonequilibrium.params import load, overrides
+from nonequilibrium.files import write_csv as write_csv
+from nonequilibrium.files import write_json as write_json
+from nonequilibrium.measure.metrics import image_metrics as image_metrics
+from nonequilibrium.measure.metrics import metrics as metrics
+from nonequilibrium.measure.metrics import provenance as provenance
+from nonequilibrium.params import load
+from nonequilibrium.values import as_number, shown
 
 NOTEBOOKS = ROOT / "notebooks"
+OUTPUTS = ("metrics", "figures", "plots", "weights", "reports", "reports/plots")  # folders that notebooks write to
 REPORT, TITLE = "08_report", "Nonequilibrium thermodynamics, replicated"
 
 
@@ -34,27 +45,90 @@ class NotebookError(Refusal, RuntimeError):
     """A notebook that did not run to its end."""
 
 
-def declared_parameters(notebook: str) -> dict[str, str]:
-    """Names and default values (as source) of the ``parameters`` cell of notebooks/<notebook>.ipynb."""
-    check_name("notebook", notebook, sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
-    found = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
-    return {name: entry["default"] for name, entry in found.items()}
+class Refused(NotebookError):
+    """A notebook that did not begin its work, because a parameter is not allowed."""
+
+    status = 2
 
 
-def check_injected(namespace: dict, notebook: str) -> None:
-    """Raises ParameterError if papermill injected a name that the notebook does not declare (it only warns itself).
+def source(notebook: str) -> Path:
+    """The file of a notebook by name, with or without folder and ending; raises ParameterError, NotebookError."""
+    name = re.sub(r"^(.*[/\\])?notebooks[/\\]|\.ipynb$", "", notebook)
+    check_name("notebook", name, sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+    path = NOTEBOOKS / f"{name}.ipynb"
+    try:
+        nbformat.validate(nbformat.read(path, as_version=4))
+    except Exception as error:  # no JSON, no notebook, no permission: the reader's errors are of many kinds
+        raise NotebookError(f"{path} is not a notebook: {one_line(error)[:200]}") from None
+    return path
 
-    Called by each notebook right after its parameters cell with ``globals()``. Looks once a session only, because later
-    the namespace holds the notebook's own variables as well.
+
+def declared_parameters(path: Path) -> dict:
+    """Names and default values of a notebook's ``parameters`` cell; None for a default that is more than a literal."""
+    cells = nbformat.read(path, as_version=4).cells
+    cell = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
+    try:
+        lines = ast.parse(cell).body
+    except SyntaxError as error:
+        raise NotebookError(f"the parameters cell of {path} is not Python: {one_line(error)}") from None
+    declared = {}
+    for line in lines:
+        for target in getattr(line, "targets", [getattr(line, "target", None)]):
+            if isinstance(target, ast.Name):
+                try:
+                    declared[target.id] = ast.literal_eval(line.value)
+                except ValueError:
+                    declared[target.id] = None
+    return declared
+
+
+def checked(notebook: str, parameters: dict, declared: dict) -> dict:
+    """``parameters`` with numbers in any notation made numbers; raises ParameterError for a wrong name or kind of value.
+
+    The default says the kind: a number, a text or a mapping. Where it is None, a path belongs, for some a mapping of paths.
     """
-    if namespace.get("_parameters_checked"):
-        return
-    ours = {"In", "Out", "get_ipython", "exit", "quit", "open", "pipeline", "nonequilibrium"}
-    names = [name for name in namespace if not name.startswith("_") and name not in ours]
-    declared = declared_parameters(notebook)
-    for name in names:
+    result = {}
+    for name, value in parameters.items():
         check_name(f"{notebook}: parameter", name, declared)
-    namespace["_parameters_checked"] = True
+        default, wrong = declared[name], None
+        if isinstance(default, (int, float)):
+            value = as_number(value) if isinstance(value, str) and as_number(value) is not None else value
+            wrong = "a number" if isinstance(value, bool) or not isinstance(value, (int, float)) else None
+        elif isinstance(default, dict):
+            wrong = None if isinstance(value, dict) else "a mapping, as in {seed: 1}"
+        elif isinstance(default, str):
+            wrong = None if isinstance(value, str) else "text"
+        elif value is not None:
+            paths = value.values() if isinstance(value, dict) and name == "weights" else [value]
+            wrong = None if all(isinstance(path, (str, Path)) and str(path) for path in paths) else "a path"
+            value = str(value) if isinstance(value, Path) else value
+        if wrong:
+            raise ParameterError(f"{notebook}: parameter {name!r} is {shown(value)}; it must be {wrong}")
+        result[name] = value
+    return result
+
+
+def check_folder(folder: Path, inside: tuple[str, ...] = ()) -> None:
+    """Raises NotebookError unless files can be written into ``folder`` and the folders ``inside`` it, which need not exist yet."""
+    for path in (folder, *(folder / name for name in inside)):
+        above = next(p for p in (path, *path.parents) if p.exists() or p.is_symlink())
+        if not above.is_dir():
+            raise NotebookError(f"{above} is not a folder, so that nothing can be written to {path}")
+    try:
+        tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())).close()
+    except OSError as error:
+        raise NotebookError(f"nothing can be written to {folder}: {error.strerror}") from None
+
+
+def folder_for(outputs: str | Path | None) -> Path | None:
+    """The folder that a notebook's ``outputs`` names, None for None; raises ParameterError, NotebookError if it cannot be one."""
+    if outputs is None:
+        return None
+    if not isinstance(outputs, (str, Path)) or not str(outputs):
+        raise ParameterError(f"outputs is {shown(outputs)}; it must be a folder")
+    folder = Path(outputs).expanduser().resolve()
+    check_folder(folder, OUTPUTS)
+    return folder
 
 
 def execute(notebook: str, parameters: dict, name: str | None = None, quietly: bool = False) -> Path:
@@ -62,12 +136,17 @@ def execute(notebook: str, parameters: dict, name: str | None = None, quietly: b
 
     name: of the result in reports/notebooks, the notebook's own by default. The report is its page alone, without
         code, as reports/index.html.
-    Nothing of it is written unless the whole notebook succeeds. Raises ParameterError on an unknown name,
-    NotebookError on a failure.
+    Nothing of it is written unless the whole notebook succeeds. Raises ParameterError on a name or a value that is not
+    allowed, NotebookError on a failure.
     """
-    declared = declared_parameters(notebook)
-    for given in parameters:
-        check_name(f"{notebook}: parameter", given, declared)
+    path = source(notebook)
+    notebook, declared = path.stem, declared_parameters(path)
+    parameters = checked(notebook, parameters, declared)
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+        raise ParameterError(f"the result's name is {shown(name)}; it must be of letters, digits, - and _, at most 100")
+    check_folder(ROOT / "reports", ("notebooks", "provenance"))
+    if parameters.get("outputs") is not None:
+        folder_for(ROOT / Path(parameters["outputs"]).expanduser())
     began = time.time()
     # Threads gain nothing on networks this small, and without them the numbers do not depend on how many cores there are.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -75,7 +154,7 @@ def execute(notebook: str, parameters: dict, name: str | None = None, quietly: b
         executed = Path(folder) / f"{notebook}.ipynb"
         try:
             papermill.execute_notebook(
-                str(NOTEBOOKS / f"{notebook}.ipynb"),
+                str(path),
                 str(executed),
                 parameters,
                 cwd=str(ROOT),
@@ -84,7 +163,11 @@ def execute(notebook: str, parameters: dict, name: str | None = None, quietly: b
                 stderr_file=None if quietly else sys.stderr,
             )
         except papermill.PapermillExecutionError as error:  # the notebook's own sentence, not two tracebacks
-            raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
+            raise _refusal(notebook, error.ename, error.evalue) from None
+        except DeadKernelError:
+            raise NotebookError(f"{notebook}: its kernel was killed, perhaps for want of memory") from None
+        except Exception as error:  # no kernel of that name, one that does not start, a full disk, and more
+            raise NotebookError(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
         result = normalised(nbformat.read(executed, as_version=4))
     name = name or notebook
     is_report = notebook == REPORT
@@ -95,6 +178,14 @@ def execute(notebook: str, parameters: dict, name: str | None = None, quietly: b
     if not quietly:
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     return page
+
+
+def _refusal(notebook: str, kind: str, text: str) -> NotebookError:
+    """What a cell's exception becomes: a sentence of ours as it is, one of Python's with the name of its kind."""
+    text = " ".join(text.split())
+    if kind == ParameterError.__name__:
+        return Refused(f"{notebook}: {text}")
+    return NotebookError(f"{notebook}: {kind}: {text}" if hasattr(builtins, kind) else f"{notebook}: {text}")
 
 
 def normalised(notebook):
@@ -122,11 +213,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run one notebook, or say that the data it needs is not here."""
+    declared = declared_parameters(source(options.notebook))
+    texts = [name for name, default in declared.items() if default is None or isinstance(default, str)]
+    parameters = overrides(options.p, texts)
+    if options.params:
+        parameters = dataclasses.asdict(load(options.params)) | parameters
     if options.needs and not present(options.needs):
         print(
             f"{options.notebook}: {options.needs} is not here, so nothing is measured; `make data` fetches it",
             file=sys.stderr,
         )
         return
-    parameters = dataclasses.asdict(load(options.params)) if options.params else {}
-    execute(options.notebook, parameters | overrides(options.p), options.name)
+    execute(options.notebook, parameters, options.name)
