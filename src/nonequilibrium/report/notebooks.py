@@ -28,11 +28,6 @@ from nonequilibrium.data.images import present
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import ParameterError, check_name, overrides
 from nonequilibrium.files import ROOT, save_atomically
-from nonequilibrium.files import write_csv as write_csv
-from nonequilibrium.files import write_json as write_json
-from nonequilibrium.measure.metrics import image_metrics as image_metrics
-from nonequilibrium.measure.metrics import metrics as metrics
-from nonequilibrium.measure.metrics import provenance as provenance
 from nonequilibrium.params import load
 from nonequilibrium.values import as_number, shown
 
