@@ -80,8 +80,6 @@ def noise_generator(generator, device: torch.device) -> torch.Generator:
 
 def check_proposal(kernel: Kernel, proposal) -> Tensor:
     """Weights by which t is drawn as float64 on the CPU, of sum one; uniform over 2..T if None. Raises BoundError."""
-    if kernel.T < 2:
-        raise BoundError("the chain has one step, so there is no step t ≥ 2 to draw; full_bound gives K without one")
     if proposal is None:
         proposal = torch.ones(kernel.T + 1, dtype=torch.float64)
         proposal[:2] = 0
