@@ -48,6 +48,16 @@ def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
     return math.log2(sigma) - K_bits / dims
 
 
+def block_se(values: Tensor, blocks: int = 50) -> float:
+    """Standard error of the mean of values (n,) that stand in an order: from the means of contiguous blocks.
+
+    Where neighbours are alike, as in a test file that has easy examples first, σ/√n is too small; means of long blocks still are
+    nearly independent.
+    """
+    means = torch.stack([part.double().mean() for part in values.tensor_split(min(blocks, len(values)))])
+    return float(means.std() / math.sqrt(len(means)))
+
+
 @dataclass
 class Bound:
     """K by example and by time step.
@@ -73,8 +83,13 @@ class Bound:
 
     @property
     def se(self) -> float:
-        """Standard error of K over examples and Monte Carlo together, nats (the examples are independent)."""
+        """Standard error of K over examples and Monte Carlo together, nats, if the examples are independent."""
         return float(self.per_example.std() / math.sqrt(len(self.rest)))
+
+    @property
+    def se_blocks(self) -> float:
+        """The same for examples that stand in an order, such as a test file's, nats; see ``block_se``."""
+        return block_se(self.per_example)
 
     @property
     def mc_se(self) -> float:
