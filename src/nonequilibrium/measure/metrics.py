@@ -82,3 +82,9 @@ def image_metrics(
         **more,
     }
     return result
+
+
+def warn_unless(right: bool, sentence: str) -> None:
+    """Print a warning where a result is not as expected, though the parameters that gave it are legal."""
+    if not right:
+        print(f"warning: {sentence}")
