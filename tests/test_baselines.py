@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -61,3 +63,50 @@ def test_denoised_pixels_takes_off_the_half_level_of_the_noise():
     scale = Scale(100.5, 50.0)
     x = (torch.tensor([[0.0, 7.0, 255.0]]) + 0.5 - scale.mean) / scale.sigma
     assert baselines.denoised_pixels(scale, x).tolist() == [[0, 7, 255]]
+
+
+# ---------------------------------------------------------------- histograms
+
+
+def _law(n, seed, channels=1, step=1):
+    """Images whose every pixel is its left neighbour plus 0 or ``step``: one bit a pixel given the neighbour, more without."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randint(0, 2, (n, channels, 6, 6), generator=generator)
+    return (100 + step * steps.cumsum(-1)).to(torch.uint8)
+
+
+def test_a_histogram_for_each_pixel_reaches_the_entropy():
+    found = baselines.pixel_histogram(_law(4000, 0), _law(300, 1), _law(300, 2))
+    # Column j is 100 + Binomial(j, 1/2).
+    laws = [torch.tensor([math.comb(j, k) / 2**j for k in range(j + 1)]) for j in range(1, 7)]
+    entropy = sum(float(-(p * p.log2()).sum()) for p in laws) / 6
+    assert found.shape == (300,) and found.mean().item() == pytest.approx(entropy, abs=0.02)
+
+
+@pytest.mark.parametrize("channels, step, levels", [(1, 1, 256), (3, 4, 64)])
+def test_a_histogram_given_neighbours_reaches_the_conditional_entropy(channels, step, levels):
+    sets = [_law(n, seed, channels, step) for n, seed in ((3000, 0), (300, 1), (300, 2))]
+    found = baselines.two_neighbours(*sets, levels=levels)
+    assert found.shape == (300,) and found.mean().item() == pytest.approx(1, abs=0.02)
+    assert baselines.two_neighbours(*sets, levels=4).mean() > 1.2, "rounded neighbours know less"
+
+
+def test_histograms_are_laws():
+    """Of images of two pixels all 256² together have probability one, those that were never seen included."""
+    train, aside = _law(60, 0)[:, :, :1, :2], _law(20, 1)[:, :, :1, :2]
+    every = torch.cartesian_prod(torch.arange(256), torch.arange(256)).to(torch.uint8).reshape(-1, 1, 1, 2)
+    for model in (baselines.pixel_histogram, lambda *sets: baselines.two_neighbours(*sets, levels=64)):
+        assert torch.exp2(-2 * model(train, aside, every).double()).sum().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_smoothing_is_chosen_on_images_set_aside():
+    """Images set aside that are unlike training want much smoothing; what the test images want does not matter."""
+    train = _law(500, 0)
+    unlike = torch.randint(0, 256, (50, 1, 6, 6), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    for model in (baselines.pixel_histogram, lambda *sets: baselines.two_neighbours(*sets, levels=16)):
+        assert model(train, unlike, train).mean() > model(train, _law(50, 2), train).mean() + 0.3
+
+
+def test_all_histograms_of_a_data_set():
+    found = baselines.histograms(load_images("digits"), 200)
+    assert len(found) == 3 and all(costs.shape == (297,) and torch.isfinite(costs).all() for costs in found.values())

@@ -16,13 +16,16 @@ from nonequilibrium.bound.bound import (
     entropy_terms_eq14,
     full_bound,
     pilot_proposal,
+    proposal_from,
     sampled_bound,
 )
+from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl, optimality_gap
 from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
 from nonequilibrium.diffusion.schedules import even_log_snr_schedule, schedule
+from nonequilibrium.errors import Refusal
 
 
 def seeded(seed):
@@ -343,6 +346,174 @@ def test_bad_data_is_refused_before_any_work(gaussian, x0, message):
                 estimate(gaussian, never, x0, 4, seeded(0))
     with pytest.raises(ValueError, match=message):
         sampled_bound(gaussian, never, x0, seeded(0), 1)
+
+
+class NoModel:
+    def __call__(self, xt, t):
+        raise AssertionError("no work may start")
+
+
+ROLL = torch.zeros(5, 2, dtype=torch.float64)
+SETTINGS = [
+    (dict(draws=0), "draws is 0"),
+    (dict(draws=-3), "draws is -3"),
+    (dict(draws=2.5), "draws is 2.5"),
+    (dict(draws=True), "draws is True"),
+    (dict(replicates=0), "replicates is 0"),
+    (dict(replicates=-1), "replicates is -1"),
+    (dict(block=0), "block is 0"),
+    (dict(block=None), "block is None"),
+    (dict(generator=None), "the generator is None"),
+    (dict(x0=[[0.0, 1.0]] * 3), "is a list"),
+    (dict(x0=torch.zeros(5, 0)), r"shape \(5, 0\)"),
+    (dict(x0=torch.zeros(5, 2, device="meta")), "device meta"),
+    (dict(x0=torch.zeros(5, 2, dtype=torch.uint8)), "dtype torch.uint8"),
+    (dict(x0=torch.zeros(5, 2, dtype=torch.int64)), "dtype torch.int64"),
+    (dict(x0=torch.zeros(5, 2, dtype=torch.bool)), "dtype torch.bool"),
+    (dict(x0=torch.zeros(5, 2, dtype=torch.float16)), "dtype torch.float16"),
+    (dict(x0=torch.zeros(5, 2, dtype=torch.complex64)), "dtype torch.complex64"),
+    (dict(model=3), "the model is a int"),
+]
+OF_FULL = [
+    (dict(noisier_share=1.0), "noisier_share is 1.0"),
+    (dict(noisier_share=-0.1), "noisier_share is -0.1"),
+    (dict(noisier_share=math.nan), "noisier_share is nan"),
+    (dict(control=(GaussianDataOptimum(None), torch.zeros(7))), r"shape \(7,\); control must hold"),
+    (dict(control=(GaussianDataOptimum(None), torch.full((21,), math.nan))), "21 finite values"),
+    (dict(control=torch.zeros(21)), "must be a pair"),
+    (dict(control=(GaussianDataOptimum(GaussianKernel(torch.full((20,), 0.1))), torch.zeros(21))), "another chain"),
+]
+OF_SAMPLED = [
+    (dict(proposal=torch.ones(20)), r"shape \(20,\); proposal must hold 21"),
+    (dict(proposal=torch.full((21,), math.inf)), "proposal"),
+    (dict(proposal=torch.full((21,), math.nan)), "proposal"),
+]
+
+
+@pytest.mark.parametrize(
+    "estimate, changes, message",
+    [(full_bound, *case) for case in SETTINGS if "draws" not in case[0]]
+    + [(full_bound, *case) for case in OF_FULL]
+    + [(sampled_bound, *case) for case in SETTINGS + OF_SAMPLED]
+    + [(jarzynski, *case) for case in SETTINGS if {"x0", "model", "generator"} & case[0].keys()]
+    + [(jarzynski, dict(trajectories=n), f"trajectories is {n}") for n in (0, -1, 1.5)],
+)
+def test_settings_that_give_nonsense_are_one_sentence_before_any_work(gaussian, estimate, changes, message):
+    call = {"kernel": gaussian, "model": NoModel(), "x0": ROLL, "generator": seeded(0)} | changes
+    call |= {
+        sampled_bound: {"draws": call.get("draws", 1)},
+        jarzynski: {"trajectories": call.get("trajectories", 1)},
+    }.get(estimate, {})
+    with pytest.raises(BoundError, match=message) as caught:
+        estimate(**call)
+    assert isinstance(caught.value, Refusal) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("where", ["everywhere", "once"])
+def test_a_variance_that_is_none_is_named(gaussian, bad, where):
+    def model(xt, t):
+        var = torch.full_like(xt, bad if where == "everywhere" else 1.0)
+        var.view(-1)[-1] = bad
+        return Normal(xt, var)
+
+    assert_model_is_refused(gaussian, model, ROLL, "variance is -?0|variance is -1|var holds NaN or infinite")
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        (lambda xt, t: Normal(xt[..., :1], torch.ones_like(xt)), "mean has shape"),
+        (lambda xt, t: Normal(xt[..., 0], torch.ones_like(xt)), "mean has shape"),
+        (lambda xt, t: Normal(xt.expand(3, *xt.shape), torch.ones_like(xt)), "mean has shape"),
+        (lambda xt, t: Normal(xt, torch.ones(5)), "var has shape"),
+        (lambda xt, t: Normal(xt, 1.0), "it must return mean and var as tensors"),
+        (lambda xt, t: Normal(xt, torch.ones_like(xt).long()), "var has dtype"),
+        (lambda xt, t: Normal(xt * math.nan, torch.ones_like(xt)), "mean holds NaN"),
+        (lambda xt, t: xt, "returned a Tensor"),
+        (lambda xt, t: None, "returned a NoneType"),
+        (lambda xt, t: Bernoulli(xt), "returned a Bernoulli"),
+    ],
+)
+def test_what_is_no_gaussian_is_named(gaussian, model, message):
+    assert_model_is_refused(gaussian, model, ROLL, message)
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        (lambda xt, t: Bernoulli(xt[..., :1]), "logit has shape"),
+        (lambda xt, t: Bernoulli(xt / 0), "logit holds NaN"),
+        (lambda xt, t: Normal(xt, torch.ones_like(xt)), "returned a Normal"),
+        (lambda xt, t: torch.sigmoid(xt), "returned a Tensor"),
+    ],
+)
+def test_what_are_no_bits_is_named(model, message):
+    kernel = BinomialKernel(schedule("inverse", 10), 0.2)
+    assert_model_is_refused(kernel, model, Heartbeat().templates(), message)
+
+
+def assert_model_is_refused(kernel, model, x0, message):
+    for run in (
+        lambda: full_bound(kernel, model, x0, seeded(0)),
+        lambda: sampled_bound(kernel, model, x0, seeded(0), 2),
+        lambda: jarzynski(kernel, model, x0, 2, seeded(0)),
+        lambda: optimality_gap(kernel, lambda xt, t: kernel.q_step(xt, t), model, x0, seeded(0)),
+    ):
+        with pytest.raises(BoundError, match=message):
+            run()
+
+
+def test_a_variance_may_be_shared_by_coordinates(gaussian):
+    for var in (torch.tensor(0.5, dtype=torch.float64), torch.full((1, 1, 1), 0.5, dtype=torch.float64)):
+        shared = full_bound(gaussian, lambda xt, t, var=var: Normal(xt, var), ROLL, seeded(0))
+        assert shared.K == full_bound(gaussian, lambda xt, t: Normal(xt, torch.full_like(xt, 0.5)), ROLL, seeded(0)).K
+
+
+@pytest.mark.parametrize(
+    "bad", [lambda x: 255 * x, lambda x: 2 * x - 1, lambda x: x / 2, lambda x: x.to(torch.uint8) * 255]
+)
+def test_bits_are_zeros_and_ones(bad):
+    kernel, x0 = BinomialKernel(schedule("inverse", 10), 0.2), bad(Heartbeat().templates())
+    for run in (
+        lambda: full_bound(kernel, NoModel(), x0, seeded(0)),
+        lambda: sampled_bound(kernel, NoModel(), x0, seeded(0), 2),
+        lambda: jarzynski(kernel, NoModel(), x0, 2, seeded(0)),
+        lambda: L_null(kernel, x0),
+        lambda: reverse_entropy_bounds(kernel, x0),
+    ):
+        with pytest.raises(
+            BoundError, match="has values from -?[01.]+ to [0-9.]+; the binomial chain takes bits, 0 or 1"
+        ):
+            run()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+def test_bits_of_any_kind_of_number_give_the_same_bound(dtype):
+    kernel, x0 = BinomialKernel(schedule("inverse", 10), 0.2), Heartbeat().templates()
+    best = HeartbeatOptimum(kernel)
+    assert full_bound(kernel, best, x0.to(dtype), seeded(0)).K == full_bound(kernel, best, x0, seeded(0)).K
+    assert torch.equal(L_null(kernel, x0.to(dtype)), L_null(kernel, x0))
+
+
+def test_pilots_and_units_that_mean_nothing_are_refused():
+    for square in (torch.zeros(5), torch.full((5,), math.nan), -torch.ones(5)):
+        with pytest.raises(BoundError, match="finite at all t"):
+            proposal_from(square, 0.1)
+    with pytest.raises(BoundError, match="floor is 2"):
+        proposal_from(torch.ones(5), 2)
+    for dims, sigma in ((0, 1.0), (3, 0.0), (3, math.nan)):
+        with pytest.raises(BoundError, match="must be positive"):
+            bits_per_dim(1.0, dims, sigma)
+
+
+def test_errors_are_those_of_the_textbook():
+    """K of three examples by hand: the standard error is s/√n, the estimator's √(mean variance/(r n))."""
+    each = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+    replicates = torch.stack([each - 0.5, each + 0.5])
+    bound = Bound(torch.zeros(3, 5, dtype=torch.float64), each, replicates)
+    assert bound.K == pytest.approx(3.0) and bound.se == pytest.approx(math.sqrt(7 / 3))
+    assert bound.mc_se == pytest.approx(math.sqrt(0.5 / 6))
 
 
 def test_bad_proposals_and_lone_replicates_are_refused(gaussian):

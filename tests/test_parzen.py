@@ -6,7 +6,8 @@ import torch
 from scipy.special import logsumexp
 from sklearn.neighbors import KernelDensity
 
-from nonequilibrium.bound.parzen import GRID, log_density, parzen
+from nonequilibrium.bound.checks import BoundError
+from nonequilibrium.bound.parzen import GRID, in_unit_interval, log_density, parzen
 
 
 def test_against_scikit_learn():
@@ -39,3 +40,50 @@ def test_bad_images_are_named(bad):
     good = torch.rand(5, 3)
     with pytest.raises(ValueError, match="test has shape"):
         parzen(good, good, bad)
+
+
+def test_sigma_is_chosen_on_validation_where_test_would_choose_another():
+    """Validation images near the samples want a narrow window, test images far from them a wide one."""
+    rng = np.random.default_rng(0)
+    samples = torch.from_numpy(rng.uniform(0, 1, (200, 4))).float()
+    validation = samples + 0.02 * torch.from_numpy(rng.normal(0, 1, (200, 4))).float()
+    test = torch.from_numpy(rng.uniform(1.5, 2.0, (200, 4))).float()
+    result = parzen(samples, validation, test)
+    wanted = {
+        name: max(GRID, key=lambda s: float(log_density(x, samples, s).mean()))
+        for name, x in {"validation": validation, "test": test}.items()
+    }
+    assert wanted["validation"] == GRID[0] and wanted["test"] > 0.5
+    assert result["sigma"] == wanted["validation"]
+    assert result["mean"] == pytest.approx(float(log_density(test, samples, GRID[0]).mean()))
+
+
+def test_white_is_one():
+    white = torch.full((2, 1, 3, 3), 255, dtype=torch.uint8)
+    assert (in_unit_interval(white, 256) == 1).all() and (in_unit_interval(0 * white, 256) == 0).all()
+    assert (in_unit_interval(torch.full((2, 1, 3, 3), 16, dtype=torch.uint8), 17) == 1).all()
+
+
+def test_the_error_in_blocks_sees_the_order_of_the_file():
+    samples = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    test = torch.rand(1000, 3, generator=torch.Generator().manual_seed(1))
+    test[500:] += 0.5  # the second half is harder
+    result = parzen(samples, samples, test)
+    assert result["se_blocks"] > 2 * result["se"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(samples=torch.zeros(0, 3)), "samples has shape"),
+        (dict(validation=torch.zeros(0, 3)), "validation has shape"),
+        (dict(test=torch.zeros(1, 3)), "at least 2"),
+        (dict(samples=torch.zeros(5, 3, dtype=torch.uint8)), "dtype torch.uint8"),
+        (dict(grid=[]), "grid of σ"),
+        (dict(grid=[0.1, 0.0]), "grid of σ"),
+    ],
+)
+def test_what_is_no_window_is_one_sentence(changes, message):
+    good = torch.rand(5, 3)
+    with pytest.raises(BoundError, match=message):
+        parzen(**({"samples": good, "validation": good, "test": good} | changes))

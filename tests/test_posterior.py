@@ -1,7 +1,9 @@
 """Posteriors against closed forms: for Gaussian data the optimal reverse kernel is known, and so is every posterior."""
 
+import numpy as np
 import pytest
 import torch
+from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint, MaskError
@@ -91,3 +93,60 @@ def test_samples_with_seeds_of_their_own_do_not_depend_on_the_batch(r):
     assert torch.equal(together[1:3], draw([2, 3])) and torch.equal(together[3:], draw([4]))
     with pytest.raises(ValueError, match="2 generators for 3 samples"):
         sample(KERNEL, standard_normal_model, (3, 2), [torch.Generator()] * 2)
+
+
+# ---------------------------------------------------------------- what the samplers draw, exactly
+
+ROW = np.arange(4)
+CORRELATED = 0.8 ** np.abs(ROW[:, None] - ROW)
+SHORT = GaussianKernel(schedule("even_log_snr", 25, beta_1=1e-3, alpha_bar_T=1e-3))
+REVERSE = {t: reverse_kernel(CORRELATED, SHORT.beta[1:].numpy(), t) for t in range(2, SHORT.T + 1)}
+
+
+def correlated_model(xt, t):
+    """The best reverse kernel of Gaussian data with correlated coordinates."""
+    A, v = (torch.tensor(part) for part in REVERSE[t])
+    return Normal(xt @ A.T, v.expand(xt.shape))
+
+
+def assert_draws_have(r, given, M, S, n=60_000):
+    """Mean and covariance of draws with the factor r are M @ given and S, within five standard errors."""
+    x = sample(SHORT, correlated_model, (n, 4), torch.Generator().manual_seed(0), r=r)
+    var = torch.from_numpy(np.diag(S).copy())
+    assert ((x.mean(0) - torch.from_numpy(M @ given)).abs() <= 5 * (var / n).sqrt() + 1e-9).all()
+    error = 5 * ((var[:, None] * var + torch.from_numpy(S) ** 2) / n).sqrt() + 1e-9
+    assert ((torch.cov(x.T) - torch.from_numpy(S)).abs() <= error).all()
+
+
+@pytest.mark.parametrize("annealed", [False, True])
+def test_inpainting_draws_what_the_exact_recursion_says(annealed):
+    known, x0 = np.array([True, False, False, True]), np.array([2.0, 0.0, 0.0, -1.0])
+    M, S = inpainted(CORRELATED, SHORT.beta[1:].numpy(), known, annealed)
+    assert_draws_have(Inpaint(torch.from_numpy(x0).expand(60_000, 4), torch.from_numpy(known), annealed), x0, M, S)
+
+
+@pytest.mark.parametrize("annealed", [False, True])
+def test_denoising_draws_what_the_exact_recursion_says(annealed):
+    y = np.array([2.0, 0.5, 0.0, -1.5])
+    power = (lambda t: 1 - (t - 1) / SHORT.T) if annealed else (lambda t: 1.0)
+    M, S = denoised(CORRELATED, SHORT.beta[1:].numpy(), 0.7, power)
+    assert_draws_have(Denoise(torch.from_numpy(y), 0.7, annealed), y, M, S)
+
+
+def test_how_far_both_inpaintings_are_from_the_exact_posterior():
+    """A row of 32 pixels, 16 missing in the centre: the figures of the docstring of ``posterior``."""
+    row = np.arange(32)
+    known = np.abs(row - 15.5) > 8
+    beta = schedule("even_log_snr", 150, beta_1=1e-4, alpha_bar_T=1e-4).numpy()
+    kl, use = {}, {}
+    for correlation in (0.8, 0.99):
+        C = correlation ** np.abs(row[:, None] - row)
+        exact, C_known = posterior(C, known)[0], C[np.ix_(known, known)]
+        for annealed in (False, True):
+            M, S = inpainted(C, beta, known, annealed)
+            kl[correlation, annealed] = expected_kl(C, known, M, S)
+            mean = M[np.ix_(~known, known)]
+            use[correlation, annealed] = np.trace(mean @ C_known @ exact.T) / np.trace(exact @ C_known @ exact.T)
+    assert kl[0.8, False] == pytest.approx(0.22, abs=0.01) and kl[0.8, True] == pytest.approx(0.41, abs=0.01)
+    assert use[0.8, False] == pytest.approx(0.75, abs=0.02) and use[0.8, True] == pytest.approx(0.46, abs=0.02)
+    assert kl[0.99, False] == pytest.approx(3.6, abs=0.2) and kl[0.99, True] == pytest.approx(2.5, abs=0.2)

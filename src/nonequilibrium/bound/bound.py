@@ -19,6 +19,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nonequilibrium.bound.checks import (
+    BoundError,
+    check_control,
+    check_count,
+    check_examples,
+    check_proposal,
+    checked,
+    noise_generator,
+)
+from nonequilibrium.bound.tails import check_share, draw
 from nonequilibrium.diffusion.kernels import Kernel
 
 
@@ -33,7 +43,19 @@ def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
     K_bits: the bound in bits per example (or per pixel), of data divided by σ. dims: dimensions of that unit (3 for
     an RGB pixel). sigma: standard deviation on the 0..255 scale by which the data was divided.
     """
+    if not (sigma > 0 and dims > 0):
+        raise BoundError(f"sigma is {sigma} and dims is {dims}; both must be positive")
     return math.log2(sigma) - K_bits / dims
+
+
+def block_se(values: Tensor, blocks: int = 50) -> float:
+    """Standard error of the mean of values (n,) that stand in an order: from the means of contiguous blocks.
+
+    Where neighbours are alike, as in a test file that has easy examples first, σ/√n is too small; means of long blocks still are
+    nearly independent.
+    """
+    means = torch.stack([part.double().mean() for part in values.tensor_split(min(blocks, len(values)))])
+    return float(means.std() / math.sqrt(len(means)))
 
 
 @dataclass
@@ -61,15 +83,20 @@ class Bound:
 
     @property
     def se(self) -> float:
-        """Standard error of K over examples and Monte Carlo together, nats (the examples are independent)."""
+        """Standard error of K over examples and Monte Carlo together, nats, if the examples are independent."""
         return float(self.per_example.std() / math.sqrt(len(self.rest)))
+
+    @property
+    def se_blocks(self) -> float:
+        """The same for examples that stand in an order, such as a test file's, nats; see ``block_se``."""
+        return block_se(self.per_example)
 
     @property
     def mc_se(self) -> float:
         """Standard error of the estimator alone, given these examples, nats; needs at least two replicates."""
         r, n = self.replicates.shape
         if r < 2:
-            raise ValueError(f"the bound was estimated with {r} replicate; mc_se needs at least 2")
+            raise BoundError(f"the bound was estimated with {r} replicate; mc_se needs at least 2")
         return float((self.replicates.var(0).mean() / (r * n)).sqrt())
 
 
@@ -103,17 +130,6 @@ def kl_terms(kernel: Kernel, model, x0: Tensor, t: Tensor, generator=None, noise
     return kernel.kl(kernel.q_posterior(x0, xt, t), model(xt, t))
 
 
-def check_examples(kernel: Kernel, x0: Tensor) -> None:
-    """Raises ValueError unless ``x0`` is (n, event), n ≥ 2, without NaN or infinity."""
-    if x0.dim() != kernel.event_dim + 1 or len(x0) < 2:
-        raise ValueError(
-            f"the held-out data has shape {tuple(x0.shape)}; "
-            f"it must have one axis of at least two examples and {kernel.event_dim} for one example"
-        )
-    if not torch.isfinite(x0).all():
-        raise ValueError("the held-out data holds NaN or infinite values; every value must be finite")
-
-
 @torch.no_grad()
 def full_bound(
     kernel: Kernel,
@@ -123,14 +139,21 @@ def full_bound(
     replicates: int = 1,
     control: tuple | None = None,
     block: int = 32768,
+    noisier_share: float = 0.0,
 ) -> Bound:
     """K with every term of the sum over t = 2..T, a fresh x^t for each example, step and replicate.
 
     x0: (n, event) held-out data. block: at most about this many (example, step) pairs at once.
     control: (optimum, E KL* for t = 0..T in nats), where the expectation is exact for every example. KL* at the same
         x^t then serves as a control variate: only the small difference between model and optimum is left to chance.
+    noisier_share: part of the draws of x^t that comes from more noise, weighted (see ``tails``).
+    Raises BoundError for data, a model or a setting for which K has no meaning.
     """
-    check_examples(kernel, x0)
+    x0 = check_examples(kernel, x0)
+    replicates, block = check_count("replicates", replicates), check_count("block", block)
+    share, model = check_share(noisier_share), checked(kernel, model)
+    optimum, expected = (None, None) if control is None else check_control(kernel, control)
+    noise = noise_generator(generator, x0.device)
     n = len(x0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
@@ -138,14 +161,14 @@ def full_bound(
             each, x = t, x0.expand(len(t), *x0.shape)
             if kernel.event_dim > 1:  # images go one a step, points in blocks
                 each, x = t.repeat_interleave(n), x.flatten(0, 1)
-            xt = kernel.sample(kernel.q_marginal(x, each), generator)
+            xt, weight = draw(kernel, x, each, noise, share)
             posterior = kernel.q_posterior(x, xt, each)
-            terms = kernel.kl(posterior, model(xt, each)).double().reshape(len(t), n)
+            terms = (weight * kernel.kl(posterior, model(xt, each))).double().reshape(len(t), n).cpu()
             if control is not None:
-                optimum, expected = control
-                terms = terms - kernel.kl(posterior, optimum(xt, each)) + expected[t][:, None]
+                terms = terms - (weight * kernel.kl(posterior, optimum(xt, each))).reshape(len(t), n).cpu()
+                terms = terms + expected[t][:, None]
             kl[r, :, t] = terms.T
-    rest = entropy_terms(kernel, x0).double()
+    rest = entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 
@@ -167,15 +190,13 @@ def sampled_bound(
         to the root mean square of KL_t (see ``pilot_proposal``) give the least variance.
     stratified: the draws of all examples together cover the proposal evenly (one systematic grid, shuffled over the
         examples), in place of independent draws.
+    Raises BoundError for data, a model or a setting for which K has no meaning.
     """
-    check_examples(kernel, x0)
-    n, steps = len(x0), kernel.T - 1
-    if proposal is None:
-        proposal = torch.cat([torch.zeros(2, dtype=torch.float64), torch.ones(steps, dtype=torch.float64)])
-    if proposal.shape != (kernel.T + 1,) or (proposal[:2] != 0).any() or not (proposal[2:] > 0).all():
-        raise ValueError(f"proposal must hold {kernel.T + 1} weights, zero at t < 2 and positive at t = 2..T")
-    weight = proposal.double() / proposal.sum()
-    noise = generator if x0.device.type == "cpu" else torch.Generator(x0.device).manual_seed(generator.initial_seed())
+    x0, weight = check_examples(kernel, x0), check_proposal(kernel, proposal)
+    draws, replicates, block = (
+        check_count(name, value) for name, value in {"draws": draws, "replicates": replicates, "block": block}.items()
+    )
+    model, noise, n = checked(kernel, model), noise_generator(generator, x0.device), len(x0)
     cumulative = torch.cumsum(weight, 0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
@@ -205,12 +226,16 @@ def proposal_from(mean_square: Tensor, floor: float) -> Tensor:
 
     floor: the uniform part, which keeps weights bounded where the pilot happened to see nothing.
     """
+    if not 0 <= floor <= 1:
+        raise BoundError(f"floor is {floor}; it must be a number from 0 to 1")
     rms = mean_square.sqrt()
     uniform = torch.ones_like(rms)
     uniform[:2] = rms[:2] = 0
+    if not (torch.isfinite(rms).all() and rms.sum() > 0):
+        raise BoundError("the mean square of KL_t must be finite at all t and positive at some t ≥ 2")
     return (1 - floor) * rms / rms.sum() + floor * uniform / uniform.sum()
 
 
 def L_null(kernel: Kernel, x0: Tensor) -> Tensor:
     """Log likelihood of the data under π, (n,) nats: what a model that learned nothing gives (Table 1)."""
-    return kernel.log_pi(x0)
+    return kernel.log_pi(check_examples(kernel, x0, least=1))

@@ -22,6 +22,8 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from nonequilibrium.bound.checks import check_count, check_examples, check_optimum, checked, noise_generator
+from nonequilibrium.bound.tails import check_share, draw
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Kernel, Normal
 
@@ -155,15 +157,25 @@ class SwissRollOptimum:
 
 @torch.no_grad()
 def optimality_gap(
-    kernel: Kernel, optimum, model, x0: Tensor, generator: torch.Generator, block: int = 32768
+    kernel: Kernel,
+    optimum,
+    model,
+    x0: Tensor,
+    generator: torch.Generator,
+    block: int = 32768,
+    noisier_share: float = 0.0,
 ) -> Tensor:
     """KL( optimal p* ‖ model p ) at one draw of x^t for each example and step; its sum over t averages to K* − K.
 
-    x0: (n, event). Returns (n, T + 1) nats, zero at t < 2.
+    x0: (n, event). noisier_share: part of the draws of x^t that comes from more noise, weighted (see ``tails``), without which
+    states that are rare and costly are missed. Returns (n, T + 1) nats, zero at t < 2. Raises BoundError as ``full_bound`` does.
     """
+    x0, block = check_examples(kernel, x0), check_count("block", block)
+    check_optimum(kernel, optimum)
+    share, model, noise = check_share(noisier_share), checked(kernel, model), noise_generator(generator, x0.device)
     n = len(x0)
     gap = torch.zeros(n, kernel.T + 1, dtype=torch.float64)
     for t in torch.arange(2, kernel.T + 1).split(max(1, block // n)):
-        xt = kernel.sample(kernel.q_marginal(x0.expand(len(t), *x0.shape), t), generator)
-        gap[:, t] = kernel.kl(optimum(xt, t), model(xt, t)).double().T
+        xt, weight = draw(kernel, x0.expand(len(t), *x0.shape), t, noise, share)
+        gap[:, t] = (weight * kernel.kl(optimum(xt, t), model(xt, t)).double()).T.cpu()
     return gap

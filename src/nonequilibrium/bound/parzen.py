@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nonequilibrium.bound.bound import block_se
+from nonequilibrium.bound.checks import BoundError
+
 GRID = np.logspace(-1, 0, 10)  # of σ, for data in [0, 1]
 
 
@@ -27,17 +30,28 @@ def log_density(x: Tensor, samples: Tensor, sigma: float, block: int = 1000) -> 
 
 
 def parzen(samples: Tensor, validation: Tensor, test: Tensor, grid=GRID) -> dict:
-    """The estimate: {"mean", "se", "sigma"}; mean and its standard error over ``test`` in nats.
+    """The estimate: {"mean", "se", "se_blocks", "sigma"}; mean and its standard errors over ``test`` in nats.
 
-    samples, validation, test: (·, d) in [0, 1]. sigma is chosen on ``validation``.
+    samples, validation, test: (·, d) in [0, 1]. sigma is chosen on ``validation``. Both errors are of the test images alone: another
+    set of samples of the same model gives another mean, which they do not know of. ``se`` takes the test images for independent,
+    ``se_blocks`` for a file in some order (see ``block_se``). Raises BoundError for what are no rows of finite real numbers.
     """
     for name, value in {"samples": samples, "validation": validation, "test": test}.items():
-        if value.dim() != 2 or value.shape[1] != samples.shape[1] or not torch.isfinite(value).all():
-            raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be finite, one row an image")
+        least, shape = (2 if name == "test" else 1), tuple(value.shape)
+        fits = value.is_floating_point() and value.dim() == 2 and value.shape[1] == samples.shape[-1]
+        if not fits or len(value) < least or not torch.isfinite(value).all():
+            raise BoundError(
+                f"{name} has shape {shape} and dtype {value.dtype}; it must be finite real numbers, one row an image, "
+                f"at least {least}"
+            )
+    grid = [float(s) for s in grid]
+    if not grid or not all(0 < s < math.inf for s in grid):
+        raise BoundError(f"the grid of σ is {grid}; it must hold positive numbers")
     scores = [float(log_density(validation, samples, s).mean()) for s in grid]
-    sigma = float(grid[int(np.argmax(scores))])
+    sigma = grid[int(np.argmax(scores))]
     values = log_density(test, samples, sigma)
-    return {"mean": float(values.mean()), "se": float(values.std()) / math.sqrt(len(values)), "sigma": sigma}
+    se = float(values.std()) / math.sqrt(len(values))
+    return {"mean": float(values.mean()), "se": se, "se_blocks": block_se(values), "sigma": sigma}
 
 
 def in_unit_interval(pixels: Tensor, levels: int) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import check_examples
+from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.diffusion.kernels import Kernel
 
 
@@ -17,7 +17,8 @@ def jarzynski(kernel: Kernel, model, x0: Tensor, trajectories: int, generator: t
 
     In expectation at least K, rising with ``trajectories`` towards log p(x^0), and never above it.
     """
-    check_examples(kernel, x0)
+    x0, trajectories = check_examples(kernel, x0), check_count("trajectories", trajectories)
+    model, generator = checked(kernel, model), noise_generator(generator, x0.device)
     x = x0.expand(trajectories, *x0.shape)
     # At the edge p(x^0|x^1)/q(x^1|x^0) = π(x^0)/π(x^1) (44).
     x1 = kernel.sample(kernel.q_step(x, 1), generator)
@@ -37,6 +38,7 @@ def reverse_entropy_bounds(kernel: Kernel, x0: Tensor) -> tuple[Tensor, Tensor]:
     Averaged over the data x0 (n, event); analytic. The upper bound holds when π is the maximum-entropy law for
     the data: unit variance for the Gaussian kernel.
     """
+    x0 = check_examples(kernel, x0, least=1)
     lower = torch.full((kernel.T + 1,), math.nan, dtype=torch.float64)
     upper = lower.clone()
     for t in range(2, kernel.T + 1):

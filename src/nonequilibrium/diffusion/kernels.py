@@ -21,11 +21,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion.schedules import check_beta
+from nonequilibrium.errors import Refusal
 
 LOG_2PI = math.log(2 * math.pi)
 
 
-# ---------------------------------------------------------------- what both kernels share
+class KernelError(Refusal, ValueError):
+    """A constant with which there is no such kernel."""
 
 
 class Kernel:
@@ -173,7 +175,7 @@ class BinomialKernel(Kernel):
     def __init__(self, beta: Tensor, pi: float = 0.5, event_dim: int = 1):
         super().__init__(beta, event_dim)
         if not 0 < pi < 1:
-            raise ValueError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
+            raise KernelError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
         self.pi = pi
         # On bits every logit is linear in each bit, so two (T + 1,) tables say it all, in float64:
         # of q(x^t = 1|x^0) for x^0 = 0 and 1, infinite at t = 0,

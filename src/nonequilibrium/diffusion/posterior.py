@@ -1,11 +1,18 @@
-"""Posteriors p̃(x^0) ∝ p(x^0) r(x^0) (section 2.5): every reverse kernel is multiplied by r(x^{t−1}) and normalised (22).
+"""Samples given evidence, in the manner of section 2.5: every reverse kernel is multiplied by r(x^{t−1}) and normalised.
 
-Denoising has a Gaussian r and inpainting a delta on the known coordinates. Both multiply a diagonal Gaussian in closed form, so the
-perturbed kernel is exact where (61) shifts the mean for a smooth r. The paper keeps r(x^t) = r(x^0) for all t (23); with
-``annealed`` r fades towards t = T, which leaves the start at π.
+What is drawn approximates the posterior p̃(x^0) ∝ p(x^0) r(x^0). Exact steps would be p(x^{t−1}|x^t)
+Z̃_{t−1}(x^{t−1})/Z̃_t(x^t) with Z̃_t(x^t) the expectation of r(x^0) given x^t. The paper keeps r(x^t) = r(x^0) for
+all t (23), which puts r in Z̃_t's place. The product of a diagonal Gaussian with a Gaussian or a delta is in closed
+form, so (61)'s shift of the mean needs no expansion; the choice of r(x^t) is the approximation.
 
-An ``r`` is called as ``r(kernel, p, xt, t)`` with p = p(x^{t−1}|x^t) and returns p̃(x^{t−1}|x^t); at t = T + 1, with p = π, it gives
-the start p̃(x^T).
+Neither way of inpainting uses the known pixels rightly. Take a row of 32 Gaussian pixels with correlation 0.8 between
+neighbours and its 16 centre pixels missing. Against the exact posterior constant r is 0.22 nats off and *annealed*
+0.41 (Kullback–Leibler divergence), because the mean moves only 0.75 and 0.46 of the way that the known pixels call
+for. At correlation 0.99 the order is the other way round: 3.6 and 2.5 nats. ``tests/recursion.py`` computes these
+figures without a draw.
+
+An ``r`` is called as ``r(kernel, p, xt, t)`` with p = p(x^{t−1}|x^t) and returns p̃(x^{t−1}|x^t); at t = T + 1, with
+p = π, it gives the start p̃(x^T).
 """
 
 from __future__ import annotations
@@ -45,8 +52,9 @@ class Denoise:
 class Inpaint:
     """r is a delta on the known coordinates: x0 holds them, ``known`` (bool, broadcastable to x0) says which they are.
 
-    They come out exactly as given. Constant r, as the paper: they are held at their values at all t. annealed: they follow their
-    own forward trajectory, backwards, from noise at t = T, so that both parts of the image are at one noise level.
+    They come out exactly as given. Constant r, as the paper: they are held at their values at all t. annealed: they are replaced by
+    their own forward chain, run backwards from noise at t = T, so that both parts of the image are at one noise level. A delta has no
+    powers that fade, so this is no r(x^0)^((T−t)/T): nothing is conditioned on, the known pixels only stand beside the others.
     """
 
     x0: Tensor

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
 from nonequilibrium.files import ROOT, commit, sha256, write_json
 
 
 def provenance(name: str, command: str, seed, began: float) -> None:
-    """Record how a number was made (command, commit, seed, seconds) in reports/provenance/<name>.json."""
+    """Record how a number was made (command, commit, seed, seconds) in reports/provenance/<name>.json.
+
+    command: what a reader types to make it again, with the name of the stage as dvc.yaml has it.
+    """
     entry = {"command": command, "commit": commit(), "seed": seed, "seconds": round(time.time() - began, 1)}
     write_json(ROOT / "reports" / "provenance" / f"{name}.json", entry)
 
@@ -32,13 +35,38 @@ def metrics(experiment: str, bound: Bound, L_null: float, unit: str, paper: dict
     }
 
 
+def thinning(whole: Bound, thin: Bound, pixels: int) -> dict:
+    """What a thinned chain loses against the whole one on the same images, image by image, in bits per pixel."""
+    loss = bits(whole.per_example - thin.per_example) / pixels
+    return {
+        "K_thinned": bits(thin.K) / pixels,
+        "K_same_images": bits(whole.K) / pixels,
+        "thinning_loss": float(loss.mean()),
+        "thinning_loss_se": float(loss.std()) / len(loss) ** 0.5,
+    }
+
+
+def baseline_metrics(costs: dict) -> dict:
+    """Bits per dimension of baselines with their errors, for the contract; costs: {name: bits per dimension of each image}."""
+    return {
+        name: {
+            "bits_per_dim": float(each.mean()),
+            "se": float(each.std()) / len(each) ** 0.5,
+            "se_blocks": block_se(each),
+        }
+        for name, each in costs.items()
+    }
+
+
 def image_metrics(
     experiment: str, model, bound: Bound, L_null: float, seed: int, paper: dict | None = None, **more
 ) -> dict:
     """The same contract for an image model, in bits per pixel, with bits per dimension beside it. L_null in nats per image."""
     pixels, channels, sigma = model.pixels, model.network.shape[0], model.scale.sigma
     per_pixel = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
-    result = metrics(experiment, per_pixel, L_null / pixels, "bits per pixel", paper or {}, seed)
+    # The images stand as in the official file, whose order says something about them.
+    order = {"K_se_blocks": bits(per_pixel.se_blocks)}
+    result = metrics(experiment, per_pixel, L_null / pixels, "bits per pixel", paper or {}, seed, **order)
     weights = ROOT / "models" / f"{experiment}.safetensors"
     result |= {
         "bits_per_dim": bits_per_dim(result["K"], channels, sigma),
@@ -50,3 +78,9 @@ def image_metrics(
         **more,
     }
     return result
+
+
+def warn_unless(right: bool, sentence: str) -> None:
+    """Print a warning where a result is not as expected, though the parameters that gave it are legal."""
+    if not right:
+        print(f"warning: {sentence}")

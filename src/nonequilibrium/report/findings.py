@@ -75,6 +75,11 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".translate(MINUS)
 
 
+def gap_digits(name: str) -> int:
+    """Digits after the point with which K* − K of a toy is printed: its error must show."""
+    return 6 if name == "heartbeat" else 3
+
+
 def training_curves(found: Findings) -> dict[str, pd.DataFrame]:
     """Training curves of the toys by title: columns step, K."""
     return {TITLES[name]: curve for name in TITLES if (curve := training_curve(found, name)) is not None}

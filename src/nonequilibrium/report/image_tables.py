@@ -33,6 +33,7 @@ def images_table(found: Findings, data: str, modern: bool = False) -> HTML:
         {
             "model": IMAGES[name] + (" (measured with other weights than those in models/)" if _stale(m, name) else ""),
             "K (bits/pixel)": f"{number(m['K'], 3)} ± {number(m['K_se'], 3)}",
+            "± in blocks": number(m["K_se_blocks"], 3) if "K_se_blocks" in m else "",
             "of that Monte Carlo": number(m["K_mc_se"], 4),
             "K − L_null": number(m["K_minus_L_null"], 3),
             "bits/dim": f"{number(m['bits_per_dim'], 3)} ± {number(m['bits_per_dim_se'], 3)}",
@@ -51,7 +52,48 @@ def images_table(found: Findings, data: str, modern: bool = False) -> HTML:
             "bits/dim": "4.20 (by the arithmetic below)",
         }
         rows.append({"model": "the paper"} | {key: paper.get(key, "") for key in rows[0] if key != "model"})
+    if not modern:
+        for name, entry in histograms(found, data).items():
+            row = {"bits/dim": f"{number(entry['bits_per_dim'], 3)} ± {number(entry['se'], 3)}"}
+            rows.append({key: row.get(key, "") for key in rows[0]} | {"model": f"{name} (no network)"})
     return table(rows)
+
+
+def histograms(found: Findings, data: str) -> dict:
+    """Bits per dimension of histograms on the test images of one data set, {name: entry}; empty if not measured."""
+    return next(
+        (m["histograms"] for name, m in found.images.items() if DATA_OF[name] == data and "histograms" in m), {}
+    )
+
+
+def histograms_note(found: Findings, data: str) -> HTML:
+    """Where ours stand among histograms that were counted on the same training images."""
+    entries = {name: entry["bits_per_dim"] for name, entry in histograms(found, data).items()}
+    if not entries:
+        return HTML("<p>Histograms have not been measured yet.</p>")
+    ours = {IMAGES[n]: m["bits_per_dim"] for n, m in found.images.items() if DATA_OF[n] == data and n not in MODERN}
+    lines = []
+    for name, bits in sorted(entries.items(), key=lambda entry: -entry[1]):
+        better = [title for title, value in ours.items() if value < bits]
+        who = "every model of ours" if len(better) == len(ours) else "; ".join(better) if better else "no model of ours"
+        lines.append(f"<li>{name}: {number(bits, 3)} bits/dim; {who} needs fewer.</li>")
+    return HTML(
+        "<p>The nearest neighbours of these numbers are tables of counts from the training images, without a network, scored on the "
+        f"same test images in the same unit:</p><ul>{''.join(lines)}</ul>"
+    )
+
+
+def thinning_note(found: Findings, name: str) -> HTML:
+    """What the thinned chain loses on the same images."""
+    m = found.images.get(name)
+    if m is None or "thinning_loss" not in m:
+        return HTML("<p>Not measured yet.</p>")
+    steps = m.get("sample_steps", m.get("posterior_steps"))
+    return HTML(
+        f"<p>The chain thinned to {steps} of {m['n_steps']:,} steps has K = {number(m['K_thinned'], 3)} bits per pixel, the whole "
+        f"chain {number(m['K_same_images'], 3)} on the same images: image by image thinning loses {number(m['thinning_loss'], 3)} ± "
+        f"{number(m['thinning_loss_se'], 3)}.</p>"
+    )
 
 
 def modern_note(found: Findings) -> HTML:
@@ -129,7 +171,12 @@ def parzen_table(found: Findings) -> HTML:
     entries += [(name, e, "measured here") for name, e in m["parzen"].items()]
     return table(
         [
-            {"samples": name, "bits": f"{number(e['mean'], 1)} ± {number(e['se'], 1)}", "source": source}
+            {
+                "samples": name,
+                "bits": f"{number(e['mean'], 1)} ± {number(e['se'], 1)}",
+                "± in blocks": number(e["se_blocks"], 1) if "se_blocks" in e else "",
+                "source": source,
+            }
             for name, e, source in entries
         ]
     )

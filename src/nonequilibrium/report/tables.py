@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import HTML, Image, display
 
-from nonequilibrium.report.findings import TITLES, Findings, number
+from nonequilibrium.report.findings import TITLES, Findings, gap_digits, number
 
 
 def table(rows: list[dict]) -> HTML:
@@ -26,7 +26,7 @@ def table_1(found: Findings) -> HTML:
                 "K − L_null (ours)": number(m["K_minus_L_null"], 3),
                 "K − L_null (paper)": number(m["paper"]["K_minus_L_null"], 3),
                 "K* (limit)": number(m["limit"]["K_star"], digits),
-                "K* − K, measured directly": f"{number(m['gap'], digits + 1)} ± {number(m['gap_se'], digits + 1)}",
+                "K* − K, measured directly": f"{number(m['gap'], gap_digits(name))} ± {number(m['gap_se'], gap_digits(name))}",
                 "true L": number(m["limit"]["L_true"], digits),
                 "unit": m["unit"],
             }
