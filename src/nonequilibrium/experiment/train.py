@@ -80,7 +80,8 @@ def train(
     check_log_every(log_every)
     usable_device(device)
     images = load_images(params.data) if isinstance(params, ImageParams) else None
-    checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{fingerprint(dataclasses.asdict(params))}.pt"
+    key = fingerprint({"experiment": experiment, **dataclasses.asdict(params)})
+    checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
         sweep(Path(checkpoints))
     options = {"checkpoint": checkpoint, "identity": identity(experiment, params, images)}

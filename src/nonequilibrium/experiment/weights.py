@@ -127,6 +127,8 @@ def load_weights(path: Path | str, experiment: str) -> nn.Module:
             model.kernel()  # looks at every β
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {one_line(error)}") from None
     except Exception as error:  # safetensors and torch raise many kinds
         raise WeightsError(f"{path} is not a whole safetensors file of weights: {one_line(error)}") from None
     return model.eval()
@@ -169,7 +171,6 @@ def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple
     hook = register_module_parameter_registration_hook(registered)
     try:
         model = MODELS[experiment](check(experiment, about["params"]))
-        model.finish()
     except ParameterError as error:
         raise WeightsError(f"was made with other parameters: {error}") from None
     except (ValueError, RuntimeError, MemoryError) as error:
@@ -178,6 +179,7 @@ def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple
         raise WeightsError(f"has parameters with which no model can be built: {one_line(error)}") from None
     finally:
         hook.remove()
+    model.finish()
     return model
 
 

@@ -108,9 +108,12 @@ def read_state(path: Path, identity: dict) -> dict | None:
 
 
 def write_result(path: Path, identity: dict, result: dict) -> None:
-    """Save a finished part of longer work for ``read_result``; raises OSError."""
+    """Save a finished part of longer work for ``read_result``; where that fails one sentence says so and the work goes on."""
     raw = seal(identity, json.dumps(result).encode())
-    save_atomically(path, lambda temporary: temporary.write_bytes(raw))
+    try:
+        save_atomically(path, lambda temporary: temporary.write_bytes(raw))
+    except OSError as error:
+        print(f"{path.name} could not be saved ({one_line(error)}); the work goes on", file=sys.stderr)
 
 
 def read_result(path: Path, identity: dict) -> dict | None:

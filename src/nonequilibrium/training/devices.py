@@ -45,7 +45,7 @@ def enough_memory(what: str):
         yield
     except (MemoryError, RuntimeError) as error:
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            words in str(error) for words in ("allocate memory", "not enough memory", "invalid size, possibly overflow")
+            words in str(error) for words in ("allocate memory", "not enough memory", "size calculation overflowed")
         )
         if not lacking:
             raise
