@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -135,6 +136,7 @@ def code_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=512)  # for a process that asks often; the bytes are the key
 def _meaning(source: bytes) -> str:
     try:
         return _plain(ast.parse(source))

@@ -108,7 +108,8 @@ def train(
             raise TrainingError(f"{experiment}: the result could not be written ({one_line(error)}){kept}") from None
     if checkpoint is not None:
         for path in (checkpoint, *(start_checkpoint(checkpoint, number) for number in range(starts))):
-            path.unlink(missing_ok=True)
+            if path.is_file():
+                path.unlink(missing_ok=True)
     return model, curve
 
 
