@@ -1,5 +1,6 @@
 """Bad luck with the disk and with other processes: links, files of the user's own, kills, two at once, a full disk."""
 
+import argparse
 import errno
 import os
 import subprocess
@@ -115,17 +116,17 @@ def test_what_killed_runs_left_is_swept(tmp_path, mirror, server):  # noqa: F811
     assert [p.name for p in downloads.iterdir()] == ["mine"] and not staging.exists()
 
 
-def test_temporaries_of_dead_processes_are_swept(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    gone = [tmp_path / f".a.pt.{dead.pid}", tmp_path / "deep" / f".b.json.{dead.pid}"]
-    stay = [tmp_path / f".a.pt.{os.getpid()}", tmp_path / "a.pt", tmp_path / ".hidden.txt", tmp_path / "1.2"]
-    (tmp_path / "deep").mkdir()
-    for path in gone + stay:
+def test_the_command_sweeps_what_killed_saves_left(tmp_path, mirror, monkeypatch):
+    for name in ("PARTIAL", "RECORDS", "DATA"):
+        monkeypatch.setattr(fetch, name, tmp_path / "checkpoints" / name)
+    monkeypatch.setenv("NONEQUILIBRIUM_MIRROR", str(mirror))
+    old, young = (tmp_path / "checkpoints" / f".run.pt.{digit * 12}.tmp" for digit in "01")
+    old.parent.mkdir()
+    for path in (old, young):
         path.touch()
-    fetch.sweep_temporaries(tmp_path)
-    assert not any(path.exists() for path in gone) and all(path.exists() for path in stay)
-    fetch.sweep_temporaries(tmp_path / "nowhere")
+    os.utime(old, (0, 0))
+    fetch.run(argparse.Namespace(names=[], record=True))
+    assert not old.exists() and young.exists(), "a save that is going on keeps its file"
 
 
 def test_two_at_once_over_http(tmp_path, mirror, server, monkeypatch):  # noqa: F811

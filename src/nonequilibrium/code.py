@@ -11,15 +11,13 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from nonequilibrium import _HOME
-from nonequilibrium.files import ROOT, save_atomically
+from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_atomically
 
-PACKAGE = Path(__file__).resolve().parent
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
 EVERY_NOTEBOOK = ["nonequilibrium.report.notebooks"]  # executes it
@@ -59,17 +57,8 @@ def needed(start: Iterable[str]) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a module's syntax tree without docstrings, and of the templates that lie beside it under its name."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:]
-    result = hashlib.sha256(ast.dump(tree).encode())
-    for beside in sorted(path.parent.glob(f"{path.stem}.*.j2")):
-        result.update("\n".join(beside.read_text(encoding="utf-8").splitlines()).encode())
-    return result.hexdigest()
+    """Of a module and of the templates that lie beside it under its name, see ``files.code_digest``."""
+    return code_digest([path, *path.parent.glob(f"{path.stem}.*.j2")])
 
 
 def notebook_code(path: Path) -> str:

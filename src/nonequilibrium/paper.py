@@ -18,7 +18,9 @@ PARZEN = {  # Table 2, MNIST: mean and standard error of the Parzen window estim
     "adversarial net": (325, 2.9),
     "training images (paper)": (349, 3.3),
 }
-CIFAR10_SIGMA = 64.15  # standard deviation of CIFAR-10's training pixels on the 0..255 scale (ours: the paper prints none)
+CIFAR10_SIGMA = (
+    64.15  # standard deviation of CIFAR-10's training pixels on the 0..255 scale (ours: the paper prints none)
+)
 
 
 def table_1(data: str) -> dict:

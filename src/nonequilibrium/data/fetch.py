@@ -33,7 +33,7 @@ from nonequilibrium.data.sources import (
 )
 from nonequilibrium.errors import one_line
 from nonequilibrium.fields import check_name
-from nonequilibrium.files import ROOT, sha256, write_json
+from nonequilibrium.files import ROOT, sha256, sweep, write_json
 
 RECORDS = ROOT / "reports" / "data"
 PARTIAL = ROOT / ".checkpoints" / "downloads"
@@ -194,17 +194,6 @@ def _sweep(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove temporary files, named .NAME.PID, that killed processes left in ``folder`` and below it."""
-    with contextlib.suppress(ImportError, OSError):
-        import psutil
-
-        for path in folder.rglob(".?*.*"):
-            pid = path.name.rpartition(".")[2]
-            if re.fullmatch(r"[0-9]{1,9}", pid) and path.is_file() and not psutil.pid_exists(int(pid)):
-                path.unlink(missing_ok=True)
-
-
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium data``."""
     parser.add_argument("names", nargs="*", default=list(DATA_SETS), metavar="SET", help="mnist, cifar10; default both")
@@ -220,8 +209,8 @@ def run(options: argparse.Namespace) -> None:
     for name in names:
         check_name("data set", name, DATA_SETS)
     _make_folder(RECORDS)
-    for folder in (PARTIAL.parent, RECORDS):
-        sweep_temporaries(folder)
+    for folder in (PARTIAL.parent, PARTIAL, RECORDS):
+        sweep(folder)
     failures = {}
     for name in names:
         outcome = {"data": name, "present": True, "files": DATA_SETS[name].files}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -77,12 +78,18 @@ def best_start(params: SwissRollParams, options: dict) -> SwissRollModel:
     for number in range(params.starts):
         model, its = SwissRollModel(params, number), dict(options)
         if its["checkpoint"] is not None:
-            its["checkpoint"] = its["checkpoint"].with_suffix(f".start{number}.pt")
+            its["checkpoint"] = start_checkpoint(its["checkpoint"], number)
+        its["identity"] = (its.get("identity") or {}) | {"start": number}
         its["label"] += f", start {number + 1} of {params.starts}"
         fit(model, model.K, model.groups(), params.start_steps, params.seed, **its)
         if (score := model.score()) > best_score:
             best, best_score = model, score
     return best
+
+
+def start_checkpoint(checkpoint: Path, number: int) -> Path:
+    """Where start ``number`` of a run with this checkpoint has its own."""
+    return checkpoint.with_suffix(f".start{number}.pt")
 
 
 class HeartbeatModel(nn.Module):

@@ -3,48 +3,76 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import MODELS
-from nonequilibrium.fields import ParameterError
-from nonequilibrium.files import commit, save_atomically, sha256
+from nonequilibrium.fields import ParameterError, check_name
+from nonequilibrium.files import commit, save_atomically, save_together, sha256
 from nonequilibrium.params import ImageParams, check
+
+# What safetensors calls the dtypes that a model has.
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
+SMALLEST_SIGMA = 0.28  # of noisy pixels: the noise alone has √(1/12)
 
 
 class WeightsError(Refusal, ValueError):
-    """Weights that are missing or belong to something else."""
+    """Weights that are missing, damaged or belong to something else."""
+
+
+# ---------------------------------------------------------------- writing
+
+
+def weights_bytes(model: nn.Module, experiment: str) -> bytes:
+    """The model's weights with its experiment and parameters, as the bytes of a safetensors file."""
+    # One entry: safetensors writes several in no fixed order, and equal weights must give equal bytes.
+    about = {"experiment": experiment, "params": dataclasses.asdict(model.params)}
+    metadata = {"nonequilibrium": json.dumps(about, sort_keys=True)}
+    return save({name: value.contiguous() for name, value in stored(model).items()}, metadata)
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model as it is written to disk."""
+    return model.stored() if isinstance(model, ImageModel) else model.state_dict()
 
 
 def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
     """Write the model's weights with its experiment and parameters to ``path`` (safetensors), atomically."""
-    # One entry: safetensors writes several in no fixed order, and equal weights must give equal bytes.
-    about = {"experiment": experiment, "params": dataclasses.asdict(model.params)}
-    metadata = {"nonequilibrium": json.dumps(about, sort_keys=True)}
-    state = model.stored() if isinstance(model, ImageModel) else model.state_dict()
-    tensors = {name: value.contiguous() for name, value in state.items()}
-    save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    raw = weights_bytes(model, experiment)
+    save_atomically(path, lambda temporary: temporary.write_bytes(raw))
+
+
+def outputs_of(experiment: str, params, outputs: Path) -> dict[str, Path]:
+    """The files that a training run leaves in ``outputs``: weights, a card about them (images only) and the training curve."""
+    images = isinstance(params, ImageParams)
+    weights = outputs / ("models" if images else "weights") / f"{experiment}.safetensors"
+    files = {"weights": weights, "curve": outputs / "reports" / "plots" / f"{experiment}_training.csv"}
+    return files | ({"card": weights.with_suffix(".json")} if images else {})
 
 
 def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: Path, device: str) -> None:
-    """Write what a training run leaves: weights, a card about them (images only) and the training curve.
+    """Write what a training run leaves, all of it or nothing.
 
     outputs: the folder that has models/ (images) or weights/ (toys), and reports/.
     """
-    images = isinstance(model.params, ImageParams)
-    weights = outputs / ("models" if images else "weights") / f"{experiment}.safetensors"
-    save_weights(model, experiment, weights)
-    if images:
+    raw = weights_bytes(model, experiment)
+    lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
+    contents = {"weights": raw, "curve": ("\n".join(lines) + "\n").encode()}
+    if isinstance(model.params, ImageParams):
         card = {
             "experiment": experiment,
             "data": model.params.data,
-            "sha256": sha256(weights),
+            "sha256": hashlib.sha256(raw).hexdigest(),
             "parameters": sum(p.numel() for p in model.network.parameters()),
             "commit": commit(),
             "device": device,
@@ -53,33 +81,119 @@ def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: 
             "unit": "bits per pixel, on training images that were set aside",
             "params": dataclasses.asdict(model.params),
         }
-        save_atomically(weights.with_suffix(".json"), lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
-    lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
-    plot = outputs / "reports" / "plots" / f"{experiment}_training.csv"
-    save_atomically(plot, lambda path: path.write_text("\n".join(lines) + "\n"))
+        contents["card"] = (json.dumps(card, indent=2) + "\n").encode()
+    paths = outputs_of(experiment, model.params, outputs)
+    save_together({path: (lambda p, name=name: p.write_bytes(contents[name])) for name, path in paths.items()})
+
+
+# ---------------------------------------------------------------- reading
 
 
 def load_weights(path: Path | str, experiment: str) -> nn.Module:
-    """The trained model of ``experiment`` from ``path``; raises WeightsError if the file is missing or foreign."""
+    """The trained model of ``experiment`` from ``path``.
+
+    Raises WeightsError, with one sentence, unless the file is whole, is what the card beside it says (where there is a card), belongs
+    to the experiment, fits the network of its own parameters, and holds only finite values and possible constants.
+    """
+    check_name("experiment", experiment, MODELS)
     path = Path(path)
     if not path.is_file():
         stage = "train" if MODELS.get(experiment) is ImageModel else "train_toy"
         raise WeightsError(f"there are no weights at {path}; train them with `dvc repro --force {stage}@{experiment}`")
     try:
+        check_card(path)
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("nonequilibrium", "{}"))
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            model = _empty_model(experiment, file.metadata(), shapes)
+            _compare(stored(model), shapes, dtypes)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from None
+        _check_values(model, tensors)
+        model.load_state_dict(tensors)
+        with torch.no_grad():
+            model.kernel()  # looks at every β
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {one_line(error)}") from None
+    except Exception as error:  # safetensors and torch raise many kinds
+        raise WeightsError(f"{path} is not a whole safetensors file of weights: {one_line(error)}") from None
+    return model.eval()
+
+
+def check_card(path: Path) -> None:
+    """Raises WeightsError if there is a card beside the weights at ``path`` and their SHA-256 is not the card's."""
+    card = path.with_suffix(".json")
+    if not card.is_file():
+        return
+    try:
+        promised = json.loads(card.read_bytes())["sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise WeightsError(f"has a damaged card, {card.name}, without a SHA-256; restore both files") from None
+    if sha256(path) != promised:
+        raise WeightsError(f"is not the file that its card {card.name} describes (SHA-256); restore both files")
+
+
+def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple]) -> nn.Module:
+    """A model of the parameters in ``metadata``; raises WeightsError before it allocates what the file does not hold."""
+    try:
+        about = json.loads((metadata or {})["nonequilibrium"])
+    except (ValueError, KeyError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or not isinstance(about.get("params"), dict):
+        raise WeightsError("has no readable experiment and parameters in its metadata")
     if about.get("experiment") != experiment:
-        raise WeightsError(f"{path} holds weights of {about.get('experiment')!r}, not of {experiment!r}")
+        raise WeightsError(f"holds weights of {about.get('experiment')!r}, not of {experiment!r}")
+    left = Counter(shapes.values())
+
+    def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        """Called with each new parameter before its memory is touched."""
+        if parameter is None or name == "shared":  # training's own part of a readout, which is not stored
+            return
+        shape = tuple(parameter.shape)
+        left[shape] -= 1
+        if left[shape] < 0:
+            raise WeightsError(f"does not fit the network of its own parameters: it lacks a tensor of shape {shape}")
+
+    hook = register_module_parameter_registration_hook(registered)
     try:
         model = MODELS[experiment](check(experiment, about["params"]))
     except ParameterError as error:
-        raise WeightsError(f"{path} was made with other parameters: {error}") from None
+        raise WeightsError(f"was made with other parameters: {error}") from None
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"has parameters with which no model can be built: {one_line(error)}") from None
+    finally:
+        hook.remove()
     model.finish()
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit the network of its own parameters: {error}") from None
-    return model.eval()
+    return model
+
+
+def _compare(expected: dict[str, Tensor], shapes: dict[str, tuple], dtypes: dict[str, str]) -> None:
+    """Raises WeightsError unless names, shapes and dtypes are those of ``expected``."""
+    wrong = "does not fit the network of its own parameters:"
+    for name in sorted(expected.keys() ^ shapes.keys()):
+        raise WeightsError(f"{wrong} {name!r} is {'missing' if name in expected else 'not part of it'}")
+    for name, tensor in expected.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise WeightsError(f"{wrong} {name!r} has shape {shapes[name]}, not {tuple(tensor.shape)}")
+        if dtypes[name] != DTYPES.get(tensor.dtype):
+            raise WeightsError(f"{wrong} {name!r} is {dtypes[name]}, not {DTYPES.get(tensor.dtype)}")
+
+
+def _check_values(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raises WeightsError for values that no training leaves. model: with the constants that its parameters give."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"is damaged: {name!r} holds values that are not finite")
+    given = model.state_dict()
+    for name in ("schedule.beta", "schedule.beta_1"):  # what training leaves as the parameters have it
+        if name in tensors and not torch.allclose(tensors[name], given[name], rtol=1e-6, atol=0.0):
+            raise WeightsError(f"is damaged: {name!r} is not the schedule of its own parameters")
+    if isinstance(model, ImageModel):
+        mean, sigma = tensors["constants"].tolist()
+        if not (0 <= mean <= 256 and SMALLEST_SIGMA <= sigma <= 256):
+            raise WeightsError(f"is damaged: its pixels have mean {mean:g} and σ {sigma:g}, which no images have")
+        if not (tensors["square"] >= 0).all():
+            raise WeightsError("is damaged: 'square' holds mean squares below zero")

@@ -3,24 +3,27 @@
     nonequilibrium choices cifar10_cpu
 
 All variants train equally many steps from the same seed; each is measured on the same training images that were set aside: K, and for
-MNIST the Parzen window estimate of samples. A finished variant is kept in .checkpoints/, so an interrupted run goes on where it was.
+MNIST the Parzen window estimate of samples. A finished variant is kept in .checkpoints/ until all are, so an interrupted run goes on
+where it was, unless code, parameters, data or libraries have changed since.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import shutil
+from pathlib import Path
 
 from nonequilibrium.bound.bound import bits
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.train import identity, train
 from nonequilibrium.fields import check_name
-from nonequilibrium.files import ROOT, fingerprint, write_json
+from nonequilibrium.files import ROOT, check_writable, fingerprint, write_json
 from nonequilibrium.params import check, load
+from nonequilibrium.training.checkpoint import TRAINING_CODE, read_result, write_result
 from nonequilibrium.training.devices import keep_freed_memory
 
 VARIANTS = {
@@ -65,10 +68,14 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     """Train one variant for ``steps`` steps: {"K", "seconds", "parameters"}, K in bits per pixel."""
     params = dataclasses.asdict(load(experiment))
     params |= {"train_steps": steps, "ema": min(params["ema"], 0.99)} | changes
-    kept = ROOT / ".checkpoints" / f"choice-{experiment}-{fingerprint(params)}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    model, curve = train(experiment, check(experiment, params), log_every=steps)
+    checked = check(experiment, params)
+    kept = unfinished(experiment) / f"{fingerprint(params)}.json"
+    whose = identity(experiment, checked, load_images(checked.data), (*TRAINING_CODE, "measure"))
+    if experiment == "mnist":
+        whose["evaluation"] = dataclasses.asdict(load("evaluate_mnist"))
+    if (result := read_result(kept, whose)) is not None:
+        return result
+    model, curve = train(experiment, checked, log_every=steps)
     result = {
         "K": model.validate(n=300),
         "seconds": curve[-1]["seconds"],
@@ -76,8 +83,13 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     }
     if experiment == "mnist":
         result["parzen"] = parzen_of(model)
-    write_json(kept, result)
+    write_result(kept, whose, result)
     return result
+
+
+def unfinished(experiment: str) -> Path:
+    """The folder of the finished variants of an unfinished run."""
+    return ROOT / ".checkpoints" / f"choices-{experiment}"
 
 
 def parzen_of(model: ImageModel, n: int = 1000) -> float:
@@ -102,6 +114,8 @@ def run(options: argparse.Namespace) -> None:
     """Train and measure every variant of an experiment and write reports/metrics/<experiment>_choices.json."""
     experiment = options.experiment
     check_name("experiment", experiment, VARIANTS)
+    target = ROOT / "reports" / "metrics" / f"{experiment}_choices.json"
+    check_writable(target)
     keep_freed_memory()
     steps = load(f"{experiment}_choices").train_steps
     rows = [
@@ -113,4 +127,5 @@ def run(options: argparse.Namespace) -> None:
         "train_steps": steps,
         "rows": rows,
     }
-    write_json(ROOT / "reports" / "metrics" / f"{experiment}_choices.json", content)
+    write_json(target, content)
+    shutil.rmtree(unfinished(experiment), ignore_errors=True)

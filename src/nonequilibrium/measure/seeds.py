@@ -2,37 +2,55 @@
 
     nonequilibrium seeds
 
-trains with two processes. A finished seed is kept in .checkpoints/, so an
-interrupted run goes on where it was.
+trains with two processes. A finished seed is kept in .checkpoints/ until all are, so an interrupted run goes on where it was, unless
+code, parameters or libraries have changed since.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import shutil
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from nonequilibrium.bound.bound import bits, full_bound
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
-from nonequilibrium.experiment.train import train
-from nonequilibrium.files import ROOT, fingerprint, write_json
+from nonequilibrium.errors import Refusal
+from nonequilibrium.experiment.train import identity, train
+from nonequilibrium.fields import ParameterError
+from nonequilibrium.files import ROOT, check_writable, write_json
 from nonequilibrium.params import load
+from nonequilibrium.training.checkpoint import TRAINING_CODE, read_result, write_result
 
 
 def one_seed(experiment: str, seed: int) -> dict:
     """Train one seed and measure it on held-out data: {"seed", "K", "K_se"} in bits."""
     torch.set_num_threads(1)
     params, evaluation = load(experiment, {"seed": seed}), load(f"evaluate_{experiment}")
-    key = fingerprint({"seed of": experiment, **dataclasses.asdict(params), **dataclasses.asdict(evaluation)})
-    kept = ROOT / ".checkpoints" / f"seed-{experiment}-{seed}-{key}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    model, _ = train(experiment, params, ROOT / ".checkpoints")
+    kept = unfinished() / f"{experiment}-{seed}.json"
+    whose = identity(experiment, params, None, (*TRAINING_CODE, "measure"))
+    whose["evaluation"] = dataclasses.asdict(evaluation)
+    result = read_result(kept, whose)
+    if result is None:
+
+        def save(model: nn.Module, _) -> None:
+            nonlocal result
+            result = {"seed": seed, **measured(experiment, model, evaluation)}
+            write_result(kept, whose, result)
+
+        train(experiment, params, unfinished(), save=save)
+    return result
+
+
+def measured(experiment: str, model: nn.Module, evaluation) -> dict:
+    """K of a trained toy on held-out data, and for the swiss roll K*, in bits."""
     with torch.no_grad():
         kernel = model.kernel()
     heldout = model.law.sample(evaluation.n_heldout, torch.Generator().manual_seed(evaluation.seed))
@@ -41,24 +59,36 @@ def one_seed(experiment: str, seed: int) -> dict:
     if experiment == "heartbeat":
         control = (HeartbeatOptimum(kernel, model.law), heartbeat_optimal_kl(kernel))
     bound = full_bound(kernel, model.reverse(kernel), heldout, draws, control=control)
-    result = {"seed": seed, "K": bits(bound.K), "K_se": bits(bound.se)}
+    result = {"K": bits(bound.K), "K_se": bits(bound.se)}
     if experiment == "swiss_roll":
         some = heldout[: evaluation.n_optimum]
         star = full_bound(kernel, SwissRollOptimum(kernel, model.law), some, draws)
         result["K_star"] = bits(star.K)
-    write_json(kept, result)
     return result
+
+
+def unfinished() -> Path:
+    """The folder of checkpoints and finished seeds of an unfinished run."""
+    return ROOT / ".checkpoints" / "seeds"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """``nonequilibrium seeds`` takes no words: all is in params.yaml."""
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
 
 
-def run(_: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Train and measure every seed and write reports/metrics/seeds.json."""
+    if options.words:
+        raise ParameterError(f"seeds takes no names, but was given {options.words[0]!r}; it always trains every toy")
+    target = ROOT / "reports" / "metrics" / "seeds.json"
     jobs = [(experiment, seed) for experiment in ("heartbeat", "swiss_roll") for seed in range(load("seeds").count)]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        results = list(pool.map(one_seed, *zip(*jobs, strict=True)))
+    check_writable(target)
+    try:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(one_seed, *zip(*jobs, strict=True)))
+    except BrokenProcessPool:
+        raise Refusal("a process that trained was killed, perhaps for lack of memory; run it again to go on") from None
     summary = {}
     for experiment in ("swiss_roll", "heartbeat"):
         runs = [result for (name, _), result in zip(jobs, results, strict=True) if name == experiment]
@@ -70,4 +100,5 @@ def run(_: argparse.Namespace) -> None:
             "max": max(values),
         }
         summary[experiment] = {"unit": "bits", "K": spread, "runs": runs}
-    write_json(ROOT / "reports" / "metrics" / "seeds.json", summary)
+    write_json(target, summary)
+    shutil.rmtree(unfinished(), ignore_errors=True)

@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import sys
+
+import torch
+
+from nonequilibrium.errors import Refusal
+from nonequilibrium.fields import ParameterError
+
+
+class MemoryRefusal(Refusal):
+    """Something that needs more memory than there is."""
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of this name, on which a tensor has been tried; raises ParameterError.
+
+    The names are cpu, cuda and cuda:N. Apple's mps is none of them: it has no float64, in which the coefficients are kept.
+    """
+    allowed = "it must be cpu, or cuda or cuda:N where there is such a device"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError, ValueError):
+        raise ParameterError(f"device is {name!r}; {allowed}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ParameterError(f"device is {name!r}; {allowed}")
+    try:
+        torch.ones(2, dtype=torch.float64, device=device).sum().item()
+        torch.Generator(device).manual_seed(0)
+    except Exception as error:  # torch raises many kinds, of many lines
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise ParameterError(f"device is {name!r}, which does not work here ({reason}); {allowed}") from None
+    return device
+
+
+@contextlib.contextmanager
+def enough_memory(what: str):
+    """Inside, a lack of memory is a MemoryRefusal that names ``what`` needs it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            words in str(error) for words in ("allocate memory", "not enough memory", "size calculation overflowed")
+        )
+        if not lacking:
+            raise
+        raise MemoryRefusal(
+            f"{what} needs more memory than there is; a smaller network or a smaller batch needs less"
+        ) from None
 
 
 def keep_freed_memory() -> None:

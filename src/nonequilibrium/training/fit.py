@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from nonequilibrium.bound.bound import bits
-from nonequilibrium.errors import Refusal
-from nonequilibrium.files import quiet, save_atomically
+from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.fields import ParameterError
+from nonequilibrium.files import quiet
+from nonequilibrium.training.checkpoint import read_state, write_state
 from nonequilibrium.training.optimiser import SOAP
 
 
@@ -30,6 +33,7 @@ def fit(
     steps: int,
     seed: int,
     checkpoint: Path | None = None,
+    identity: dict | None = None,
     every_seconds: float = 20.0,
     log_every: int = 100,
     max_norm: float = 100.0,
@@ -44,8 +48,10 @@ def fit(
 
     K: one unbiased draw of the bound for the current model, in nats, given a generator; differentiable.
     groups: the optimiser's parameter groups, each with its own ``lr``.
-    checkpoint: file to save to at most every ``every_seconds`` and to continue from if it exists. A run that was
-        killed and continued ends, on a CPU, with the same bits as one that was not.
+    checkpoint: file to save to at most every ``every_seconds`` and after the last step, and to continue from if it exists. A run that
+        was killed and continued ends, on a CPU, with the same bits as one that was not. Whoever has the result removes it.
+        Where it cannot be saved one sentence says so and training goes on.
+    identity: what the result depends on, but for ``steps`` and ``seed``; a checkpoint with another one is not used.
     max_norm: longer gradients are shortened to this.
     optimiser: makes the optimiser from ``groups``. warmup: steps over which the step size first rises.
     average: (module, decay); at the end the module's parameters are their exponential moving average.
@@ -56,6 +62,8 @@ def fit(
     averaged over the last ``log_every`` draws. Seconds are left out where there is no monitor, so that equal runs give equal curves.
     Raises TrainingError, naming the step, when K or its gradient is not finite.
     """
+    check_log_every(log_every)
+    identity = (identity or {}) | {"steps": steps, "seed": seed}
     generator = torch.Generator().manual_seed(seed)
     optimiser = optimiser(groups)
     decay = torch.optim.lr_scheduler.LambdaLR(
@@ -70,18 +78,30 @@ def fit(
     if average is not None:
         averaged = AveragedModel(average[0], multi_avg_fn=get_ema_multi_avg_fn(average[1]))
         parts["averaged"] = averaged
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        generator.set_state(state["generator"])
-        curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
+    state = None if checkpoint is None else read_state(checkpoint, identity)
+    if state is not None:
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            generator.set_state(state["generator"])
+            curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainingError(f"{checkpoint} does not fit the model ({one_line(error)}); delete it") from None
+    complained = False
 
     def save(step: int) -> None:
+        nonlocal complained
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"generator": generator.get_state(), "curve": curve, "recent": recent, "step": step}
         state["seconds"] = spent + time.monotonic() - began
-        save_atomically(checkpoint, lambda path: torch.save(state, path))
+        try:
+            write_state(checkpoint, identity, state)
+            complained = False
+        except OSError as error:
+            if not complained:
+                words = f"{label}: the checkpoint could not be saved ({one_line(error)}); training goes on"
+                tqdm.write(words, file=sys.stderr)
+            complained = True
 
     def entry(step: int) -> dict:
         """One line of the training curve."""
@@ -123,6 +143,12 @@ def fit(
     if averaged is not None:
         average[0].load_state_dict(averaged.module.state_dict())
     return curve
+
+
+def check_log_every(log_every: int) -> None:
+    """Raises ParameterError unless a point of the training curve every ``log_every`` steps is possible."""
+    if not isinstance(log_every, int) or isinstance(log_every, bool) or log_every < 1:
+        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of steps, at least 1")
 
 
 @contextlib.contextmanager
