@@ -224,7 +224,7 @@ def toys():
         return Normal(p.mean + 0.05 * p.var.sqrt() * torch.sin(xt), 1.1 * p.var)
 
     beat_kernel = BinomialKernel(schedule("inverse", 40), 0.2)
-    beat_best = HeartbeatOptimum(beat_kernel)
+    beat_best = HeartbeatOptimum(beat_kernel, Heartbeat())
 
     def beat_worse(xt, t):
         return Bernoulli(0.9 * beat_best(xt, t).logit)
@@ -306,7 +306,7 @@ def test_total_standard_error_covers_the_truth(gaussian):
 def test_control_variate_changes_the_noise_and_not_the_value(toys):
     kernel, law, best, model, _ = toys["heartbeat"]
     x0 = law.sample(400, seeded(0))
-    control = (best, heartbeat_optimal_kl(kernel))
+    control = (best, heartbeat_optimal_kl(kernel, Heartbeat()))
     plain = full_bound(kernel, model, x0, seeded(1), replicates=2)
     helped = full_bound(kernel, model, x0, seeded(2), replicates=2, control=control)
     assert abs(plain.K - helped.K) < 4 * plain.se
@@ -491,7 +491,7 @@ def test_bits_are_zeros_and_ones(bad):
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
 def test_bits_of_any_kind_of_number_give_the_same_bound(dtype):
     kernel, x0 = BinomialKernel(schedule("inverse", 10), 0.2), Heartbeat().templates()
-    best = HeartbeatOptimum(kernel)
+    best = HeartbeatOptimum(kernel, Heartbeat())
     assert full_bound(kernel, best, x0.to(dtype), seeded(0)).K == full_bound(kernel, best, x0, seeded(0)).K
     assert torch.equal(L_null(kernel, x0.to(dtype)), L_null(kernel, x0))
 

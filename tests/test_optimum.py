@@ -18,7 +18,7 @@ from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_sc
 )
 def test_heartbeat_optimum_has_the_known_values(T, expected):
     kernel = BinomialKernel(inverse_schedule(T), 0.2)
-    K_star = entropy_terms(kernel, Heartbeat().templates()[:1]) - heartbeat_optimal_kl(kernel).sum()
+    K_star = entropy_terms(kernel, Heartbeat().templates()[:1]) - heartbeat_optimal_kl(kernel, Heartbeat()).sum()
     assert bits(K_star.item()) == pytest.approx(expected, abs=1e-6)
 
 
@@ -29,7 +29,7 @@ def test_heartbeat_optimum_is_the_posterior_mean_by_simulation():
     before = kernel.sample(kernel.q_marginal(x0, t - 1), generator)
     after = kernel.sample(kernel.q_step(before, t), generator)
 
-    small = HeartbeatOptimum(kernel)
+    small = HeartbeatOptimum(kernel, Heartbeat())
     small.templates = law.templates()[:, :5]
     for pattern in ([0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]):
         xt = torch.tensor([pattern], dtype=torch.float64)
@@ -42,8 +42,8 @@ def test_heartbeat_optimum_is_the_posterior_mean_by_simulation():
 def test_exact_optimal_terms_agree_with_simulation():
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(30), 0.2)
     x0 = law.sample(4000, torch.Generator().manual_seed(0))
-    bound = full_bound(kernel, HeartbeatOptimum(kernel), x0, torch.Generator().manual_seed(1))
-    expected = heartbeat_optimal_kl(kernel)
+    bound = full_bound(kernel, HeartbeatOptimum(kernel, Heartbeat()), x0, torch.Generator().manual_seed(1))
+    expected = heartbeat_optimal_kl(kernel, Heartbeat())
     se = bound.kl.std(0) / math.sqrt(len(x0))
     # The first steps lose something only where a rare flip happened, which few examples see.
     assert ((bound.kl.mean(0) - expected)[6:].abs() < 4.5 * se[6:] + 1e-12).all()
@@ -107,7 +107,7 @@ class TooSure(HeartbeatOptimum):
 def little_noise():
     """Kernel, optimum, a model that errs in the tails, and its exact gap, a sum over 5^5 counts of ones."""
     law, kernel = Heartbeat(), BinomialKernel(torch.full((6,), 0.006, dtype=torch.float64), 0.2)
-    optimum, model = HeartbeatOptimum(kernel), TooSure(kernel)
+    optimum, model = HeartbeatOptimum(kernel, Heartbeat()), TooSure(kernel)
     counts = torch.tensor(list(itertools.product(range(5), repeat=5)))
     ways = torch.tensor([math.comb(4, c) for c in range(5)])[counts].prod(1)
     bins = torch.arange(20)
@@ -140,7 +140,7 @@ def test_the_error_of_the_gap_covers_the_truth_where_rare_states_carry_it(little
 
 def test_the_bound_by_weighted_draws_is_the_same_number(little_noise):
     kernel, optimum, model, exact = little_noise
-    x0, expected = Heartbeat().sample(4000, torch.Generator().manual_seed(0)), heartbeat_optimal_kl(kernel)
+    x0, expected = Heartbeat().sample(4000, torch.Generator().manual_seed(0)), heartbeat_optimal_kl(kernel, Heartbeat())
     K = entropy_terms(kernel, x0).mean() - expected.sum() - exact
     for control in (None, (optimum, expected)):
         bound = full_bound(kernel, model, x0, torch.Generator().manual_seed(1), 2, control, noisier_share=0.5)

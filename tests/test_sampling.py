@@ -23,7 +23,7 @@ def test_forward_trajectory_ends_at_pi():
 
 def test_samples_of_the_optimal_heartbeat_are_valid_up_to_the_last_flips():
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(400), 0.2)
-    x = sample(kernel, HeartbeatOptimum(kernel), (2000, 20), seeded(0))
+    x = sample(kernel, HeartbeatOptimum(kernel, Heartbeat()), (2000, 20), seeded(0))
     matches = (x[:, None] == law.templates()).all(-1)
     ceiling = (1 - 0.2 / 400) ** 16 * (1 - 0.8 / 400) ** 4
     valid = matches.any(1).double().mean().item()
@@ -55,7 +55,7 @@ def test_a_trajectory_goes_on_from_where_it_is_started():
 
 def test_all_times_are_kept_by_default():
     kernel = BinomialKernel(inverse_schedule(5), 0.2)
-    model = HeartbeatOptimum(kernel)
+    model = HeartbeatOptimum(kernel, Heartbeat())
     assert list(reverse_trajectory(kernel, model, (3, 20), seeded(0))) == [0, 1, 2, 3, 4, 5]
     assert list(forward_trajectory(kernel, Heartbeat().templates(), seeded(0))) == [0, 1, 2, 3, 4, 5]
 
@@ -75,7 +75,7 @@ def test_a_sample_by_its_own_generator_is_the_one_that_generator_draws_alone():
     bits = BinomialKernel(inverse_schedule(5), 0.2)
     models = [
         (gauss, lambda xt, t: gauss.q_posterior(torch.zeros_like(xt), xt, t), 4),
-        (bits, HeartbeatOptimum(bits), 20),
+        (bits, HeartbeatOptimum(bits, Heartbeat()), 20),
     ]
     for kernel, model, dim in models:
         together = sample(kernel, model, (3, dim), [seeded(i) for i in range(3)])

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import torch
 
+from nonequilibrium import files
 from nonequilibrium.__main__ import main
 from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment import weights
@@ -132,8 +133,8 @@ def strange_git(*_, **__):
 
 @pytest.mark.parametrize("git", [no_git, late_git, strange_git])
 def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypatch, git):
-    monkeypatch.setattr(weights.subprocess, "run", git)
-    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    monkeypatch.setattr(files.subprocess, "run", git)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     (tmp_path / ".git").mkdir()
     params = dataclasses.replace(quick(load("mnist")), n_steps=5, dense_units=4, pixel_units=4, bumps=3)
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
@@ -142,10 +143,10 @@ def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypa
 
 
 def test_the_commit_of_a_folder_around_the_code_is_not_the_code_s(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "ROOT", tmp_path / "unpacked")
+    monkeypatch.setattr(files, "ROOT", tmp_path / "unpacked")
     (tmp_path / ".git").mkdir()
     (tmp_path / "unpacked").mkdir()
-    monkeypatch.setattr(weights.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, "abc\n", ""))
-    assert weights.commit() is None
+    monkeypatch.setattr(files.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, "abc\n", ""))
+    assert files.commit() is None
     (tmp_path / "unpacked" / ".git").write_text("gitdir: elsewhere")
-    assert weights.commit() == "abc"
+    assert files.commit() == "abc"

@@ -43,9 +43,10 @@ def commit() -> str | None:
         return None
     command = ["git", "rev-parse", "--short=12", "HEAD"]
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or None
-    except OSError:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def sha256(path: Path) -> str:

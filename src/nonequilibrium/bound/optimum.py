@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from scipy import special
@@ -24,16 +25,18 @@ from torch import Tensor
 
 from nonequilibrium.bound.checks import check_count, check_examples, check_optimum, checked, noise_generator
 from nonequilibrium.bound.tails import check_share, draw
-from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Kernel, Normal
+
+if TYPE_CHECKING:  # the laws come as arguments
+    from nonequilibrium.data.toys import Heartbeat, SwissRoll
 
 
 class HeartbeatOptimum:
     """f_b*(x^t, t), the posterior mean of x^{t−1} over the five templates (paper's section 3.1.2, solved exactly)."""
 
-    def __init__(self, kernel: BinomialKernel, law: Heartbeat | None = None):
+    def __init__(self, kernel: BinomialKernel, law: Heartbeat):
         self.kernel = kernel
-        self.templates = (law or Heartbeat()).templates()
+        self.templates = law.templates()
 
     def __call__(self, xt: Tensor, t: Tensor | int) -> Bernoulli:
         """xt (..., 20) bits and steps t ≥ 2 on its leading axes; returns logits of that shape."""
@@ -46,13 +49,12 @@ class HeartbeatOptimum:
         return Bernoulli(torch.log((weight * one).sum(-2)) - torch.log((weight * zero).sum(-2)))
 
 
-def heartbeat_optimal_kl(kernel: BinomialKernel, block: int = 50) -> Tensor:
+def heartbeat_optimal_kl(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> Tensor:
     """E_q KL( q(x^{t−1}|x^t,x^0) ‖ p* ) for t = 0..T, nats per sequence, shape (T + 1,); zero at t < 2. Exact.
 
     The chain treats alike all bits of a residue class, so x^t matters only by its counts of ones in the five
     classes: 5^5 states. By symmetry x^0 may be the template of class 0, and then the other four classes may be sorted.
     """
-    law = Heartbeat()
     per_class = law.dim // law.period
     others = list(itertools.combinations_with_replacement(range(per_class + 1), law.period - 1))
     counts = torch.tensor([(first, *rest) for first in range(per_class + 1) for rest in others])

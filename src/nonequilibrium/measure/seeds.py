@@ -57,7 +57,7 @@ def measured(experiment: str, model: nn.Module, evaluation) -> dict:
     draws = torch.Generator().manual_seed(evaluation.seed + 1)
     control = None
     if experiment == "heartbeat":
-        control = (HeartbeatOptimum(kernel, model.law), heartbeat_optimal_kl(kernel))
+        control = (HeartbeatOptimum(kernel, model.law), heartbeat_optimal_kl(kernel, model.law))
     bound = full_bound(kernel, model.reverse(kernel), heldout, draws, control=control)
     result = {"K": bits(bound.K), "K_se": bits(bound.se)}
     if experiment == "swiss_roll":

@@ -24,7 +24,7 @@ from nonequilibrium.files import PACKAGE, code_digest, save_atomically
 KIND = "nonequilibrium, unfinished work"
 # The rooms of which training consists, and what they stand on.
 TRAINING_CODE = ("bound", "data", "diffusion", "experiment", "network", "training")
-GROUND = ("errors.py", "fields.py", "files.py", "params.py")
+GROUND = ("errors.py", "fields.py", "files.py", "params.py", "values.py")
 
 
 class Unusable(Exception):
