@@ -107,7 +107,7 @@ class TooSure(HeartbeatOptimum):
 def little_noise():
     """Kernel, optimum, a model that errs in the tails, and its exact gap, a sum over 5^5 counts of ones."""
     law, kernel = Heartbeat(), BinomialKernel(torch.full((6,), 0.006, dtype=torch.float64), 0.2)
-    optimum, model = HeartbeatOptimum(kernel, Heartbeat()), TooSure(kernel)
+    optimum, model = HeartbeatOptimum(kernel, Heartbeat()), TooSure(kernel, Heartbeat())
     counts = torch.tensor(list(itertools.product(range(5), repeat=5)))
     ways = torch.tensor([math.comb(4, c) for c in range(5)])[counts].prod(1)
     bins = torch.arange(20)
