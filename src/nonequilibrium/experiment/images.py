@@ -13,6 +13,7 @@ from nonequilibrium.data.images import ImageSet, Scale
 from nonequilibrium.diffusion.kernels import GaussianKernel, Kernel, Normal
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
+from nonequilibrium.network.precision import computed_in
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.params import ImageParams, SplitNetworkParams, UNetParams
 from nonequilibrium.training.optimiser import SOAP
@@ -205,5 +206,5 @@ class ImageModel(nn.Module):
 
     def stored(self) -> dict[str, Tensor]:
         """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
-        precision = getattr(torch, self.params.precision)
+        precision = computed_in(getattr(torch, self.params.precision), "cpu")
         return {name: value.to(precision) if is_dense(name) else value for name, value in self.state_dict().items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.images import ImageModel, is_dense
 from nonequilibrium.experiment.registry import MODELS
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import commit, save_atomically, save_together, sha256
@@ -23,6 +23,7 @@ from nonequilibrium.params import ImageParams, check
 
 # What safetensors calls the dtypes that a model has.
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
+LOW_OR_FULL = {"BF16", "F32"}
 SMALLEST_SIGMA = 0.28  # of noisy pixels: the noise alone has √(1/12)
 
 
@@ -106,7 +107,7 @@ def load_weights(path: Path | str, experiment: str) -> nn.Module:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
             model = _empty_model(experiment, file.metadata(), shapes)
-            _compare(stored(model), shapes, dtypes)
+            _compare(stored(model), shapes, dtypes, getattr(model.params, "precision", None) == "bfloat16")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         _check_values(model, tensors)
         model.load_state_dict(tensors)
@@ -170,15 +171,17 @@ def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple
     return model
 
 
-def _compare(expected: dict[str, Tensor], shapes: dict[str, tuple], dtypes: dict[str, str]) -> None:
-    """Raises WeightsError unless names, shapes and dtypes are those of ``expected``."""
+def _compare(expected: dict[str, Tensor], shapes: dict[str, tuple], dtypes: dict[str, str], low: bool) -> None:
+    """Raises WeightsError unless names, shapes and dtypes are those of ``expected``. low: the dense layers are of low precision."""
     wrong = "does not fit the network of its own parameters:"
     for name in sorted(expected.keys() ^ shapes.keys()):
         raise WeightsError(f"{wrong} {name!r} is {'missing' if name in expected else 'not part of it'}")
     for name, tensor in expected.items():
         if shapes[name] != tuple(tensor.shape):
             raise WeightsError(f"{wrong} {name!r} has shape {shapes[name]}, not {tuple(tensor.shape)}")
-        if dtypes[name] != DTYPES.get(tensor.dtype):
+        # A dense layer of low precision is stored in what the machine that trained it computes in.
+        allowed = {DTYPES.get(tensor.dtype)} | (LOW_OR_FULL if low and is_dense(name) else set())
+        if dtypes[name] not in allowed:
             raise WeightsError(f"{wrong} {name!r} is {dtypes[name]}, not {DTYPES.get(tensor.dtype)}")
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.network.outputs import PARAMETERISATIONS
+from nonequilibrium.network.precision import low_precision
 from nonequilibrium.network.start import dense_values_are_z, differences, steps_at_differences, steps_at_pixels
 from nonequilibrium.params import PaperNetworkParams, SplitNetworkParams
 
@@ -153,13 +154,13 @@ class ImageNetwork(nn.Module):
             maps = self.convs[0](xt.contiguous(memory_format=torch.channels_last))
             seen.append(maps.movedim(1, -1))
             h = self.activation(maps)
-            with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
+            with low_precision(xt.device.type, self.precision):
                 for conv in self.convs[1:]:
                     h = self.activation(conv(h))
             seen.append(h.float().movedim(1, -1))
         if len(self.dense):
             h = xt.flatten(1)
-            with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
+            with low_precision(xt.device.type, self.precision):
                 for layer in self.dense[:-1]:
                     h = tanh(layer(h))
                 h = self.dense[-1](h)

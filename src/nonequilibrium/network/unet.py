@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.network.outputs import PARAMETERISATIONS
+from nonequilibrium.network.precision import low_precision
 from nonequilibrium.params import UNetParams
 
 GROUP, HEAD = 16, 32  # channels that are normalised together, and of an attention head, at most
@@ -139,7 +140,7 @@ class UNet(nn.Module):
         t = torch.as_tensor(t, device=xt.device).expand(len(xt))
         time = self.time(time_features(kernel, t).float())
         h = self.seen(kernel, xt, t)
-        with torch.autocast(xt.device.type, self.precision, enabled=self.precision != torch.float32):
+        with low_precision(xt.device.type, self.precision):
             h = self.first(h)
             skips = [h]
             for layer in self.down:

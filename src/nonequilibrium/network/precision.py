@@ -1,0 +1,24 @@
+"""Where a network may compute in bfloat16."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+
+@functools.cache
+def has_bfloat16(device_type: str) -> bool:
+    """Whether a device has instructions for bfloat16. A CPU without them emulates it a hundred times slower than float32."""
+    return device_type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def computed_in(precision: torch.dtype, device_type: str) -> torch.dtype:
+    """The dtype that layers of this precision really compute in: float32 where bfloat16 would be emulated."""
+    return precision if has_bfloat16(device_type) else torch.float32
+
+
+def low_precision(device_type: str, precision: torch.dtype) -> torch.autocast:
+    """A context whose matrix products and convolutions are of ``precision`` where the device has it, of float32 elsewhere."""
+    dtype = computed_in(precision, device_type)
+    return torch.autocast(device_type, torch.bfloat16, enabled=dtype != torch.float32)
