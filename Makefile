@@ -7,7 +7,9 @@ COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff 
 .PHONY: reproduce test data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
-	dvc --wait-for-lock repro heartbeat & dvc --wait-for-lock repro swiss_roll; wait # each on a core of its own
+	dvc repro --quiet code             # both of the next read what it writes; each of them on a core of its own
+	dvc --wait-for-lock repro --single-item train_toy@heartbeat heartbeat & \
+	dvc --wait-for-lock repro --single-item train_toy@swiss_roll train_toy@swiss_roll_wide swiss_roll; wait
 	dvc repro
 	@echo "Open reports/index.html"
 
