@@ -119,3 +119,11 @@ def test_whatever_a_stage_reads_of_another_is_declared():
     for name, entry in STAGES.items():
         read = re.findall(r"(?:weights|models)/[\w${}]+\.safetensors", stage(entry)["cmd"])
         assert set(read) <= set(stage(entry).get("deps", [])), name
+
+
+def test_the_lock_file_knows_no_stage_that_is_gone():
+    declared = set()
+    for name, entry in STAGES.items():
+        declared |= {f"{name}@{item}" for item in entry["foreach"]} if "foreach" in entry else {name}
+    locked = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    assert set(locked) <= declared
