@@ -125,7 +125,7 @@ def root_of(package, start):
 def test_the_root_is_the_code_s_own_checkout_or_where_one_stands(tmp_path):
     package = tmp_path / "site/lib/nonequilibrium"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "files.py"):
+    for name in ("__init__.py", "errors.py", "files.py"):
         shutil.copy(ROOT / "src/nonequilibrium" / name, package)
     inside = tmp_path / "checkout/notebooks"
     inside.mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
         ([], "a command is missing; it must be one of data, train"),
         (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["NOTEBOOK"], "command 'NOTEBOOK' is unknown; did you mean 'notebook'?"),
-        (["seeds", "5"], "'5' is not understood"),
+        (["seeds", "5"], "seeds takes no names, but was given '5'"),
         (["notebook", "train", "--parms", "x"], "'--parms' is not understood; did you mean --params?"),
         (["notebook"], "the following arguments are required: notebook"),
         (["-x"], "'-x' is not understood"),

@@ -131,7 +131,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
     parser.add_argument("--samples", type=int, default=4, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
-    parser.add_argument("--annealed", action="store_true", help="let r fade towards t = T")
+    parser.add_argument("--annealed", action="store_true", help="let the known pixels follow their own forward chain")
     parser.add_argument(
         "--out", type=Path, default=Path("inpainted.png"), help="PNG, TIFF, BMP or PPM: the hole, then the samples"
     )
