@@ -29,6 +29,7 @@ def copied_package(folder, monkeypatch):
     copy = folder / "nonequilibrium"
     shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "PACKAGE", copy)
+    monkeypatch.setattr(code, "CODE", folder / "digests")
     code.modules.cache_clear()
     return copy
 
@@ -40,12 +41,10 @@ def fresh():
 
 
 def manifests():
+    """What the command writes, by notebook."""
     code.modules.cache_clear()
-    result = {}
-    for name in NOTEBOOKS:
-        start = code.imports(code.notebook_code(ROOT / "notebooks" / f"{name}.ipynb"))
-        result[name] = code.manifest([*start, *code.EVERY_NOTEBOOK])
-    return result
+    code.run(None)
+    return {name: (code.CODE / f"{name}.txt").read_text() for name in NOTEBOOKS}
 
 
 def test_every_stage_that_runs_a_notebook_depends_on_it_and_on_its_code():
@@ -97,6 +96,14 @@ def test_a_change_of_code_reaches_every_stage_that_runs_it(tmp_path, monkeypatch
     after = manifests()
     changed = {name for name in NOTEBOOKS if before[name] != after[name]}
     assert changed == set(NOTEBOOKS) - {"08_report"}, "all that diffuse, and not the page, which only reads"
+
+
+def test_a_new_frame_of_the_pages_measures_nothing_anew(tmp_path, monkeypatch):
+    copy, before = copied_package(tmp_path, monkeypatch), manifests()
+    template = copy / "report" / "page.html.j2"
+    template.write_text(template.read_text(encoding="utf-8") + "<!-- -->", encoding="utf-8")
+    after = manifests()
+    assert {name for name in NOTEBOOKS if before[name] != after[name]} == {"08_report"}
 
 
 def test_prose_formatting_and_line_ends_reach_nothing(tmp_path, monkeypatch):

@@ -21,6 +21,9 @@ from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_atomically
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
 EVERY_NOTEBOOK = ["nonequilibrium.report.notebooks"]  # executes it
+# What frames an executed notebook changes none of its numbers, and a new frame is not worth an hour of measuring: only the report
+# depends on it. The other pages get it when their stages next run.
+FRAME, REPORT = "nonequilibrium.report.page", "08_report"
 
 
 @functools.cache
@@ -68,9 +71,9 @@ def notebook_code(path: Path) -> str:
     return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
-def manifest(start: Iterable[str]) -> str:
-    """A line for each module that ``start`` needs: its name and its digest."""
-    return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start))
+def manifest(start: Iterable[str], but: Iterable[str] = ()) -> str:
+    """A line for each module that ``start`` needs, ``but`` for some: its name and its digest."""
+    return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start) if name not in but)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,5 +86,5 @@ def run(_: argparse.Namespace) -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         starts[path.stem] = sorted(imports(notebook_code(path))) + EVERY_NOTEBOOK
     for name, start in starts.items():
-        text = manifest(start)
+        text = manifest(start, but=() if name == REPORT else (FRAME,))
         save_atomically(CODE / f"{name}.txt", lambda path, text=text: path.write_text(text, encoding="utf-8"))
