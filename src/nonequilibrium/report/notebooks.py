@@ -18,16 +18,16 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 
 from nonequilibrium.data.images import present
 from nonequilibrium.errors import Refusal
 from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT, save_atomically
 from nonequilibrium.params import load, overrides
+from nonequilibrium.report import page
 
 NOTEBOOKS = ROOT / "notebooks"
-REPORT, TITLE = "08_report", "Nonequilibrium thermodynamics, replicated"
+REPORT = "08_report"
 
 
 class NotebookError(Refusal, RuntimeError):
@@ -88,13 +88,12 @@ def execute(notebook: str, parameters: dict, name: str | None = None, quietly: b
         result = normalised(nbformat.read(executed, as_version=4))
     name = name or notebook
     is_report = notebook == REPORT
-    exporter = HTMLExporter(exclude_input=is_report, exclude_input_prompt=is_report, exclude_output_prompt=is_report)
-    html, _ = exporter.from_notebook_node(result, {"metadata": {"name": TITLE if is_report else name}})
-    page = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
-    save_atomically(page, lambda path: path.write_text(html, encoding="utf-8"))
+    html = page.render(result, name, ROOT / "reports", is_report, base=NOTEBOOKS)
+    target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
+    save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
     if not quietly:
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
-    return page
+    return target
 
 
 def normalised(notebook):

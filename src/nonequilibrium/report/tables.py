@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, display
 
+from nonequilibrium.report import page
 from nonequilibrium.report.findings import TITLES, Findings, number
 
 
@@ -88,10 +89,11 @@ def heartbeat_samples(found: Findings) -> HTML:
 
 def pictures(found: Findings, names: list[str], caption: str) -> None:
     """Show figures that other stages drew, embedded, with a caption; says so where one is missing."""
-    for name in names:
-        path = found.folder / "figures" / name
-        display(Image(filename=str(path)) if path.exists() else HTML(f"<p>{name} has not been drawn yet.</p>"))
-    display(HTML(f"<p><i>{caption}</i></p>"))
+    paths = [found.folder / "figures" / name for name in names]
+    for path in paths:
+        if not path.exists():
+            display(HTML(f"<p>{path.name} has not been drawn yet.</p>"))
+    display(HTML(page.figure([path for path in paths if path.exists()], caption)))
 
 
 def provenance_table(found: Findings) -> HTML:
