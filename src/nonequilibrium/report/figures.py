@@ -2,98 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import textwrap
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib import animation
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
-INK, OURS, PAPER, LIMIT, MUTED = "#1b2a41", "#1f6f8b", "#c8553d", "#588157", "#9aa5b1"
+from nonequilibrium.report.roll_figures import swiss_roll, swiss_roll_animation
+from nonequilibrium.report.style import INK, LIMIT, MUTED, OURS, PAPER, save, style
 
-
-def style() -> None:
-    """The look of every figure."""
-    sns.set_theme(context="notebook", style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED])
-    matplotlib.rcParams.update(
-        {"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "savefig.bbox": "tight"}
-    )
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes depend on the picture alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-
-
-def _square(ax, limit: float) -> None:
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
-
-
-def swiss_roll(forward: dict[int, Tensor], reverse: dict[int, Tensor], drift: dict[int, tuple], T: int) -> Figure:
-    """Figure 1: forward chain, reverse chain and drift f_μ(x,t) − x, at t = 0, T/2 and T.
-
-    forward, reverse: {t: points (n, 2)}. drift: {t: (positions (m, 2), arrows (m, 2), step shown)}.
-    """
-    style()
-    times = [0, T // 2, T]
-    names = ["$t = 0$", rf"$t = T/2 = {T // 2}$", f"$t = T = {T}$"]
-    figure, axes = plt.subplots(3, 3, figsize=(9.4, 9.6), sharex=True, sharey=True)
-    for column, (t, name) in enumerate(zip(times, names, strict=True)):
-        for row, (points, colour) in enumerate([(forward[t], OURS), (reverse[t], PAPER)]):
-            axes[row, column].scatter(*points.numpy().T, s=2, color=colour, alpha=0.45, linewidths=0, rasterized=True)
-        position, arrow, shown = drift[t]
-        length = np.linalg.norm(arrow.numpy(), axis=1)
-        axes[2, column].quiver(
-            *position.numpy().T,
-            *arrow.numpy().T,
-            length,
-            angles="xy",
-            cmap="crest",
-            width=0.005,
-            scale=None,
-            pivot="tail",
-        )
-        axes[2, column].text(
-            0.02,
-            0.98,
-            f"step {shown} → {shown - 1}\nlongest arrow {length.max():.2g}",
-            va="top",
-            fontsize=9,
-            transform=axes[2, column].transAxes,
-            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
-        )
-        axes[0, column].set_title(name)
-    labels = [r"forward  $q(x^t)$", r"reverse  $p(x^t)$", r"drift  $f_\mu(x^t, t) - x^t$"]
-    for row, label in enumerate(labels):
-        axes[row, 0].set_ylabel(label)
-        for ax in axes[row]:
-            _square(ax, 3.2)
-    figure.tight_layout()
-    return figure
-
-
-def swiss_roll_animation(trajectory: dict[int, Tensor], path: Path, hold: int = 12) -> None:
-    """A GIF of the reverse trajectory from t = T to 0. trajectory: {t: points (n, 2)}."""
-    style()
-    figure, ax = plt.subplots(figsize=(3.6, 3.8), dpi=80)
-    _square(ax, 3.2)
-    dots = ax.scatter([], [], s=3, color=PAPER, alpha=0.5, linewidths=0)
-    title = ax.set_title("")
-    times = sorted(trajectory, reverse=True)
-    frames = times[:1] * (hold // 2) + times[1:] + times[-1:] * hold
-
-    def draw(t):
-        dots.set_offsets(trajectory[t].numpy())
-        title.set_text(rf"reverse chain,  $t = {t}$")
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    animation.FuncAnimation(figure, draw, frames=frames).save(path, writer=animation.PillowWriter(fps=10))
-    plt.close(figure)
+__all__ = ["INK", "LIMIT", "MUTED", "OURS", "PAPER", "save", "style", "swiss_roll", "swiss_roll_animation"]
 
 
 def heartbeat(trajectory: dict[int, Tensor], n_rows: int = 60) -> Figure:
@@ -114,6 +35,7 @@ def heartbeat(trajectory: dict[int, Tensor], n_rows: int = 60) -> Figure:
         ax.set(title=f"{name} = {t}" if t else name, xlabel="bin (shifted)", xticks=[0, 5, 10, 15])
         ax.set_xticklabels([1, 6, 11, 16])
     axes[0].set_ylabel("sample")
+    figure.suptitle("From biased coin flips to one beat in every fifth bin: the learned chain, a sample a row")
     figure.tight_layout()
     return figure
 
@@ -147,7 +69,7 @@ def claim_result_limit(rows: list[dict], unit: str) -> Figure:
                 capsize=3,
             )
             ax.annotate(
-                f"{value:.4g}",
+                f"{value:.4g}".replace("-", "−"),
                 (value, y),
                 textcoords="offset points",
                 xytext=(0, 9),
@@ -164,8 +86,17 @@ def claim_result_limit(rows: list[dict], unit: str) -> Figure:
         )
         ax.margins(x=0.12)
         ax.grid(axis="x", alpha=0.3)
+    figure.suptitle("K of the paper (squares), ours (dots) and what is possible (bars); further right is better")
     figure.tight_layout()
     return figure
+
+
+def _thousands(ax) -> None:
+    """Few ticks below, thousands as k, so that no two labels touch."""
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda step, _: f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}")
+    )
 
 
 def training_curve(curves: dict[str, pd.DataFrame], paper: float, limits: dict[str, float], floor: float) -> Figure:
@@ -178,6 +109,8 @@ def training_curve(curves: dict[str, pd.DataFrame], paper: float, limits: dict[s
     for label, value in limits.items():
         ax.axhline(value, color=LIMIT, ls=":", label=f"{label}, {value:.4g}")
     ax.set(xlabel="training step", ylabel="K (bits), batch average", ylim=(floor, None))
+    ax.set_title("K rises while the network trains")
+    _thousands(ax)
     ax.legend(loc="lower right", fontsize=9)
     figure.tight_layout()
     return figure
@@ -186,18 +119,27 @@ def training_curve(curves: dict[str, pd.DataFrame], paper: float, limits: dict[s
 def training_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """One panel a run, K (bits) on the training draws against the step. curves: {title: columns step, K}."""
     style()
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(curves), figsize=(3.6 * len(curves), 3.6), squeeze=False)
     for ax, (title, curve) in zip(axes[0], curves.items(), strict=True):
         ax.plot(curve["step"], curve["K"], lw=1)
         # Early values are far below; the axis starts where the last nine tenths of training live.
         late = curve["K"][len(curve) // 10 :]
-        ax.set(title=title, xlabel="training step", ylim=(late.min(), late.max() + 0.05 * (late.max() - late.min())))
+        ax.set(xlabel="training step", ylim=(late.min(), late.max() + 0.05 * (late.max() - late.min())))
+        ax.set_title(textwrap.fill(title, 30))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        _thousands(ax)
+    figure.suptitle("K on the batches of each training; the start, far below, is cut off")
     axes[0, 0].set_ylabel("K (bits), batch average")
     figure.tight_layout()
     return figure
 
 
-def K_by_time_step(terms: dict[str, np.ndarray], log_t: bool = False, unit: str = "bits") -> Figure:
+def K_by_time_step(
+    terms: dict[str, np.ndarray],
+    log_t: bool = False,
+    unit: str = "bits",
+    title: str = "Where the bound is lost: the part of each step, less is better",
+) -> Figure:
     """E KL_t at each t. terms: {label: values at t = 0..T, those at t < 2 ignored}, in ``unit``."""
     style()
     figure, ax = plt.subplots(figsize=(7.2, 4))
@@ -205,6 +147,7 @@ def K_by_time_step(terms: dict[str, np.ndarray], log_t: bool = False, unit: str 
         t = np.arange(len(values))[2:]
         ax.plot(t, values[2:], label=label, lw=1.2, color=colour)
     ax.set(xlabel="t", ylabel=f"E KL$_t$ ({unit})", yscale="log")
+    ax.set_title(textwrap.fill(title, 75))
     if log_t:
         ax.set_xscale("log")
     ax.legend(fontsize=9)
@@ -224,6 +167,7 @@ def schedules(kernels: dict) -> Figure:
     axes[0].set(xlabel="t", ylabel=r"$\beta_t$", yscale="log")
     axes[1].set(xlabel="t", ylabel=r"$\log\,\bar\alpha_t/(1-\bar\alpha_t)$")
     axes[0].legend(fontsize=9)
+    figure.suptitle("The learned schedule beside the one at the start: noise a step (left) and signal left (right)")
     figure.tight_layout()
     return figure
 
@@ -245,7 +189,8 @@ def K_star_against_beta_1(table: pd.DataFrame, paper: float, L_true: float, chos
     ax.axhline(L_true, color=LIMIT, ls=":", label=f"true L at our σ, {L_true:.2f} bits")
     ax.axvline(chosen, color=MUTED, lw=1, label=rf"our $\beta_1$ = {chosen:g}")
     ax.set(xscale="log", xlabel=r"$\beta_1$", ylabel="bits per point")
-    ax.legend(fontsize=9)
+    ax.set_title("The first step's noise caps K: only curves above the dashed line allow the paper's K")
+    ax.legend(fontsize=9, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))  # below: the curves fill the axes
     figure.tight_layout()
     return figure
 
@@ -269,6 +214,7 @@ def K_against_T(table: pd.DataFrame, paper: float, L_true: float) -> Figure:
     ax.plot([2000], [paper], "s", color=PAPER, label=f"paper, {paper}")
     ax.axhline(L_true, color=INK, ls=":", label=f"true L, {L_true:.3f}")
     ax.set(xscale="log", xlabel="number of steps T", ylabel="bits per sequence", ylim=(-2.9, -2.28))
+    ax.set_title("More steps bring independent bit flips nearer to the true L")
     ax.legend(fontsize=9)
     figure.tight_layout()
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nonequilibrium.report.figures import LIMIT, MUTED, OURS, PAPER, style
+from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, style
 
 
 def _as_picture(image: Tensor) -> np.ndarray:
@@ -27,7 +29,9 @@ def _show(ax, image: Tensor) -> None:
         spine.set_visible(False)
 
 
-def image_grid(images: Tensor, columns: int) -> Figure:
+def image_grid(
+    images: Tensor, columns: int, title: str = "True samples of the model, in the order drawn, none chosen"
+) -> Figure:
     """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge with a thin gap."""
     style()
     n, c, h, w = images.shape
@@ -38,20 +42,22 @@ def image_grid(images: Tensor, columns: int) -> Figure:
         sheet[:, y : y + h, x : x + w] = image
     figure, ax = plt.subplots(figsize=(0.62 * columns, 0.62 * rows))
     _show(ax, sheet)
+    ax.set_title(textwrap.fill(title, 11 * columns), fontsize=9)
     figure.tight_layout(pad=0.2)
     return figure
 
 
-def image_strips(strips: dict[str, Tensor]) -> Figure:
+def image_strips(strips: dict[str, Tensor], title: str = "One image a column, what was done to it a row") -> Figure:
     """One labelled row a kind, one column an image. strips: {label: images (n, c, h, w) uint8}."""
     style()
     n = len(next(iter(strips.values())))
-    figure, axes = plt.subplots(len(strips), n, figsize=(0.8 * n + 2.0, 0.82 * len(strips)), squeeze=False)
+    figure, axes = plt.subplots(len(strips), n, figsize=(0.82 * n, 0.82 * len(strips)), squeeze=False)
     for row, (label, images) in zip(axes, strips.items(), strict=True):
         for ax, image in zip(row, images, strict=True):
             _show(ax, image)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.subplots_adjust(wspace=0.04, hspace=0.04)
+    axes[0, 0].set_title(textwrap.fill(title, 11 * n + 10), fontsize=10)
+    figure.subplots_adjust(0, 0, 1, 1, wspace=0.04, hspace=0.04)  # names and title stand outside
     return figure
 
 
@@ -64,7 +70,8 @@ def parzen_bars(table: pd.DataFrame) -> Figure:
     for y, value in enumerate(table["bits"]):
         ax.text(max(value, 0) + 6, y + 0.02, f"{value:.0f}", va="center", fontsize=9)
     ax.invert_yaxis()
-    ax.set(xlabel="Parzen window estimate (bits); red: the paper's table, blue: measured here")
+    ax.set(xlabel="Parzen window estimate (bits)")
+    ax.set_title("Red: the paper's table; blue: measured here")
     figure.tight_layout()
     return figure
 
@@ -78,6 +85,7 @@ def K_against_time(curves: dict[str, pd.DataFrame], levels: dict[str, float], fl
     for (label, value), colour in zip(levels.items(), [PAPER, LIMIT, MUTED], strict=False):
         ax.axhline(value, color=colour, ls="--", label=label)
     ax.set(xlabel="minutes of training", ylabel="K (bits/pixel), images set aside", ylim=(floor, None))
+    ax.set_title("How soon K passes the numbers of others (dashed)")
     ax.legend(loc="lower right", fontsize=9)
     figure.tight_layout()
     return figure
@@ -95,23 +103,28 @@ def choices_bars(rows: list[dict], paper: float | None = None) -> Figure:
         ax.axvline(paper, color=PAPER, ls="--", lw=1)
         ax.text(paper, -0.7, f"paper, {paper}", color=PAPER, ha="center", fontsize=9)
     ax.invert_yaxis()
-    ax.set(xlabel="K (bits/pixel) after equally many short steps")
+    ax.set(xlabel="K (bits/pixel) after equally many steps")
+    ax.set_title("Each grey bar differs from the blue one in a single choice")
     figure.tight_layout()
     return figure
 
 
 def quality_dots(tables: dict[str, pd.DataFrame]) -> Figure:
-    """PSNR and SSIM with standard errors, a column of panels a task. tables: {task: columns method, PSNR, SSIM and their _se}."""
+    """PSNR and SSIM with standard errors, a row of panels a task. tables: {task: columns method, PSNR, SSIM and their _se}."""
     style()
-    figure, axes = plt.subplots(2, len(tables), figsize=(4.4 * len(tables), 5.2), squeeze=False)
-    for column, (task, table) in zip(axes.T, tables.items(), strict=True):
-        for ax, measure in zip(column, ["PSNR", "SSIM"], strict=True):
-            for _, row in table.iterrows():
-                colour = OURS if "sample" in row["method"] else MUTED
-                ax.errorbar(row[measure], row["method"], xerr=row[f"{measure}_se"], fmt="o", color=colour, capsize=3)
-            ax.set(xlabel=measure + (" (dB)" if measure == "PSNR" else ""))
+    heights = [len(table) + 2.5 for table in tables.values()]
+    grid = {"height_ratios": heights}
+    size = (8.6, 0.28 * sum(heights) + 0.4)
+    figure, axes = plt.subplots(len(tables), 2, figsize=size, squeeze=False, sharey="row", gridspec_kw=grid)
+    for row, (task, table) in zip(axes, tables.items(), strict=True):
+        for ax, measure in zip(row, ["PSNR", "SSIM"], strict=True):
+            for y, (_, entry) in enumerate(table.iterrows()):
+                colour = OURS if "sample" in entry["method"] else MUTED
+                ax.errorbar(entry[measure], y, xerr=entry[f"{measure}_se"], fmt="o", color=colour, capsize=3)
+            ax.set_xlabel(measure + (" (dB)" if measure == "PSNR" else ""), fontsize=10)
+            ax.tick_params(labelsize=9)
             ax.grid(axis="y", alpha=0.3)
-            ax.invert_yaxis()
-        column[0].set_title(task, fontsize=11)
+        row[0].set(yticks=range(len(table)), yticklabels=table["method"], title=task, ylim=(len(table) - 0.5, -0.5))
+    figure.suptitle("Blue: the model's samples and their means; grey: other methods. Further right is better")
     figure.tight_layout()
     return figure

@@ -93,7 +93,8 @@ def pictures(found: Findings, names: list[str], caption: str) -> None:
     for path in paths:
         if not path.exists():
             display(HTML(f"<p>{path.name} has not been drawn yet.</p>"))
-    display(HTML(page.figure([path for path in paths if path.exists()], caption)))
+    if drawn := [path for path in paths if path.exists()]:
+        display(HTML(page.figure(drawn, caption)))
 
 
 def provenance_table(found: Findings) -> HTML:
