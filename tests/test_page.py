@@ -176,7 +176,11 @@ def browser():
 def pages():
     """Names of the pages to look at, those of the small notebook first; those of this checkout where they exist."""
     real = [ROOT / "reports" / "index.html", *sorted((ROOT / "reports" / "notebooks").glob("*.html"))]
-    return ["small/index.html", "small/notebooks/01_small.html", *[str(path) for path in real if path.exists()]]
+    # A page that a former version framed is drawn anew when its stage next runs.
+    ours = [
+        str(path) for path in real if path.exists() and "Content-Security-Policy" in path.read_text(encoding="utf-8")
+    ]
+    return ["small/index.html", "small/notebooks/01_small.html", *ours]
 
 
 @pytest.mark.parametrize("width", [380, 1400])
