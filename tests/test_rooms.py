@@ -7,7 +7,7 @@ import pytest
 from nonequilibrium import code
 
 ORDER = ["ground", "diffusion", "data", "network", "bound", "training", "experiment", "measure", "report", "command"]
-GROUND = {"", "errors", "fields", "files", "paper", "params", "values"}  # single files on which all stand
+GROUND = {"", "errors", "fields", "files", "params", "values"}  # single files on which all stand
 PAPER = {"diffusion", "network", "bound"}  # a reader with the paper open finds the equations in these three
 
 

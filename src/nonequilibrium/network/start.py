@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from nonequilibrium.network.image import MultiScaleConv, TemporalReadout
-
 GAIN = 5.0  # of the maps of differences, which are small where images are smooth
 FINEST_DIFFERENCE = 0.02  # about one grey level of data of variance one
 
 
-def differences(conv: MultiScaleConv, generator: torch.Generator) -> int:
+def differences(conv: nn.Module, generator: torch.Generator) -> int:
     """Let three quarters of the first maps be differences between a pixel and a mean of its neighbours; returns how many."""
     weight = conv.convs[0].weight
     count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
@@ -51,7 +47,7 @@ def steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float,
     bias.copy_(-(steepness * direction * place).sum(1))
 
 
-def dense_values_are_z(dense: nn.ModuleList, values: int, readout: TemporalReadout) -> None:
+def dense_values_are_z(dense: nn.ModuleList, values: int, readout: nn.Module) -> None:
     """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t, from zero on.
 
     What the dense path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer starts saturated.
