@@ -10,8 +10,8 @@ import torch
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.experiment import toys
 from nonequilibrium.experiment import train as experiment
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.train import train
-from nonequilibrium.params import load
 from nonequilibrium.training import checkpoint as sealed
 from nonequilibrium.training import fit as training
 
@@ -112,14 +112,14 @@ def test_how_often_the_curve_has_a_point_is_no_part_of_it(tmp_path, steps):
 
 def test_the_identity_has_the_data_and_every_parameter():
     images = ImageSet(torch.arange(640).to(torch.uint8).reshape(10, 1, 8, 8), torch.zeros(1, 1, 8, 8), "numbers")
-    params = load("mnist", {"data": "digits"})
+    params = load("mnist_dense", {"data": "digits"})
     ours = experiment.identity("mnist", params, images)
     train_images = images.train.clone()
     train_images[3, 0, 4, 4] ^= 1
     assert experiment.identity("mnist", params, images._replace(train=train_images)) != ours
     other = experiment.identity("mnist", dataclasses.replace(params, seed=1), images)
     assert {name for name in ours if ours[name] != other[name]} == {"parameters"}
-    assert experiment.identity("mnist_sharp", params, images) != ours
+    assert experiment.identity("mnist_dense_1x1", params, images) != ours
     assert experiment.identity("mnist", params, images) == ours
 
 
@@ -249,11 +249,11 @@ def test_the_code_of_the_identity_is_all_that_training_imports():
 @pytest.fixture
 def short_choices(tmp_path, monkeypatch):
     """``choices mnist`` with two variants of a few steps on the digits."""
+    from nonequilibrium.experiment.settings import quick
     from nonequilibrium.measure import choices
-    from nonequilibrium.params import quick
 
-    small = dataclasses.replace(quick(load("mnist")), n_steps=8, dense_units=8, pixel_units=4, bumps=3, batch=8)
-    sections = {"mnist": small, "mnist_choices": dataclasses.replace(load("mnist_choices"), train_steps=10)}
+    small = dataclasses.replace(quick("mnist_dense"), n_steps=8, dense_units=8, pixel_units=4, bumps=3, batch=8)
+    sections = {"mnist": small, "mnist_dense_choices": dataclasses.replace(load("mnist_dense_choices"), train_steps=10)}
     monkeypatch.setattr(choices, "ROOT", tmp_path)
     monkeypatch.setattr(choices, "load", lambda name: sections.get(name) or load(name))
     monkeypatch.setattr(choices, "VARIANTS", {"mnist": {"as chosen": {}, "more": {"bumps": 4}}})
@@ -284,7 +284,7 @@ def test_choices_go_on_where_they_were_and_leave_nothing(short_choices, monkeypa
     assert trained == [3] and len(kept) == 1
     choices.stop = None
     choices.run(Namespace(experiment="mnist"))
-    result = root / "reports" / "metrics" / "mnist_choices.json"
+    result = root / "reports" / "metrics" / "mnist_dense_choices.json"
     assert trained == [3, 4] and [row["choice"] for row in json.loads(result.read_text())["rows"]] == [
         "as chosen",
         "more",
@@ -297,8 +297,8 @@ def test_choices_go_on_where_they_were_and_leave_nothing(short_choices, monkeypa
 @pytest.mark.parametrize("what", ["code", "evaluation", "damage"])
 def test_a_kept_choice_of_something_else_is_not_used(short_choices, monkeypatch, capsys, what):
     choices, trained, root = short_choices
-    first = choices.one_variant("mnist", {}, 10)
-    assert choices.one_variant("mnist", {}, 10) == first and trained == [3]
+    first = choices.one_variant("mnist_dense", {}, 10)
+    assert choices.one_variant("mnist_dense", {}, 10) == first and trained == [3]
     if what == "code":
         monkeypatch.setattr(sealed, "code_digest", lambda _: "other")
     elif what == "evaluation":
@@ -307,7 +307,7 @@ def test_a_kept_choice_of_something_else_is_not_used(short_choices, monkeypatch,
     else:
         (path,) = (root / ".checkpoints").rglob("*.json")
         path.write_bytes(path.read_bytes().replace(b"parzen", b"parzem"))
-    choices.one_variant("mnist", {}, 10)
+    choices.one_variant("mnist_dense", {}, 10)
     assert trained == [3, 3] and "is not used, the work begins anew" in capsys.readouterr().err
 
 

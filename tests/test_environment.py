@@ -8,8 +8,8 @@ import nbformat
 import pytest
 import yaml
 
+from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
-from nonequilibrium.params import EXPERIMENTS
 
 
 def pins(lines):

@@ -5,10 +5,10 @@ import torch
 
 from nonequilibrium.bound.bound import full_bound
 from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.toys import SwissRollModel, best_start
 from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights, save_weights
-from nonequilibrium.params import load
 from nonequilibrium.training.checkpoint import read_state
 
 

@@ -13,15 +13,15 @@ from nonequilibrium.data.images import DataError, load_images
 from nonequilibrium.diffusion.kernels import Normal
 from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.settings import check, load, quick
 from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights, save_trained
 from nonequilibrium.network.precision import computed_in
-from nonequilibrium.params import check, load, quick
 from nonequilibrium.training import fit as training
 
 
 def small(**changes):
-    params = quick(load("mnist"))
+    params = quick("mnist_dense")
     options = {
         "n_steps": 30,
         "precision": "float32",
@@ -37,7 +37,7 @@ def small(**changes):
 
 @pytest.fixture(scope="module")
 def trained():
-    return train("mnist", small())
+    return train("mnist_dense", small())
 
 
 def test_training_raises_K_on_images_set_aside(trained):
@@ -133,7 +133,7 @@ def test_weights_card_and_curve(trained, tmp_path):
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_what_is_stored_computes_the_same(precision, tmp_path):
     params = small(precision=precision, train_steps=20)
-    model, curve = train("mnist", params)
+    model, curve = train("mnist_dense", params)
     for network in ("network.networks.0", "network.networks.1"):
         assert model.stored()[f"{network}.dense.0.weight"].dtype == computed_in(getattr(torch, precision), "cpu")
         assert model.stored()[f"{network}.readout.weight"].dtype == torch.float32
@@ -148,7 +148,7 @@ def test_what_is_stored_computes_the_same(precision, tmp_path):
 
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
     params = small(train_steps=40)
-    whole, _ = train("mnist", params)
+    whole, _ = train("mnist_dense", params)
     original = training.fit
 
     def stopped(*arguments, **options):
@@ -165,8 +165,8 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "fit", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train("mnist", params, tmp_path)
-    continued, curve = train("mnist", params, tmp_path)
+        train("mnist_dense", params, tmp_path)
+    continued, curve = train("mnist_dense", params, tmp_path)
     assert curve[-1]["step"] == 40
     for key, value in whole.state_dict().items():
         assert torch.equal(continued.state_dict()[key], value), key
@@ -176,7 +176,7 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
     "changes", [{"schedule": "learned"}, {"optimiser": "rmsprop", "learning_rate": 1e-3}, {"flip": True}]
 )
 def test_other_choices_train_too(changes):
-    model, curve = train("mnist", small(train_steps=20, **changes), log_every=20)
+    model, curve = train("mnist_dense", small(train_steps=20, **changes), log_every=20)
     start = ImageModel(model.params).schedule()
     moved = (model.schedule() != start).sum().item()
     assert (moved == model.params.n_steps - 1) if "schedule" in changes else moved == 0, "beta_1 is held, others learn"
@@ -250,7 +250,7 @@ def test_choices_are_real_parameters_and_a_finished_one_is_kept(trained, tmp_pat
             check(name, dataclasses.asdict(load(name)) | changes)
     monkeypatch.setattr(choices, "ROOT", tmp_path)
     monkeypatch.setattr(choices, "load", lambda name: small() if name == "mnist" else load(name))
-    first = choices.one_variant("mnist", {"bumps": 3}, steps=3)
+    first = choices.one_variant("mnist_dense", {"bumps": 3}, steps=3)
     monkeypatch.setattr(choices, "train", None)  # would fail if it trained again
-    assert choices.one_variant("mnist", {"bumps": 3}, steps=3) == first and first["parameters"] > 0
+    assert choices.one_variant("mnist_dense", {"bumps": 3}, steps=3) == first and first["parameters"] > 0
     assert first["parzen"] < choices.parzen_of(trained[0]), "three steps of training"

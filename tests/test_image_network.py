@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.network.image import ImageNetwork, MultiScaleConv, SplitNetwork, TemporalReadout, tanh, time_bumps
 from nonequilibrium.network.outputs import PARAMETERISATIONS
-from nonequilibrium.params import load
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
@@ -19,7 +19,7 @@ def network(shape=(1, 8, 8), kind=ImageNetwork, **changes):
         dense_units=12, dense_channels=4, pixel_layers=1, pixel_units=7, precision="float32", beta_1=1e-4,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
-    params = dataclasses.replace(load("mnist"), **(options | changes))
+    params = dataclasses.replace(load("mnist_dense"), **(options | changes))
     return kind(params, shape, torch.randn(40, shape[0], generator=generator), generator)
 
 

@@ -12,16 +12,16 @@ from nonequilibrium.__main__ import main
 from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.posterior import MaskError
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.settings import quick
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.measure.inpaint import centre, check_out, inpaint, left, read_mask
 from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_picture
-from nonequilibrium.params import load, quick
 
 
 @pytest.fixture(scope="module")
 def model():
-    params = dataclasses.replace(quick(load("cifar10_cpu")), n_steps=8)
+    params = dataclasses.replace(quick("cifar10"), n_steps=8)
     return ImageModel(params, load_images("photographs")).eval()
 
 
@@ -94,7 +94,7 @@ def test_names_of_masks_and_near_misses(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["png", "npy", "name"])
 def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
-    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    save_weights(model, "cifar10", tmp_path / "w.safetensors")
     picture = pictures[0].movedim(0, -1).numpy()
     Image.fromarray(picture).save(tmp_path / "p.png")
     known = centre(32, 32)
@@ -115,7 +115,7 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
 
 
 def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys):
-    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    save_weights(model, "cifar10", tmp_path / "w.safetensors")
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[:4] = 0
     Image.fromarray(np.dstack([pictures[0].movedim(0, -1).numpy(), alpha])).save(tmp_path / "p.png")
@@ -177,7 +177,7 @@ def test_out_is_checked_before_anything_else(tmp_path, capsys, monkeypatch):
 
 
 def test_a_disk_that_fails_leaves_nothing_half_written(model, pictures, tmp_path, capsys, monkeypatch):
-    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    save_weights(model, "cifar10", tmp_path / "w.safetensors")
     Image.fromarray(pictures[0].movedim(0, -1).numpy()).save(tmp_path / "p.png")
     (tmp_path / "out.png").write_text("an earlier result")
 
@@ -194,7 +194,7 @@ def test_a_disk_that_fails_leaves_nothing_half_written(model, pictures, tmp_path
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
-    save_weights(model, "cifar10_cpu", tmp_path / "w.safetensors")
+    save_weights(model, "cifar10", tmp_path / "w.safetensors")
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(tmp_path / "p.png")
     (tmp_path / "text.png").write_text("no picture")
     weights = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out.png")]

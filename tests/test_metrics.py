@@ -12,9 +12,9 @@ import yaml
 from nonequilibrium.bound.bound import Bound, bits, block_se
 from nonequilibrium.data.images import Scale
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.settings import quick
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure import metrics
-from nonequilibrium.params import load, quick
 
 
 def three_channels():
@@ -40,7 +40,7 @@ def test_a_three_channel_case_by_hand():
 
 
 def test_a_pixel_is_all_its_channels():
-    model = ImageModel(quick(load("cifar10_cpu")))
+    model = ImageModel(quick("cifar10"))
     assert model.network.shape == (3, 32, 32) and model.pixels == 32 * 32
 
 

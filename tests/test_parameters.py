@@ -5,9 +5,10 @@ import pytest
 import yaml
 
 from nonequilibrium.__main__ import main
+from nonequilibrium.experiment.registry import SECTIONS
+from nonequilibrium.experiment.settings import check, load
 from nonequilibrium.fields import ParameterError, nearest, overrides
 from nonequilibrium.files import ROOT
-from nonequilibrium.params import SECTIONS, check, load
 
 
 def test_params_yaml_is_complete_and_in_range():

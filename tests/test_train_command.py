@@ -11,8 +11,8 @@ from nonequilibrium import files
 from nonequilibrium.__main__ import main
 from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment import weights
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.fields import ParameterError
-from nonequilibrium.params import load, quick
 from nonequilibrium.training import devices
 from nonequilibrium.training import fit as training
 
@@ -45,7 +45,7 @@ def said(capsys, arguments, status):
 def test_a_device_that_does_not_exist(tmp_path, capsys, no_training, name):
     if name.startswith("cuda:7") and torch.cuda.device_count() > 7:
         pytest.skip("there is such a device")
-    for what in ("swiss_roll", "cifar10_cpu"):
+    for what in ("swiss_roll", "cifar10"):
         err = said(capsys, ["train", what, "--device", name, "--outputs", str(tmp_path)], 2)
         assert f"device is {name!r}" in err and "it must be cpu, or cuda" in err
     with pytest.raises(ParameterError, match="it must be cpu"):
@@ -86,7 +86,7 @@ def test_outputs_that_cannot_be_written(tmp_path, capsys, no_training):
 def test_a_wrong_name(capsys, no_training):
     assert "did you mean 'swiss_roll'" in said(capsys, ["train", "swissroll"], 2)
     assert "did you mean 'mnist'" in said(capsys, ["choices", "mnits"], 2)
-    assert "it must be one of mnist, cifar10_cpu" in said(capsys, ["choices", "heartbeat"], 2)
+    assert "it must be one of mnist, cifar10" in said(capsys, ["choices", "heartbeat"], 2)
     assert "seeds takes no names, but was given 'swiss_rol'" in said(capsys, ["seeds", "swiss_rol"], 2)
 
 
@@ -136,7 +136,7 @@ def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypa
     monkeypatch.setattr(files.subprocess, "run", git)
     monkeypatch.setattr(files, "ROOT", tmp_path)
     (tmp_path / ".git").mkdir()
-    params = dataclasses.replace(quick(load("mnist")), n_steps=5, dense_units=4, pixel_units=4, bumps=3)
+    params = dataclasses.replace(quick("mnist_dense"), n_steps=5, dense_units=4, pixel_units=4, bumps=3)
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
     weights.save_trained(weights.ImageModel(params), "mnist", curve, tmp_path, "cpu")
     assert json.loads((tmp_path / "models" / "mnist.json").read_text())["commit"] is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nonequilibrium.params import load, quick
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.training.checkpoint import read_state
 from nonequilibrium.training.fit import TrainingError, fit
 from nonequilibrium.training.optimiser import SOAP
@@ -93,7 +93,7 @@ import torch
 from nonequilibrium.training import fit as training
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.experiment.train import train
-from nonequilibrium.params import load
+from nonequilibrium.experiment.settings import load
 torch.set_num_threads(1)
 original = training.fit
 from nonequilibrium.experiment import train as experiment, toys

@@ -10,13 +10,13 @@ from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment.images import VALIDATION, ImageModel
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.toys import HeartbeatModel
 from nonequilibrium.experiment.train import train
-from nonequilibrium.params import load, quick
 
 N_TRAIN, N_TEST = 10 * VALIDATION + 500, 2000
 SMALL = dataclasses.replace(
-    quick(load("mnist")), n_steps=5, dense_units=4, pixel_units=4, bumps=3, batch=500, train_steps=8
+    quick("mnist_dense"), n_steps=5, dense_units=4, pixel_units=4, bumps=3, batch=500, train_steps=8
 )
 
 
@@ -58,7 +58,7 @@ def test_training_and_watching_have_disjoint_parts_of_the_training_images():
 
 def test_a_whole_training_sees_no_test_image_and_steps_on_none_that_was_set_aside(seen, monkeypatch):
     monkeypatch.setattr(experiment, "load_images", lambda _: IMAGES)
-    model, _ = train("mnist", SMALL, log_every=100)
+    model, _ = train("mnist_dense", SMALL, log_every=100)
     *trained, watched = seen  # one at the start, for the first layer; one a step; the bound at the end
     assert len(trained) == 1 + SMALL.train_steps and set(watched) < ASIDE
     assert set().union(*trained) < TRAINED_ON and len(set().union(*trained)) > 3000, "most of what can be drawn"

@@ -7,18 +7,18 @@ import torch
 
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.train import train
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.network.outputs import velocity_parameterisation
 from nonequilibrium.network.unet import Attention, ResidualBlock, UNet, time_features
-from nonequilibrium.params import load, quick
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
 
 def network(shape=(3, 16, 16), **changes):
     options = {"channels": 16, "levels": 3, "blocks": 1, "precision": "float32"}
-    params = dataclasses.replace(load("cifar10_modern"), **(options | changes))
+    params = dataclasses.replace(load("cifar10_unet"), **(options | changes))
     return UNet(params, shape, torch.Generator().manual_seed(0))
 
 
@@ -98,8 +98,8 @@ def test_time_features_tell_neighbouring_steps_apart():
 
 
 def test_training_raises_K():
-    params = dataclasses.replace(quick(load("cifar10_modern")), train_steps=60, batch=16, n_steps=40)
-    model, curve = train("cifar10_modern", params, log_every=20)
+    params = dataclasses.replace(quick("cifar10_unet"), train_steps=60, batch=16, n_steps=40)
+    model, curve = train("cifar10_unet", params, log_every=20)
     assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.3
     assert len(model.groups()) == 1 and sum(len(g["params"]) for g in model.groups()) == len(
         list(model.network.parameters())

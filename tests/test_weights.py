@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from nonequilibrium.errors import Refusal
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.weights import WeightsError, load_weights, save_trained, save_weights
 from nonequilibrium.fields import ParameterError
-from nonequilibrium.params import load, quick
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def few_sequences(monkeypatch):
     monkeypatch.setattr("nonequilibrium.experiment.toys.TRAINING_SEQUENCES", 1000)
 
 
-IMAGES = dataclasses.replace(quick(load("mnist")), n_steps=10, dense_units=8, pixel_units=4, bumps=3)
+IMAGES = dataclasses.replace(quick("mnist_dense"), n_steps=10, dense_units=8, pixel_units=4, bumps=3)
 MODEL_PARAMS = {
     "swiss_roll": load("swiss_roll", {"n_steps": 10}),
     "heartbeat": load("heartbeat", {"n_steps": 10, "hidden": 20, "knots": 4}),

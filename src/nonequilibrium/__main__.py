@@ -17,14 +17,14 @@ from nonequilibrium.values import shown
 # name: (module with ``arguments(parser)`` and ``run(options)``, what it does, an example)
 COMMANDS = {
     "data": ("data.fetch", "fetch and verify the image data sets", "data mnist"),
-    "train": ("experiment.train", "train an experiment and write its weights", "train cifar10_cpu -p train_steps=500"),
+    "train": ("experiment.train", "train an experiment and write its weights", "train cifar10 -p train_steps=500"),
     "notebook": ("report.notebooks", "run a notebook with parameters", "notebook 01_swiss_roll -p seed=1"),
     "inpaint": (
         "measure.inpaint",
         "fill in a part of your own picture",
         "inpaint picture.png --mask centre --out filled.png",
     ),
-    "choices": ("measure.choices", "measure what each choice of an image experiment is worth", "choices cifar10_cpu"),
+    "choices": ("measure.choices", "measure what each choice of an image experiment is worth", "choices cifar10"),
     "seeds": ("measure.seeds", "train and measure each toy from several seeds", "seeds"),
     "code": ("code", "write digests of the code that each stage needs, for the pipeline", "code"),
     "readme": ("report.readme", "write the result tables at the top of README.md", "readme"),

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import numbers
 import re
-from dataclasses import field
+from dataclasses import MISSING, field
 
 from nonequilibrium.errors import Refusal
 from nonequilibrium.values import as_flag, as_number, read_yaml, shown
@@ -21,24 +21,24 @@ class ParameterError(Refusal, ValueError):
     status = 2
 
 
-def number(low, high, kind=float):
-    """A field whose value must lie in [low, high]."""
-    return field(metadata={"low": low, "high": high, "kind": kind})
+def number(low, high, default=MISSING, kind=float):
+    """A field whose value must lie in [low, high]; without a default it must be given."""
+    return field(default=default, metadata={"low": low, "high": high, "kind": kind})
 
 
-def whole(low, high):
+def whole(low, high, default=MISSING):
     """A whole-number field in [low, high]."""
-    return number(low, high, int)
+    return number(low, high, default, int)
 
 
-def flag():
+def flag(default=MISSING):
     """A field that must be true or false."""
-    return field(metadata={"kind": bool})
+    return field(default=default, metadata={"kind": bool})
 
 
-def one_of(*choices):
+def one_of(*choices, default=MISSING):
     """A field whose value must be one of ``choices``."""
-    return field(metadata={"kind": str, "choices": choices})
+    return field(default=default, metadata={"kind": str, "choices": choices})
 
 
 def nearest(name, known) -> str | None:
@@ -83,17 +83,17 @@ def overrides(items: list[str], texts=()) -> dict:
 
 
 def checked(kind: type, label: str, values: dict):
-    """An instance of the dataclass ``kind`` from a mapping of all its names to values; raises ParameterError.
+    """An instance of the dataclass ``kind`` from a mapping of names to values, defaults for the others; raises ParameterError.
 
     label: what the sentence calls it.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for name in values:
         check_name(f"{label}: parameter", name, fields)
-    missing = [name for name in fields if name not in values]
+    missing = [name for name, its in fields.items() if name not in values and its.default is MISSING]
     if missing:
         raise ParameterError(f"{label}: parameter {missing[0]!r} is missing")
-    made = kind(**{name: _value(f"{label}.{name}", values[name], f.metadata) for name, f in fields.items()})
+    made = kind(**{name: _value(f"{label}.{name}", value, fields[name].metadata) for name, value in values.items()})
     conflict = getattr(made, "conflict", lambda: None)()
     if conflict:
         raise ParameterError(f"{label}: {conflict}")

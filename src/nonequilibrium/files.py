@@ -125,10 +125,14 @@ def check_writable(*paths: Path) -> None:
             raise OutputError(f"{path} cannot be written: {one_line(error)}") from None
 
 
+def to_json(content: dict) -> str:
+    """JSON in a form that equal contents give equal bytes."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: dict) -> None:
-    """Write JSON atomically, in a form that equal contents give equal bytes."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    save_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write JSON atomically."""
+    save_atomically(path, lambda temporary: temporary.write_text(to_json(content), encoding="utf-8"))
 
 
 def write_csv(path: Path, table) -> None:

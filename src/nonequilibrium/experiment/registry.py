@@ -1,17 +1,159 @@
-"""Which model belongs to which experiment."""
+"""Every experiment, declared once. Command line, parameters, measuring, tables, README and tests read it from here.
+
+A new experiment is an entry here, a section of ``params.yaml``, a notebook that draws and explains it, and its stages in ``dvc.yaml``.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from nonequilibrium import paper, params
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.toys import HeartbeatModel, SwissRollModel
 
-MODELS = {
-    "swiss_roll": SwissRollModel,
-    "swiss_roll_wide": SwissRollModel,
-    "heartbeat": HeartbeatModel,
-    "mnist": ImageModel,
-    "mnist_sharp": ImageModel,
-    "mnist_conv": ImageModel,
-    "cifar10_cpu": ImageModel,
-    "cifar10_modern": ImageModel,
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What is known of an experiment before it runs."""
+
+    title: str  # in tables
+    data: str  # a law of data.toys or a data set of data.images
+    notebook: str  # that draws and explains it
+    model: type[nn.Module]  # built from its parameters
+    params: type  # the dataclass of its section of params.yaml
+    evaluation: str  # the section of params.yaml by which it is measured
+    unit: str  # of K
+    paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
+    parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
+    replication: bool = True  # False: a network that the paper does not have
+    quick: dict = field(default_factory=dict)  # parameters with which it trains in seconds; steps are upper limits
+    quick_evaluation: dict = field(default_factory=dict)  # and with which it is measured then
+
+    @property
+    def images(self) -> bool:
+        """Whether it models images, whose weights lie in models/ and whose training takes long."""
+        return issubclass(self.params, params.ImageParams)
+
+
+_QUICK_ROLL = {"starts": 1, "train_steps": 2500}
+_MEASURE_ROLL = {"n_heldout": 2000, "n_optimum": 400, "n_samples": 2000}
+# Quick runs of image experiments use images that a dependency ships, so that nothing is fetched.
+_QUICK_DIGITS = {"data": "digits", "n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
+_QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 32}
+_MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
+_MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
+
+EXPERIMENTS = {
+    "swiss_roll": Experiment(
+        title="Swiss roll, the paper's 16 units",
+        data="swiss_roll",
+        notebook="01_swiss_roll",
+        model=SwissRollModel,
+        params=params.SwissRollParams,
+        evaluation="evaluate_swiss_roll",
+        unit="bits per point",
+        paper=paper.TABLE_1["swiss_roll"],
+        quick=_QUICK_ROLL,
+        quick_evaluation=_MEASURE_ROLL,
+    ),
+    "swiss_roll_wide": Experiment(
+        title="Swiss roll, 256 units",
+        data="swiss_roll",
+        notebook="01_swiss_roll",
+        model=SwissRollModel,
+        params=params.SwissRollParams,
+        evaluation="evaluate_swiss_roll",
+        unit="bits per point",
+        paper=paper.TABLE_1["swiss_roll"],
+        quick=_QUICK_ROLL,
+        quick_evaluation=_MEASURE_ROLL,
+    ),
+    "heartbeat": Experiment(
+        title="Binary heartbeat",
+        data="heartbeat",
+        notebook="02_heartbeat",
+        model=HeartbeatModel,
+        params=params.HeartbeatParams,
+        evaluation="evaluate_heartbeat",
+        unit="bits per sequence",
+        paper=paper.TABLE_1["heartbeat"],
+        quick={"n_steps": 200, "train_steps": 600},
+        quick_evaluation={"n_heldout": 200, "n_samples": 500},
+    ),
+    "mnist_dense": Experiment(
+        title="MNIST, two dense networks (the paper's path)",
+        data="mnist",
+        notebook="03_mnist",
+        model=ImageModel,
+        params=params.SplitNetworkParams,
+        evaluation="evaluate_mnist",
+        unit="bits per pixel",
+        parts=("naive", "histograms", "thinned", "window", "calibration", "shown", "halves"),
+        quick=_QUICK_DIGITS | {"dense_units": 256},
+        quick_evaluation=_MEASURE_DIGITS,
+    ),
+    "mnist_dense_1x1": Experiment(
+        title="MNIST, two dense networks, 1×1 layers in both",
+        data="mnist",
+        notebook="03_mnist",
+        model=ImageModel,
+        params=params.SplitNetworkParams,
+        evaluation="evaluate_mnist",
+        unit="bits per pixel",
+        parts=("window",),
+        quick=_QUICK_DIGITS | {"dense_units": 256},
+        quick_evaluation=_MEASURE_DIGITS,
+    ),
+    "mnist_conv": Experiment(
+        title="MNIST, convolutional variant",
+        data="mnist",
+        notebook="03_mnist",
+        model=ImageModel,
+        params=params.PaperNetworkParams,
+        evaluation="evaluate_mnist",
+        unit="bits per pixel",
+        parts=("shown",),
+        quick=_QUICK_DIGITS,
+        quick_evaluation=_MEASURE_DIGITS,
+    ),
+    "cifar10": Experiment(
+        title="CIFAR-10, half an hour of training on two CPU cores",
+        data="cifar10",
+        notebook="04_cifar10",
+        model=ImageModel,
+        params=params.PaperNetworkParams,
+        evaluation="evaluate_cifar10",
+        unit="bits per pixel",
+        paper=paper.TABLE_1["cifar10"],
+        parts=("estimators", "histograms", "thinned", "shown", "figure_3", "inpainting", "denoising"),
+        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 250, "conv_channels": 12, "scales": 3, "pixel_units": 24},
+        quick_evaluation=_MEASURE_PHOTOGRAPHS,
+    ),
+    "cifar10_unet": Experiment(
+        title="CIFAR-10, a U-Net",
+        data="cifar10",
+        notebook="04_cifar10",
+        model=ImageModel,
+        params=params.UNetParams,
+        evaluation="evaluate_cifar10",
+        unit="bits per pixel",
+        parts=("shown",),
+        replication=False,
+        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 120, "channels": 16, "levels": 2, "blocks": 1},
+        quick_evaluation=_MEASURE_PHOTOGRAPHS,
+    ),
 }
+# What is no training: how experiments are measured and compared.
+SETTINGS = {
+    "evaluate_swiss_roll": params.SwissRollEvaluation,
+    "evaluate_heartbeat": params.HeartbeatEvaluation,
+    "evaluate_mnist": params.ImageEvaluation,
+    "evaluate_cifar10": params.ImageEvaluation,
+    "mnist_dense_choices": params.ChoicesParams,
+    "cifar10_choices": params.ChoicesParams,
+    "seeds": params.SeedsParams,
+}
+SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | SETTINGS
+MODELS = {name: its.model for name, its in EXPERIMENTS.items()}

@@ -16,12 +16,13 @@ from torch import nn
 from nonequilibrium.data.images import ImageSet, load_images
 from nonequilibrium.errors import one_line
 from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.toys import best_start, start_checkpoint
 from nonequilibrium.experiment.weights import outputs_of, save_trained
-from nonequilibrium.fields import check_name
+from nonequilibrium.fields import check_name, overrides
 from nonequilibrium.files import ROOT, check_writable, fingerprint, sweep
-from nonequilibrium.params import EXPERIMENTS, ImageParams, load, overrides
+from nonequilibrium.params import ImageParams
 from nonequilibrium.training.checkpoint import TRAINING_CODE, surroundings
 from nonequilibrium.training.devices import enough_memory, keep_freed_memory, usable_device
 from nonequilibrium.training.fit import TrainingError, check_log_every, fit
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     params = load(name, overrides(options.p))
     check_log_every(options.log_every)
     usable_device(device)
-    check_writable(*outputs_of(name, params, options.outputs).values())
+    check_writable(*outputs_of(name, options.outputs).values())
     if not isinstance(params, ImageParams) and device != "cpu":
         print(f"{name}: a toy always trains on the cpu, not on {device}", file=sys.stderr)
     keep_freed_memory()

@@ -16,10 +16,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.experiment.images import ImageModel, is_dense
-from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
+from nonequilibrium.experiment.settings import check
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import commit, save_atomically, save_together, sha256
-from nonequilibrium.params import ImageParams, check
+from nonequilibrium.params import ImageParams
 
 # What safetensors calls the dtypes that a model has.
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
@@ -53,37 +54,33 @@ def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
     save_atomically(path, lambda temporary: temporary.write_bytes(raw))
 
 
-def outputs_of(experiment: str, params, outputs: Path) -> dict[str, Path]:
-    """The files that a training run leaves in ``outputs``: weights, a card about them (images only) and the training curve."""
-    images = isinstance(params, ImageParams)
-    weights = outputs / ("models" if images else "weights") / f"{experiment}.safetensors"
-    files = {"weights": weights, "curve": outputs / "reports" / "plots" / f"{experiment}_training.csv"}
-    return files | ({"card": weights.with_suffix(".json")} if images else {})
+def outputs_of(experiment: str, outputs: Path) -> dict[str, Path]:
+    """The files that a training run leaves in ``outputs``: weights, a card about them and the training curve."""
+    weights = outputs / "models" / f"{experiment}.safetensors"
+    curve = outputs / "reports" / "plots" / f"{experiment}_training.csv"
+    return {"weights": weights, "card": weights.with_suffix(".json"), "curve": curve}
 
 
 def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: Path, device: str) -> None:
-    """Write what a training run leaves, all of it or nothing.
-
-    outputs: the folder that has models/ (images) or weights/ (toys), and reports/.
-    """
+    """Write what a training run leaves, all of it or nothing. outputs: the folder that has models/ and reports/."""
     raw = weights_bytes(model, experiment)
     lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
-    contents = {"weights": raw, "curve": ("\n".join(lines) + "\n").encode()}
-    if isinstance(model.params, ImageParams):
-        card = {
-            "experiment": experiment,
-            "data": model.params.data,
-            "sha256": hashlib.sha256(raw).hexdigest(),
-            "parameters": sum(p.numel() for p in model.network.parameters()),
-            "commit": commit(),
-            "device": device,
-            "seconds": curve[-1]["seconds"],
-            "K_validation": curve[-1]["K_validation"],
-            "unit": "bits per pixel, on training images that were set aside",
-            "params": dataclasses.asdict(model.params),
-        }
-        contents["card"] = (json.dumps(card, indent=2) + "\n").encode()
-    paths = outputs_of(experiment, model.params, outputs)
+    images = isinstance(model.params, ImageParams)
+    card = {
+        "experiment": experiment,
+        "data": EXPERIMENTS[experiment].data,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "commit": commit(),
+        "device": device,
+        "seconds": curve[-1]["seconds"],
+        **({"K_validation": curve[-1]["K_validation"]} if images else {"K_training": curve[-1]["K"]}),
+        "unit": EXPERIMENTS[experiment].unit + (", on training images that were set aside" if images else ", last batches"),
+        "params": dataclasses.asdict(model.params),
+    }
+    contents = {"weights": raw, "card": json.dumps(card, indent=2) + "\n", "curve": "\n".join(lines) + "\n"}
+    contents = {name: text.encode() if isinstance(text, str) else text for name, text in contents.items()}
+    paths = outputs_of(experiment, outputs)
     save_together({path: (lambda p, name=name: p.write_bytes(contents[name])) for name, path in paths.items()})
 
 
@@ -99,8 +96,7 @@ def load_weights(path: Path | str, experiment: str) -> nn.Module:
     check_name("experiment", experiment, MODELS)
     path = Path(path)
     if not path.is_file():
-        stage = "train" if MODELS.get(experiment) is ImageModel else "train_toy"
-        raise WeightsError(f"there are no weights at {path}; train them with `dvc repro --force {stage}@{experiment}`")
+        raise WeightsError(f"there are no weights at {path}; train them with `dvc repro --force train@{experiment}`")
     try:
         check_card(path)
         with safe_open(path, "pt") as file:

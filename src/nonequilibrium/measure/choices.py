@@ -1,6 +1,6 @@
 """What each choice of an image experiment is worth in bits: short trainings that differ in one thing each.
 
-    nonequilibrium choices cifar10_cpu
+    nonequilibrium choices cifar10
 
 All variants train equally many steps from the same seed; each is measured on the same training images that were set aside: K, and for
 MNIST the Parzen window estimate of samples. A finished variant is kept in .checkpoints/ until all are, so an interrupted run goes on
@@ -19,15 +19,15 @@ from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.settings import check, load
 from nonequilibrium.experiment.train import identity, train
 from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT, check_writable, fingerprint, write_json
-from nonequilibrium.params import check, load
 from nonequilibrium.training.checkpoint import TRAINING_CODE, read_result, write_result
 from nonequilibrium.training.devices import keep_freed_memory
 
 VARIANTS = {
-    "mnist": {
+    "mnist_dense": {
         "as chosen": {},
         "schedule: the reference program's": {"schedule": "reference"},
         "schedule: learned, from the chosen one": {"schedule": "learned"},
@@ -47,7 +47,7 @@ VARIANTS = {
         "training: half the emphasis": {"emphasis": 0.5},
         "optimiser: RMSprop": {"optimiser": "rmsprop", "learning_rate": 1e-3, "dense_learning_rate": 5e-4},
     },
-    "cifar10_cpu": {
+    "cifar10": {
         "as chosen": {},
         "schedule: the reference program's": {"schedule": "reference"},
         "schedule: learned, from the chosen one": {"schedule": "learned"},
@@ -71,7 +71,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     checked = check(experiment, params)
     kept = unfinished(experiment) / f"{fingerprint(params)}.json"
     whose = identity(experiment, checked, load_images(checked.data), (*TRAINING_CODE, "measure"))
-    if experiment == "mnist":
+    if experiment == "mnist_dense":
         whose["evaluation"] = dataclasses.asdict(load("evaluate_mnist"))
     if (result := read_result(kept, whose)) is not None:
         return result
@@ -81,7 +81,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
         "seconds": curve[-1]["seconds"],
         "parameters": sum(p.numel() for p in model.network.parameters()),
     }
-    if experiment == "mnist":
+    if experiment == "mnist_dense":
         result["parzen"] = parzen_of(model)
     write_result(kept, whose, result)
     return result
@@ -98,7 +98,7 @@ def parzen_of(model: ImageModel, n: int = 1000) -> float:
     σ is chosen on the first 200 of the images set aside, the others are scored. So few samples, of whatever, score far below 10,000.
     """
     settings = load("evaluate_mnist")
-    chain = model.thinned(min(settings.sample_steps, model.params.n_steps))
+    chain = model.thinned(min(settings.thin_steps, model.params.n_steps))
     drawn = sample_each(*chain, n, model.network.shape, settings.seed)
     levels = load_images(model.params.data).levels
     samples, aside = (in_unit_interval(x, levels) for x in (model.scale.to_pixels(drawn), model.validation))

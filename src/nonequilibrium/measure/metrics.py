@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
-from nonequilibrium.files import ROOT, commit, sha256, write_json
+from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.files import ROOT, commit, write_json
 
 
 def provenance(name: str, command: str, seed, began: float) -> None:
@@ -17,12 +19,12 @@ def provenance(name: str, command: str, seed, began: float) -> None:
     write_json(ROOT / "reports" / "provenance" / f"{name}.json", entry)
 
 
-def metrics(experiment: str, bound: Bound, L_null: float, unit: str, paper: dict, seed: int, **more) -> dict:
-    """The contract of reports/metrics/<experiment>.json, in bits per ``unit``. L_null in nats."""
-    K = bits(bound.K)
+def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> dict:
+    """The contract of reports/metrics/<experiment>.json, in bits per unit of the register. L_null in nats."""
+    K, its = bits(bound.K), EXPERIMENTS[experiment]
     return {
         "experiment": experiment,
-        "unit": unit,
+        "unit": its.unit,
         "K": K,
         "K_se": bits(bound.se),
         "K_mc_se": bits(bound.mc_se),
@@ -30,7 +32,7 @@ def metrics(experiment: str, bound: Bound, L_null: float, unit: str, paper: dict
         "K_minus_L_null": K - bits(L_null),
         "n_heldout": len(bound.rest),
         "seed": seed,
-        "paper": paper,
+        "paper": its.paper,
         **more,
     }
 
@@ -58,26 +60,21 @@ def baseline_metrics(costs: dict) -> dict:
     }
 
 
-def image_metrics(
-    experiment: str, model, bound: Bound, L_null: float, seed: int, paper: dict | None = None, **more
-) -> dict:
+def image_metrics(experiment: str, model: ImageModel, bound: Bound, L_null: float, seed: int, **more) -> dict:
     """The same contract for an image model, in bits per pixel, with bits per dimension beside it. L_null in nats per image."""
     pixels, channels, sigma = model.pixels, model.network.shape[0], model.scale.sigma
     per_pixel = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
     # The images stand as in the official file, whose order says something about them.
     order = {"K_se_blocks": bits(per_pixel.se_blocks)}
-    result = metrics(experiment, per_pixel, L_null / pixels, "bits per pixel", paper or {}, seed, **order)
-    weights = ROOT / "models" / f"{experiment}.safetensors"
-    result |= {
+    result = metrics(experiment, per_pixel, L_null / pixels, seed, **order)
+    return result | {
         "bits_per_dim": bits_per_dim(result["K"], channels, sigma),
         "bits_per_dim_se": result["K_se"] / channels,
         "sigma": sigma,
         "n_steps": model.params.n_steps,
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "weights_sha256": sha256(weights) if weights.exists() else None,
         **more,
     }
-    return result
 
 
 def warn_unless(right: bool, sentence: str) -> None:

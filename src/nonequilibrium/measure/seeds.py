@@ -23,10 +23,10 @@ from torch import nn
 from nonequilibrium.bound.bound import bits, full_bound
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
 from nonequilibrium.errors import Refusal
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.train import identity, train
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.files import ROOT, check_writable, write_json
-from nonequilibrium.params import load
 from nonequilibrium.training.checkpoint import TRAINING_CODE, read_result, write_result
 
 

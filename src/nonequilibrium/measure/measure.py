@@ -1,0 +1,55 @@
+"""Measure a trained experiment on held-out data: its bound K, its errors, and whatever else the register names for it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nonequilibrium.experiment import settings
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.weights import load_weights
+from nonequilibrium.fields import check_name
+from nonequilibrium.measure.measured import Measured
+from nonequilibrium.training.devices import keep_freed_memory
+
+
+def trained(experiment: str, weights: Path | str | None = None, overrides: dict | None = None) -> nn.Module:
+    """The model of ``experiment``: from ``weights``, or trained here for seconds (``overrides`` change its parameters)."""
+    check_name("experiment", experiment, EXPERIMENTS)
+    if weights is not None:
+        return load_weights(weights, experiment)
+    with threads(1):  # more only slow the small networks of a quick run
+        return train(experiment, settings.quick(experiment, overrides))[0]
+
+
+def measure(experiment: str, model: nn.Module, evaluation) -> Measured:
+    """Everything that the register names for ``experiment``, measured on ``model`` with the settings ``evaluation``."""
+    keep_freed_memory()
+    its = EXPERIMENTS[experiment]
+    room = importlib.import_module(f"nonequilibrium.measure.{'images' if its.images else its.data}")
+    with threads(os.cpu_count() if its.images and evaluation.n_heldout >= 1000 else 1):
+        return room.measured(experiment, model, evaluation)
+
+
+def quick(experiment: str, overrides: dict | None = None) -> tuple[nn.Module, Measured]:
+    """Train for seconds and measure a little: what a notebook shows that was opened as it is."""
+    model = trained(experiment, None, overrides)
+    return model, measure(experiment, model, settings.evaluation(experiment, "quick"))
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """PyTorch's threads inside the ``with`` block."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(number or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
