@@ -1,4 +1,4 @@
-"""What measuring an experiment leaves for those who draw and explain it: numbers, tables and arrays, in a folder of its own."""
+"""What measuring an experiment leaves for those who draw and explain it: numbers, tables and arrays."""
 
 from __future__ import annotations
 
@@ -26,20 +26,26 @@ class Measured:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> None:
-        """Write numbers.json, a CSV a table and arrays.safetensors into ``folder``; equal contents give equal bytes."""
-        contents = {"numbers.json": to_json(self.numbers).encode()}
-        contents |= {f"{name}.csv": table.to_csv(index=False).encode() for name, table in self.tables.items()}
-        contents["arrays.safetensors"] = save({name: value.contiguous() for name, value in self.arrays.items()})
-        save_together({folder / name: (lambda path, raw=raw: path.write_bytes(raw)) for name, raw in contents.items()})
+    def save(self, reports: Path, experiment: str) -> None:
+        """Write metrics/<experiment>.json and measured/<experiment>/ (a CSV a table, arrays.safetensors) into ``reports``.
+
+        Equal contents give equal bytes.
+        """
+        folder = reports / "measured" / experiment
+        contents = {reports / "metrics" / f"{experiment}.json": to_json(self.numbers).encode()}
+        contents |= {folder / f"{name}.csv": table.to_csv(index=False).encode() for name, table in self.tables.items()}
+        arrays = {name: value.contiguous() for name, value in self.arrays.items()}
+        contents[folder / "arrays.safetensors"] = save(arrays)
+        save_together({path: (lambda p, raw=raw: p.write_bytes(raw)) for path, raw in contents.items()})
 
     @classmethod
-    def load(cls, folder: Path | str) -> Measured:
+    def load(cls, reports: Path | str, experiment: str) -> Measured:
         """What ``save`` wrote; raises MeasuredError, with the remedy, where it is not there or not whole."""
-        folder = Path(folder)
+        folder = Path(reports) / "measured" / experiment
         try:
-            numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+            numbers = json.loads((Path(reports) / "metrics" / f"{experiment}.json").read_text(encoding="utf-8"))
             tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
             return cls(numbers, tables, load((folder / "arrays.safetensors").read_bytes()))
         except Exception as error:  # three libraries' readers, which raise many kinds
-            raise MeasuredError(f"{folder} holds no measurements ({one_line(error)}); `dvc repro` makes them") from None
+            remedy = f"`dvc repro measure@{experiment}` measures it"
+            raise MeasuredError(f"{folder} holds no measurements ({one_line(error)}); {remedy}") from None
