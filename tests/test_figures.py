@@ -98,7 +98,7 @@ def every_figure():
     yield figures.claim_result_limit([{"title": "a", "points": [("b", -1.0, 0.1, "ours")]}], "bits")
     yield figures.training_curve({"a": curve}, 1, {}, -1)
     yield figures.training_curves({"a": curve})
-    yield figures.K_by_time_step({"a": np.ones(9)})
+    yield figures.K_by_time_step(pd.DataFrame({"a": np.ones(9)}, index=range(2, 11)))
     yield figures.schedules({"a": GaussianKernel(schedule("even_log_snr", 5, beta_1=1e-3, alpha_bar_T=0.1))})
     yield figures.K_star_against_beta_1(by_beta, 1, 1, 0.1)
     yield figures.K_against_T(by_T, -2.4, -2.3)

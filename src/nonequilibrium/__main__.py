@@ -14,20 +14,23 @@ from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import check_name, nearest
 from nonequilibrium.values import shown
 
-# name: (module with ``arguments(parser)`` and ``run(options)``, what it does, an example)
+# name: (where its function is, what it does, an example); the function's words are read by <function>_arguments beside it
 COMMANDS = {
-    "data": ("data.fetch", "fetch and verify the image data sets", "data mnist"),
-    "train": ("experiment.train", "train an experiment and write its weights", "train cifar10 -p train_steps=500"),
-    "notebook": ("report.notebooks", "run a notebook with parameters", "notebook 01_swiss_roll -p seed=1"),
+    "data": ("data.fetch:run", "fetch and verify the image data sets", "data mnist"),
+    "train": ("experiment.train:run", "train an experiment and write its weights", "train cifar10 -p train_steps=500"),
+    "measure": ("report.stages:measure", "measure trained weights on held-out data", "measure heartbeat"),
+    "sample": ("measure.sample:run", "draw true samples of an image model", "sample cifar10 --out samples.png"),
     "inpaint": (
-        "measure.inpaint",
+        "measure.inpaint:run",
         "fill in a part of your own picture",
         "inpaint picture.png --mask centre --out filled.png",
     ),
-    "choices": ("measure.choices", "measure what each choice of an image experiment is worth", "choices cifar10"),
-    "seeds": ("measure.seeds", "train and measure each toy from several seeds", "seeds"),
-    "code": ("code", "write digests of the code that each stage needs, for the pipeline", "code"),
-    "readme": ("report.readme", "write the result tables at the top of README.md", "readme"),
+    "choices": ("measure.choices:run", "measure what each choice of an image experiment is worth", "choices cifar10"),
+    "seeds": ("measure.seeds:run", "train and measure each toy from several seeds", "seeds"),
+    "notebook": ("report.notebooks:run", "run a notebook with parameters", "notebook 01_swiss_roll -p seed=1"),
+    "report": ("report.stages:report", "draw figures and write pages again from what was measured", "report"),
+    "readme": ("report.readme:run", "write the result tables at the top of README.md", "readme"),
+    "code": ("code:run", "write digests of the code that each stage needs, for the pipeline", "code"),
 }
 
 
@@ -52,7 +55,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog="`nonequilibrium COMMAND --help` says more and shows an example.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, (module, purpose, example) in COMMANDS.items():
+    for name, (_, purpose, example) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=purpose,
@@ -60,7 +63,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             epilog=f"Example: nonequilibrium {example}",
         )
         if arguments[:1] == [name]:  # the others' modules are not even imported, so that --help is quick
-            importlib.import_module(f"nonequilibrium.{module}").arguments(command)
+            _function(name, "arguments")(command)
     if not arguments:
         raise _Usage(f"a command is missing; it must be one of {', '.join(COMMANDS)}")
     if not arguments[0].startswith("-"):
@@ -74,11 +77,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _function(command: str, its: str | None = None):
+    """What runs ``command``, or what reads its words."""
+    module, _, function = COMMANDS[command][0].partition(":")
+    name = function if its is None else its if function == "run" else f"{function}_{its}"
+    return getattr(importlib.import_module(f"nonequilibrium.{module}"), name)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: those of the process) name; returns the exit status."""
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
-        importlib.import_module(f"nonequilibrium.{COMMANDS[options.command][0]}").run(options)
+        _function(options.command)(options)
     except Refusal as error:
         return _say(error, error.status)
     except (OSError, MemoryError) as error:

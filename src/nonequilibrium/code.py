@@ -1,9 +1,9 @@
-"""Which code a notebook or a command needs, and a digest of it that comments, docstrings and formatting leave alone.
+"""Which code a stage of the pipeline needs, and a digest of it that comments, docstrings and formatting leave alone.
 
     nonequilibrium code
 
-writes ``.code/<notebook>.txt``, a line a module: its name and its digest. A stage of the pipeline depends on the file of its notebook,
-so that a change of code makes stale what it should, and a change of prose nothing.
+writes ``.code/<stage>.txt``, a line a module: its name and its digest. A stage depends on its file, so that a change of code makes
+stale what it should, and a change of prose nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,9 +22,12 @@ from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_atomically
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
 EVERY_NOTEBOOK = ["nonequilibrium.report.notebooks"]  # executes it
+EVERY_EXPERIMENT = ("train", "measure")  # notebooks that run once an experiment
 # What frames an executed notebook changes none of its numbers, and a new frame is not worth an hour of measuring: only the report
 # depends on it. The other pages get it when their stages next run.
 FRAME, REPORT = "nonequilibrium.report.page", "08_report"
+# An experiment's stages depend on its own declaration, not on those of the others.
+REGISTER = "nonequilibrium.experiment.registry"
 
 
 @functools.cache
@@ -76,15 +80,47 @@ def manifest(start: Iterable[str], but: Iterable[str] = ()) -> str:
     return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start) if name not in but)
 
 
+def stages() -> dict[str, str]:
+    """What ``.code`` holds: {stage: text}. The notebooks ``train`` and ``measure`` have a text for each experiment."""
+    from nonequilibrium.experiment.registry import (
+        EXPERIMENTS,
+    )  # brings PyTorch, which no other command of this module needs
+
+    texts = {name: manifest(start) for name, start in COMMANDS.items()}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        start = sorted(imports(notebook_code(path))) + EVERY_NOTEBOOK
+        if path.stem not in EVERY_EXPERIMENT:
+            texts[path.stem] = manifest(start, but=() if path.stem == REPORT else (FRAME,))
+            continue
+        for name, its in EXPERIMENTS.items():
+            texts[f"{path.stem}_{name}"] = _of_experiment(path.stem, name, its, start)
+    return texts
+
+
+def _of_experiment(notebook: str, name: str, its, start: list[str]) -> str:
+    """What a stage of one experiment depends on: its code and its declaration.
+
+    Training images takes up to hours, so it depends on what data set it is alone: it runs when parameters change, and by force.
+    """
+    from nonequilibrium.data.sources import DATA_SETS
+
+    if notebook == "train" and its.images:
+        return f"{its.data} {hashlib.sha256(repr(DATA_SETS[its.data]).encode()).hexdigest()}\n"
+    if notebook == "measure":
+        start = [
+            *start,
+            f"nonequilibrium.measure.{'images' if its.images else its.data}",
+            "nonequilibrium.report.stages",
+        ]
+    declared = hashlib.sha256(repr(its).encode()).hexdigest()
+    return f"{manifest(start, but=(FRAME, REGISTER))}{REGISTER}[{name!r}] {declared}\n"
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """``nonequilibrium code`` takes no words."""
 
 
 def run(_: argparse.Namespace) -> None:
-    """Write the digests of the code that every notebook and every other stage needs."""
-    starts = dict(COMMANDS)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        starts[path.stem] = sorted(imports(notebook_code(path))) + EVERY_NOTEBOOK
-    for name, start in starts.items():
-        text = manifest(start, but=() if name == REPORT else (FRAME,))
+    """Write the digests of the code that every stage needs."""
+    for name, text in stages().items():
         save_atomically(CODE / f"{name}.txt", lambda path, text=text: path.write_text(text, encoding="utf-8"))

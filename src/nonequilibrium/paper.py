@@ -26,4 +26,6 @@ PARZEN = {
 MCGSM_DEAD_LEAVES = 1.244
 # Log likelihoods of the true laws where the paper prints them, bits.
 HEARTBEAT_TRUE_L = -2.322
-CIFAR10_SIGMA = 64.15  # standard deviation of CIFAR-10's levels on the 0..255 scale, by which its K is turned into bits/dim
+CIFAR10_SIGMA = (
+    64.15  # standard deviation of CIFAR-10's levels on the 0..255 scale, by which its K is turned into bits/dim
+)

@@ -1,7 +1,7 @@
 """Hyperparameters of each kind of experiment and of its measuring: names, types, ranges and defaults.
 
-``params.yaml`` has the values in which an experiment differs from the defaults; ``experiment.settings`` reads it. A default must be what
-the program did before the parameter existed: weights that were stored without it are then still what they were.
+``params.yaml`` has the values in which an experiment differs from the defaults; ``experiment.settings`` reads it. A default must be
+what the program did before the parameter existed: weights that were stored without it are then still what they were.
 """
 
 from __future__ import annotations
@@ -70,8 +70,12 @@ class ImageParams:
     schedule: str = one_of("even_log_snr", "reference", "learned", default="even_log_snr")
     beta_1: float = number(1e-12, 0.1, 1e-6)  # caps K
     alpha_bar_T: float = number(1e-8, 0.9, 1e-4)
-    mean: str = one_of("paper", "reference", "posterior", "velocity", default="velocity")  # how z^μ and z^Σ give μ and Σ
-    precision: str = one_of("float32", "bfloat16", default="bfloat16")  # of the dense layers and the convolutions after the first
+    mean: str = one_of(
+        "paper", "reference", "posterior", "velocity", default="velocity"
+    )  # how z^μ and z^Σ give μ and Σ
+    precision: str = one_of(
+        "float32", "bfloat16", default="bfloat16"
+    )  # of the dense layers and the convolutions after the first
     flip: bool = flag(False)  # train on mirror images too
     train_steps: int = whole(1, 100_000_000, 10_000)
     batch: int = whole(1, 1_000_000, 32)  # images a training step, one t each
@@ -109,7 +113,9 @@ class SplitNetworkParams(PaperNetworkParams):
     split: float = number(0, 1e6, 0.0)  # noise σ_t = √((1−ᾱ_t)/ᾱ_t) above which the second takes over; 0: only one
     dense_layers_above: int = whole(0, 20, 0)  # of the second network, which is like the first but for this
     pixel_layers_above: int = whole(0, 20, 0)  # and this
-    emphasis: float = number(0, 2, 0.0)  # of large noise in training, where KL_t counts ᾱ_t^−emphasis times; 0: K itself
+    emphasis: float = number(
+        0, 2, 0.0
+    )  # of large noise in training, where KL_t counts ᾱ_t^−emphasis times; 0: K itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,5 +172,3 @@ class SeedsParams:
     """How often each toy is trained from another seed."""
 
     count: int = whole(2, 100, 5)
-
-

@@ -1,7 +1,7 @@
 """Parameters of an experiment or of its measuring: the defaults, then what params.yaml says, then what a run changes.
 
-A wrong name or value gets one sentence that says which, what it was and what is allowed, whether it came from the file, the command line
-or a notebook.
+A wrong name or value gets one sentence that says which, what it was and what is allowed, whether it came from the file, the command
+line or a notebook.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: 
         "device": device,
         "seconds": curve[-1]["seconds"],
         **({"K_validation": curve[-1]["K_validation"]} if images else {"K_training": curve[-1]["K"]}),
-        "unit": EXPERIMENTS[experiment].unit + (", on training images that were set aside" if images else ", last batches"),
+        "unit": EXPERIMENTS[experiment].unit
+        + (", on training images that were set aside" if images else ", last batches"),
         "params": dataclasses.asdict(model.params),
     }
     contents = {"weights": raw, "card": json.dumps(card, indent=2) + "\n", "curve": "\n".join(lines) + "\n"}

@@ -20,7 +20,7 @@ from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.errors import one_line
 from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import ROOT
@@ -34,7 +34,7 @@ from nonequilibrium.measure.pictures import (
 )
 from nonequilibrium.training.devices import keep_freed_memory
 
-IMAGES = [name for name, kind in MODELS.items() if kind is ImageModel]
+IMAGES = [name for name, its in EXPERIMENTS.items() if its.images]
 GREY = 128  # drawn where a pixel is missing
 MOST_SAMPLES = 1000
 LAST_SEED = 2**32 - 1

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+import torch
 
 from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import EXPERIMENTS
-from nonequilibrium.files import ROOT, commit, write_json
+from nonequilibrium.files import commit, write_json
 
 
-def provenance(name: str, command: str, seed, began: float) -> None:
-    """Record how a number was made (command, commit, seed, seconds) in reports/provenance/<name>.json.
+def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:
+    """Record how a number was made (command, commit, seed, seconds) in ``reports``/provenance/<name>.json.
 
     command: what a reader types to make it again, with the name of the stage as dvc.yaml has it.
     """
     entry = {"command": command, "commit": commit(), "seed": seed, "seconds": round(time.time() - began, 1)}
-    write_json(ROOT / "reports" / "provenance" / f"{name}.json", entry)
+    write_json(reports / "provenance" / f"{name}.json", entry)
 
 
 def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> dict:
@@ -35,6 +38,11 @@ def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> 
         "paper": its.paper,
         **more,
     }
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own for one thing that is drawn, so that no number depends on what else was measured."""
+    return torch.Generator().manual_seed(seed)
 
 
 def thinning(whole: Bound, thin: Bound, pixels: int) -> dict:

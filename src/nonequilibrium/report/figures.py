@@ -135,17 +135,16 @@ def training_curves(curves: dict[str, pd.DataFrame]) -> Figure:
 
 
 def K_by_time_step(
-    terms: dict[str, np.ndarray],
+    terms: pd.DataFrame,
     log_t: bool = False,
     unit: str = "bits",
     title: str = "Where the bound is lost: the part of each step, less is better",
 ) -> Figure:
-    """E KL_t at each t. terms: {label: values at t = 0..T, those at t < 2 ignored}, in ``unit``."""
+    """E KL_t at each t. terms: a column a curve, the index is t from 2 on; in ``unit``."""
     style()
     figure, ax = plt.subplots(figsize=(7.2, 4))
-    for (label, values), colour in zip(terms.items(), [OURS, LIMIT, MUTED], strict=False):
-        t = np.arange(len(values))[2:]
-        ax.plot(t, values[2:], label=label, lw=1.2, color=colour)
+    for label, colour in zip(terms, [OURS, LIMIT, MUTED], strict=False):
+        ax.plot(terms.index, terms[label], label=label, lw=1.2, color=colour)
     ax.set(xlabel="t", ylabel=f"E KL$_t$ ({unit})", yscale="log")
     ax.set_title(textwrap.fill(title, 75))
     if log_t:

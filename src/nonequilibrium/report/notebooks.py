@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import ast
 import builtins
-import dataclasses
 import os
 import re
 import sys
@@ -23,16 +22,14 @@ import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 
-from nonequilibrium.data.images import present
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import ParameterError, check_name, overrides
 from nonequilibrium.files import ROOT, save_atomically
-from nonequilibrium.params import load
 from nonequilibrium.report import page
 from nonequilibrium.values import as_number, shown
 
 NOTEBOOKS = ROOT / "notebooks"
-OUTPUTS = ("metrics", "figures", "plots", "weights", "reports", "reports/plots")  # folders that notebooks write to
+OUTPUTS = ("metrics", "measured", "figures", "models", "reports", "reports/plots")  # folders that notebooks write to
 REPORT = "08_report"
 
 
@@ -200,22 +197,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter; VALUE is read as YAML"
     )
-    parser.add_argument("--params", metavar="SECTION", help="a section of params.yaml whose entries are parameters too")
-    parser.add_argument("--needs", metavar="SET", help="a data set without which nothing is run and nothing changed")
     parser.add_argument("--as", dest="name", metavar="NAME", help="name of the result, if not the notebook's")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one notebook, or say that the data it needs is not here."""
+    """Run one notebook."""
     declared = declared_parameters(source(options.notebook))
     texts = [name for name, default in declared.items() if default is None or isinstance(default, str)]
     parameters = overrides(options.p, texts)
-    if options.params:
-        parameters = dataclasses.asdict(load(options.params)) | parameters
-    if options.needs and not present(options.needs):
-        print(
-            f"{options.notebook}: {options.needs} is not here, so nothing is measured; `make data` fetches it",
-            file=sys.stderr,
-        )
-        return
     execute(options.notebook, parameters, options.name)

@@ -1,0 +1,63 @@
+"""Draw true samples of a trained image model, none chosen.
+
+    nonequilibrium sample cifar10 --number 40 --out samples.png
+
+Each sample has the noise of the last step, as p(x^0) has. The i-th depends on the seed and on i alone, so that more samples begin with
+the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.experiment.weights import load_weights
+from nonequilibrium.fields import ParameterError, check_name
+from nonequilibrium.files import ROOT
+from nonequilibrium.measure.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
+from nonequilibrium.measure.pictures import save_picture
+from nonequilibrium.training.devices import keep_freed_memory
+
+
+def sheet(images: Tensor, columns: int) -> Tensor:
+    """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge; places that are left over are black: (c, H, W)."""
+    n, c, h, w = images.shape
+    rows = -(-n // columns)
+    places = torch.zeros(rows * columns, c, h, w, dtype=torch.uint8)
+    places[:n] = images
+    return places.reshape(rows, columns, c, h, w).permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of ``nonequilibrium sample``."""
+    parser.add_argument("model", help=", ".join(IMAGES))
+    parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
+    parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--steps", type=int, help="of a thinned chain, faster and somewhat worse; default: all T")
+    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), help="PNG, TIFF, BMP or PPM")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw samples and write them side by side into one picture."""
+    check_name("model", options.model, IMAGES)
+    for name, value, low, high in [("number", options.number, 1, MOST_SAMPLES), ("seed", options.seed, 0, LAST_SEED)]:
+        if not low <= value <= high:
+            raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")
+    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
+    check_out(options.out, [weights])
+    model = load_weights(weights, options.model)
+    T = model.params.n_steps
+    steps = T if options.steps is None else options.steps
+    if not 2 <= steps <= T:
+        raise ParameterError(f"--steps is {steps}; it must be a whole number from 2 to T = {T}")
+    keep_freed_memory()
+    drawn = sample_each(*model.thinned(steps), options.number, model.network.shape, options.seed)
+    save_picture(sheet(model.scale.to_pixels(drawn), math.ceil(options.number**0.5)), options.out)
+    print(f"{os.fsencode(options.out).decode(errors='replace')}: {options.number} samples by {steps} of {T} steps")

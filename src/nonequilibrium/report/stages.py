@@ -1,0 +1,50 @@
+"""The commands ``measure`` and ``report``: notebooks of the pipeline run by name, outside the pipeline.
+
+nonequilibrium measure heartbeat
+nonequilibrium report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nonequilibrium.data.images import present
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.fields import check_name
+from nonequilibrium.files import ROOT
+from nonequilibrium.report.notebooks import REPORT, execute
+
+
+def measure_arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of ``nonequilibrium measure``."""
+    parser.add_argument("experiment", help=", ".join(EXPERIMENTS))
+    parser.add_argument("--weights", type=Path, help="trained weights; models/<experiment>.safetensors")
+    parser.add_argument(
+        "--outputs", type=Path, default=Path("reports"), help="where metrics/ and measured/ are; reports"
+    )
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure trained weights on held-out data and write metrics/ and measured/, or say that the data set is not here."""
+    name = options.experiment
+    check_name("experiment", name, EXPERIMENTS)
+    its = EXPERIMENTS[name]
+    if its.images and not present(its.data):
+        print(f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it", file=sys.stderr)
+        return
+    weights = options.weights or Path("models") / f"{name}.safetensors"
+    given = {"experiment": name, "profile": "full", "weights": str(weights), "outputs": str(options.outputs)}
+    execute("measure", given, f"measure_{name}")
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    """``nonequilibrium report`` takes no words."""
+
+
+def report(_: argparse.Namespace) -> None:
+    """Draw every figure and write every page again from what was measured."""
+    for notebook in sorted({its.notebook for its in EXPERIMENTS.values()}):
+        execute(notebook, {"reports": "reports", "outputs": "reports"})
+    print(execute(REPORT, {"outputs": "reports"}).relative_to(ROOT))
