@@ -372,7 +372,7 @@ SETTINGS = [
     (dict(x0=torch.zeros(5, 2, dtype=torch.bool)), "dtype torch.bool"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.float16)), "dtype torch.float16"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.complex64)), "dtype torch.complex64"),
-    (dict(model=3), "the model is a int"),
+    (dict(reverse=3), "the reverse is a int"),
 ]
 OF_FULL = [
     (dict(noisier_share=1.0), "noisier_share is 1.0"),
@@ -395,11 +395,11 @@ OF_SAMPLED = [
     [(full_bound, *case) for case in SETTINGS if "draws" not in case[0]]
     + [(full_bound, *case) for case in OF_FULL]
     + [(sampled_bound, *case) for case in SETTINGS + OF_SAMPLED]
-    + [(jarzynski, *case) for case in SETTINGS if {"x0", "model", "generator"} & case[0].keys()]
+    + [(jarzynski, *case) for case in SETTINGS if {"x0", "reverse", "generator"} & case[0].keys()]
     + [(jarzynski, dict(trajectories=n), f"trajectories is {n}") for n in (0, -1, 1.5)],
 )
 def test_settings_that_give_nonsense_are_one_sentence_before_any_work(gaussian, estimate, changes, message):
-    call = {"kernel": gaussian, "model": NoModel(), "x0": ROLL, "generator": seeded(0)} | changes
+    call = {"kernel": gaussian, "reverse": NoModel(), "x0": ROLL, "generator": seeded(0)} | changes
     call |= {
         sampled_bound: {"draws": call.get("draws", 1)},
         jarzynski: {"trajectories": call.get("trajectories", 1)},

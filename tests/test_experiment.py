@@ -6,7 +6,7 @@ import torch
 from nonequilibrium.bound.bound import full_bound
 from nonequilibrium.experiment.registry import MODELS
 from nonequilibrium.experiment.settings import load
-from nonequilibrium.experiment.toys import SwissRollModel, best_start
+from nonequilibrium.experiment.toys import best_start
 from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights, save_weights
 from nonequilibrium.training.checkpoint import read_state
@@ -55,7 +55,7 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
     torch.nn.init.normal_(model.network.readout.shared, std=0.05, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        draws = torch.tensor([float(model.K(generator)) for _ in range(100)])
+        draws = torch.tensor([float(model.objective(generator)) for _ in range(100)])
     heldout = model.law.sample(3000, torch.Generator().manual_seed(3))
     bound = full_bound(model.kernel(), model.reverse(model.kernel()), heldout, generator)
     assert abs(draws.mean() - bound.K) < 4 * (bound.se + draws.std() / 10)
@@ -64,17 +64,17 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
 def test_the_best_of_several_starts_goes_on(tmp_path):
     params = load("swiss_roll", {"train_steps": 20, "start_steps": 60, "n_steps": 10, "starts": 3})
     options = {"checkpoint": tmp_path / "roll.pt", "label": "roll"}
-    best = best_start(params, options)
+    best = best_start(MODELS["swiss_roll"], params, options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"roll.start{i}.pt" for i in range(3)]
     scores = []
     for number in range(3):
         identity = {"start": number, "steps": params.start_steps, "seed": params.seed}
         state = read_state(tmp_path / f"roll.start{number}.pt", identity)
-        model = SwissRollModel(params, number)
-        assert not torch.equal(model.network.rbf.centre, SwissRollModel(params, number + 1).network.rbf.centre)
+        model = MODELS["swiss_roll"](params, number)
+        assert not torch.equal(model.network.rbf.centre, MODELS["swiss_roll"](params, number + 1).network.rbf.centre)
         model.load_state_dict(state["model"])
         scores.append(model.score())
     assert best.score() == max(scores) > min(scores)
-    assert best_start(params, options).score() == max(scores), "finished starts are kept"
+    assert best_start(MODELS["swiss_roll"], params, options).score() == max(scores), "finished starts are kept"
     trained, curve = train("swiss_roll", params, tmp_path)
     assert curve[-1]["step"] == 20 and trained.score() > max(scores) - 1

@@ -66,7 +66,7 @@ def test_one_draw_of_K_is_unbiased_and_every_estimator_agrees(trained, emphasis)
     )
     assert abs(whole.K - some.K) < 4 * some.mc_se + 0.2
     with torch.no_grad():
-        draws = torch.tensor([float(model.K(torch.Generator().manual_seed(s))) for s in range(150)])
+        draws = torch.tensor([float(model.objective(torch.Generator().manual_seed(s))) for s in range(150)])
     counted = float((whole.rest - whole.kl @ kernel.alpha_bar**-emphasis).mean())
     error = (draws.var() / len(draws)) ** 0.5 + whole.se
     assert abs(draws.mean() - counted) < 4 * error

@@ -69,7 +69,7 @@ def test_annealed_inpainting_follows_the_forward_chain_of_what_is_known():
 
 def test_nothing_known_is_plain_sampling_and_all_known_is_the_image():
     x0 = torch.randn(3, 2, dtype=torch.float64)
-    draw = {"kernel": KERNEL, "model": standard_normal_model, "shape": (3, 2)}
+    draw = {"kernel": KERNEL, "reverse": standard_normal_model, "shape": (3, 2)}
     plain = sample(**draw, generator=torch.Generator().manual_seed(4))
     nothing = sample(**draw, generator=torch.Generator().manual_seed(4), r=Inpaint(x0, torch.tensor([False, False])))
     everything = sample(**draw, generator=torch.Generator().manual_seed(4), r=Inpaint(x0, torch.tensor([True, True])))

@@ -100,7 +100,7 @@ def test_a_full_disk_after_training_says_where_the_training_is(tmp_path, capsys,
     monkeypatch.undo()
     monkeypatch.setattr(experiment, "ROOT", tmp_path / "root")
     drawn = []
-    monkeypatch.setattr("nonequilibrium.experiment.toys.SwissRollModel.K", lambda *_: drawn.append(1))
+    monkeypatch.setattr("nonequilibrium.experiment.toys.PointsModel.objective", lambda *_: drawn.append(1))
     assert main([*SHORT, "--outputs", str(tmp_path)]) == 0 and not drawn, "it was written without a further step"
     assert (tmp_path / "models" / "swiss_roll.safetensors").exists()
     assert (tmp_path / "reports" / "plots" / "swiss_roll_training.csv").read_text().startswith("step,K\n2,")

@@ -70,7 +70,7 @@ def test_consecutive_batches_of_images_are_others(seen):
     model, generator = ImageModel(SMALL, IMAGES), torch.Generator().manual_seed(0)
     seen.clear()
     for _ in range(2):
-        model.K(generator)
+        model.objective(generator)
     first, second = map(set, seen)
     assert len(first & second) < 100 < len(first), "500 of 9,500 drawn twice have about 26 in common"
 
@@ -114,7 +114,7 @@ def test_every_step_of_the_heartbeat_has_fresh_sequences_steps_and_flips():
     del model.network
     model.network = noted
     generator = torch.Generator().manual_seed(0)
-    values = [float(model.K(generator).detach()) for _ in range(3)]
+    values = [float(model.objective(generator).detach()) for _ in range(3)]
     assert len(set(values)) == 3
     for (first, t), (second, u) in zip(seen, seen[1:], strict=False):
         assert not torch.equal(t, u) and (first != second).double().mean() > 0.1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import re
 import sys
 
@@ -112,7 +113,8 @@ def _say(error: BaseException, status: int) -> int:
 def entry() -> None:
     """The installed command."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a stand-in
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(main())
 
 

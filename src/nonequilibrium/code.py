@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nonequilibrium import _HOME
-from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_atomically
+from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_contents
 
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
@@ -54,12 +55,14 @@ def imports(source: str) -> set[str]:
     return found & modules().keys()
 
 
-def needed(start: Iterable[str]) -> list[str]:
-    """All modules that the modules ``start`` need, themselves included, sorted."""
+def needed(start: Iterable[str], closed: Iterable[str] = ()) -> list[str]:
+    """All modules that the modules ``start`` need, themselves included, sorted. closed: modules whose own imports do not count."""
     found, new = set(), set(start)
     while new:
         found |= new
-        new = {name for module in new for name in imports(modules()[module].read_text(encoding="utf-8"))} - found
+        new = {
+            name for module in new - {*closed} for name in imports(modules()[module].read_text(encoding="utf-8"))
+        } - found
     return sorted(found)
 
 
@@ -75,9 +78,18 @@ def notebook_code(path: Path) -> str:
     return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
-def manifest(start: Iterable[str], but: Iterable[str] = ()) -> str:
-    """A line for each module that ``start`` needs, ``but`` for some: its name and its digest."""
-    return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start) if name not in but)
+def manifest(start: Iterable[str], but: Iterable[str] = (), closed: Iterable[str] = ()) -> str:
+    """A line for each module that ``start`` needs, ``but`` for some: its name and its digest. closed: see ``needed``."""
+    return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start, closed) if name not in but)
+
+
+def declared(its) -> set[str]:
+    """The package's modules that the entry ``its`` of the register takes something from."""
+    values = [getattr(its, each.name) for each in dataclasses.fields(its)]
+    for value in values:
+        if isinstance(value, functools.partial):
+            values += [value.func, *value.args, *value.keywords.values()]
+    return {str(getattr(value, "__module__", None)) for value in values} & modules().keys()
 
 
 def stages() -> dict[str, str]:
@@ -109,11 +121,12 @@ def _of_experiment(notebook: str, name: str, its, start: list[str]) -> str:
     if notebook == "measure":
         start = [
             *start,
-            f"nonequilibrium.measure.{'images' if its.images else its.data}",
+            its.measure,
             "nonequilibrium.report.stages",
         ]
-    declared = hashlib.sha256(repr(its).encode()).hexdigest()
-    return f"{manifest(start, but=(FRAME, REGISTER))}{REGISTER}[{name!r}] {declared}\n"
+    # What the register imports for the other experiments is no part of this one.
+    its_modules = manifest([*start, *declared(its)], but=(FRAME, REGISTER), closed=(REGISTER,))
+    return f"{its_modules}{REGISTER}[{name!r}] {hashlib.sha256(repr(its).encode()).hexdigest()}\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,5 +135,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> None:
     """Write the digests of the code that every stage needs."""
-    for name, text in stages().items():
-        save_atomically(CODE / f"{name}.txt", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    save_contents({CODE / f"{name}.txt": text.encode() for name, text in stages().items()})

@@ -12,7 +12,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from nonequilibrium.errors import Refusal, one_line
@@ -64,7 +64,7 @@ def quiet() -> bool:
 # ---------------------------------------------------------------- writing
 
 
-def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file beside ``path`` and rename it: ``path`` is whole or absent at any moment.
 
     The file's mode is the one that the umask gives, whatever ``write`` made of it. Raises what ``write`` raises.
@@ -72,7 +72,7 @@ def save_atomically(path: Path, write: Callable[[Path], None]) -> None:
     save_together({path: write})
 
 
-def save_together(writes: dict[Path, Callable[[Path], None]]) -> None:
+def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
     """Like ``save_atomically`` for files that belong together: none is renamed before all are written."""
     temporaries = []
     try:
@@ -93,6 +93,15 @@ def save_together(writes: dict[Path, Callable[[Path], None]]) -> None:
         for temporary in temporaries:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def save_contents(contents: Mapping[Path, bytes]) -> None:
+    """Like ``save_together``, from the bytes of each file."""
+
+    def writer(raw: bytes) -> Callable[[Path], object]:
+        return lambda temporary: temporary.write_bytes(raw)
+
+    save_together({path: writer(raw) for path, raw in contents.items()})
 
 
 def sweep(folder: Path, older_than: float = STALE) -> list[Path]:
@@ -154,7 +163,7 @@ def code_digest(paths: Iterable[Path]) -> str:
     It is taken from the syntax trees, so it does not depend on comments, docstrings, formatting, line ends, the order of ``paths``
     or where the folders lie; file names inside the folders count. A file that is not Python counts by its bytes.
     """
-    sources = {}
+    sources: dict[str, Path] = {}
     for path in map(Path, paths):
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
         sources |= {file.relative_to(path.parent).as_posix(): file for file in files}

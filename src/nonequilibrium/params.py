@@ -21,10 +21,10 @@ def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwissRollParams:
-    """Swiss roll (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
+class PointsParams:
+    """Points such as the swiss roll's (section 3.1.1 and D.1.1). Lengths in coordinates of unit variance."""
 
-    noise: float = number(1e-5, 0.5, 1e-3)  # σ of the roll; for less, the optimum would take hours
+    noise: float = number(1e-5, 0.5, 1e-3)  # σ of the law; for less, the optimum would take hours
     n_steps: int = whole(2, 1000, 40)  # T
     beta_1: float = number(1e-12, 0.1, 1e-6)  # fixed; caps K
     alpha_bar_T: float = number(1e-8, 0.9, 0.03)  # of the schedule at the start
@@ -128,8 +128,8 @@ class UNetParams(ImageParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwissRollEvaluation:
-    """How the swiss roll is measured."""
+class PointsEvaluation:
+    """How a law of points is measured."""
 
     n_heldout: int = whole(2, 10_000_000, 50_000)  # points for K
     n_optimum: int = whole(2, 1_000_000, 2000)  # points for K*, the gap and the curve of K* against β_1

@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     DVC reads 1.2 as well. A name that stands twice in a mapping is refused.
     """
 
-    yaml_implicit_resolvers = {}
+    yaml_implicit_resolvers: dict = {}
 
     def construct_mapping(self, node, deep=False):
         seen = set()

@@ -8,7 +8,7 @@ Everything is in nats and per example until ``bits``. With the exact cross entro
 which is a lower bound whatever the data. Equation (14) writes −H_p(X^T) for the bracket; the two are equal when
 E[x²] = 1 in every coordinate (Gaussian) or the mean rate is π (binomial).
 
-A *model* is anything that returns the parameters of p(x^{t−1}|x^t) when called with (x^t, t) for t ≥ 2.
+A *reverse* gives the parameters of p(x^{t−1}|x^t) when called with (x^t, t) for t ≥ 2, see ``diffusion.chain``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nonequilibrium.bound.checks import (
     noise_generator,
 )
 from nonequilibrium.bound.tails import check_share, draw
-from nonequilibrium.diffusion.kernels import Kernel
+from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 
 
 def bits(nats):
@@ -120,24 +120,31 @@ def entropy_terms_eq14(kernel: Kernel, x0: Tensor) -> Tensor:
     return kernel.entropy(x0, kernel.T) - kernel.entropy(x0, 1) - kernel.entropy_pi(x0)
 
 
-def kl_terms(kernel: Kernel, model, x0: Tensor, t: Tensor, generator=None, noise: Tensor | None = None) -> Tensor:
+def kl_terms(
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    x0: Tensor,
+    t: Tensor,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
     """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) at one draw of x^t each; differentiable, also in β.
 
     x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise for the draw of x^t, shaped like x0.
     Returns nats, x0's shape without its event axes.
     """
     xt = kernel.sample(kernel.q_marginal(x0, t), generator, noise)
-    return kernel.kl(kernel.q_posterior(x0, xt, t), model(xt, t))
+    return kernel.kl(kernel.q_posterior(x0, xt, t), reverse(xt, t))
 
 
 @torch.no_grad()
 def full_bound(
-    kernel: Kernel,
-    model,
+    kernel: Kernel[P],
+    reverse: Reverse[P],
     x0: Tensor,
     generator: torch.Generator,
     replicates: int = 1,
-    control: tuple | None = None,
+    control: tuple[Reverse[P], Tensor] | None = None,
     block: int = 32768,
     noisier_share: float = 0.0,
 ) -> Bound:
@@ -145,14 +152,14 @@ def full_bound(
 
     x0: (n, event) held-out data. block: at most about this many (example, step) pairs at once.
     control: (optimum, E KL* for t = 0..T in nats), where the expectation is exact for every example. KL* at the same
-        x^t then serves as a control variate: only the small difference between model and optimum is left to chance.
+        x^t then serves as a control variate: only the small difference between reverse and optimum is left to chance.
     noisier_share: part of the draws of x^t that comes from more noise, weighted (see ``tails``).
-    Raises BoundError for data, a model or a setting for which K has no meaning.
+    Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
     x0 = check_examples(kernel, x0)
     replicates, block = check_count("replicates", replicates), check_count("block", block)
-    share, model = check_share(noisier_share), checked(kernel, model)
-    optimum, expected = (None, None) if control is None else check_control(kernel, control)
+    share, reverse = check_share(noisier_share), checked(kernel, reverse)
+    known = None if control is None else check_control(kernel, control)
     noise = noise_generator(generator, x0.device)
     n = len(x0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
@@ -163,8 +170,9 @@ def full_bound(
                 each, x = t.repeat_interleave(n), x.flatten(0, 1)
             xt, weight = draw(kernel, x, each, noise, share)
             posterior = kernel.q_posterior(x, xt, each)
-            terms = (weight * kernel.kl(posterior, model(xt, each))).double().reshape(len(t), n).cpu()
-            if control is not None:
+            terms = (weight * kernel.kl(posterior, reverse(xt, each))).double().reshape(len(t), n).cpu()
+            if known is not None:
+                optimum, expected = known
                 terms = terms - (weight * kernel.kl(posterior, optimum(xt, each))).reshape(len(t), n).cpu()
                 terms = terms + expected[t][:, None]
             kl[r, :, t] = terms.T
@@ -174,8 +182,8 @@ def full_bound(
 
 @torch.no_grad()
 def sampled_bound(
-    kernel: Kernel,
-    model,
+    kernel: Kernel[P],
+    reverse: Reverse[P],
     x0: Tensor,
     generator: torch.Generator,
     draws: int,
@@ -190,13 +198,13 @@ def sampled_bound(
         to the root mean square of KL_t (see ``pilot_proposal``) give the least variance.
     stratified: the draws of all examples together cover the proposal evenly (one systematic grid, shuffled over the
         examples), in place of independent draws.
-    Raises BoundError for data, a model or a setting for which K has no meaning.
+    Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
     x0, weight = check_examples(kernel, x0), check_proposal(kernel, proposal)
     draws, replicates, block = (
         check_count(name, value) for name, value in {"draws": draws, "replicates": replicates, "block": block}.items()
     )
-    model, noise, n = checked(kernel, model), noise_generator(generator, x0.device), len(x0)
+    reverse, noise, n = checked(kernel, reverse), noise_generator(generator, x0.device), len(x0)
     cumulative = torch.cumsum(weight, 0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
@@ -210,7 +218,7 @@ def sampled_bound(
                 t = row[part]
                 # One step an example: toy networks take blocks of points, so each example is a block of its own.
                 x = x0[part, None] if kernel.event_dim == 1 else x0[part]
-                terms = kl_terms(kernel, model, x, t, noise).double().reshape(len(part)).cpu()
+                terms = kl_terms(kernel, reverse, x, t, noise).double().reshape(len(part)).cpu()
                 kl[r, part, t] += terms / (weight[t] * draws)
     rest = entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))

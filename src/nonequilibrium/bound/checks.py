@@ -11,14 +11,15 @@ import operator
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.kernels import BinomialKernel, Kernel
+from nonequilibrium.diffusion.chain import Kernel, P, Reverse
+from nonequilibrium.diffusion.kernels import BinomialKernel
 from nonequilibrium.errors import Refusal
 
 REAL = (torch.float32, torch.float64)
 
 
 class BoundError(Refusal, ValueError):
-    """Data, a model or a setting for which the bound has no meaning."""
+    """Data, a reverse or a setting for which the bound has no meaning."""
 
 
 def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
@@ -102,7 +103,7 @@ def check_optimum(kernel: Kernel, optimum) -> None:
         )
 
 
-def check_control(kernel: Kernel, control) -> tuple:
+def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P], Tensor]:
     """(optimum, E KL* by step) with the expectations as float64 on the CPU; raises BoundError."""
     try:
         optimum, expected = control
@@ -118,18 +119,18 @@ def check_control(kernel: Kernel, control) -> tuple:
     return optimum, expected
 
 
-def checked(kernel: Kernel, model):
-    """``model`` with its answers looked at: it raises BoundError where they are no parameters of p(x^{t−1}|x^t)."""
-    if not callable(model):
-        raise BoundError(f"the model is a {type(model).__name__}; it must be a function of (x^t, t)")
+def checked(kernel: Kernel[P], reverse: Reverse[P]) -> Reverse[P]:
+    """``reverse`` with its answers looked at: it raises BoundError where they are no parameters of p(x^{t−1}|x^t)."""
+    if not callable(reverse):
+        raise BoundError(f"the reverse is a {type(reverse).__name__}; it must be a function of (x^t, t)")
     names = ("logit",) if isinstance(kernel, BinomialKernel) else ("mean", "var")
 
-    def reverse(xt: Tensor, t):
-        p = model(xt, t)
+    def looked_at(xt: Tensor, t: Tensor | int) -> P:
+        p = reverse(xt, t)
         _check_parameters(p, names, xt)
         return p
 
-    return reverse
+    return looked_at
 
 
 def _check_parameters(p, names: tuple, xt: Tensor) -> None:
@@ -137,20 +138,20 @@ def _check_parameters(p, names: tuple, xt: Tensor) -> None:
         value = getattr(p, name, None)
         if not isinstance(value, Tensor):
             raise BoundError(
-                f"the model returned a {type(p).__name__}; it must return {' and '.join(names)} as tensors"
+                f"the reverse returned a {type(p).__name__}; it must return {' and '.join(names)} as tensors"
             )
         if not value.is_floating_point():
-            raise BoundError(f"the model's {name} has dtype {value.dtype}; it must be real numbers")
+            raise BoundError(f"the reverse's {name} has dtype {value.dtype}; it must be real numbers")
         # A variance may be shared by coordinates; anything else of another shape would be spread without a word.
         fits = value.shape == xt.shape or (name == "var" and _spreads(value, xt))
         if not fits:
             raise BoundError(
-                f"the model's {name} has shape {tuple(value.shape)}; it must be that of x^t, {tuple(xt.shape)}"
+                f"the reverse's {name} has shape {tuple(value.shape)}; it must be that of x^t, {tuple(xt.shape)}"
             )
         if not torch.isfinite(value).all():
-            raise BoundError(f"the model's {name} holds NaN or infinite values; every value must be finite")
+            raise BoundError(f"the reverse's {name} holds NaN or infinite values; every value must be finite")
     if names[-1] == "var" and not (p.var > 0).all():
-        raise BoundError(f"the model's variance is {float(p.var.min()):g} somewhere; it must be positive everywhere")
+        raise BoundError(f"the reverse's variance is {float(p.var.min()):g} somewhere; it must be positive everywhere")
 
 
 def _spreads(var: Tensor, xt: Tensor) -> bool:

@@ -8,7 +8,7 @@ is known here. Because log p is linear in just those moments, for any model
 
 which measures a model's shortfall directly and with little noise.
 
-An optimum is a model like any other: called with (x^t, t) it returns the parameters of p*(x^{t−1}|x^t), so the bound
+An optimum is a reverse like any other: called with (x^t, t) it returns the parameters of p*(x^{t−1}|x^t), so the bound
 and the sampler take it where they take a network.
 """
 
@@ -17,18 +17,28 @@ from __future__ import annotations
 import itertools
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from scipy import special
 from torch import Tensor
 
 from nonequilibrium.bound.checks import check_count, check_examples, check_optimum, checked, noise_generator
 from nonequilibrium.bound.tails import check_share, draw
-from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Kernel, Normal
+from nonequilibrium.diffusion.chain import Bernoulli, Kernel, Normal, P, Reverse
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 
 if TYPE_CHECKING:  # the laws come as arguments
     from nonequilibrium.data.toys import Heartbeat, SwissRoll
+
+
+class PointsOptimum(Protocol):
+    """The best reverse for a law of points, and the law's own density."""
+
+    def __call__(self, xt: Tensor, t: Tensor | int, /) -> Normal:
+        """The parameters of p*(x^{t−1}|x^t): xt (..., d) with one step t ≥ 2, or (b, n, d) with b steps."""
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log p(x) of the data law itself, nats per point: (n, d) to (n,)."""
 
 
 class HeartbeatOptimum:
@@ -81,6 +91,8 @@ def _gauss_legendre(at_least: float) -> tuple[Tensor, Tensor]:
 
 @lru_cache
 def _gauss_legendre_rule(n: int) -> tuple[Tensor, Tensor]:
+    from scipy import special  # here, because a machine that only trains need not have it
+
     place, weight = special.roots_legendre(n)
     return torch.tensor(place), torch.tensor(weight)
 
@@ -159,25 +171,25 @@ class SwissRollOptimum:
 
 @torch.no_grad()
 def optimality_gap(
-    kernel: Kernel,
-    optimum,
-    model,
+    kernel: Kernel[P],
+    optimum: Reverse[P],
+    reverse: Reverse[P],
     x0: Tensor,
     generator: torch.Generator,
     block: int = 32768,
     noisier_share: float = 0.0,
 ) -> Tensor:
-    """KL( optimal p* ‖ model p ) at one draw of x^t for each example and step; its sum over t averages to K* − K.
+    """KL( optimal p* ‖ p of ``reverse`` ) at one draw of x^t for each example and step; its sum over t averages to K* − K.
 
     x0: (n, event). noisier_share: part of the draws of x^t that comes from more noise, weighted (see ``tails``), without which
     states that are rare and costly are missed. Returns (n, T + 1) nats, zero at t < 2. Raises BoundError as ``full_bound`` does.
     """
     x0, block = check_examples(kernel, x0), check_count("block", block)
     check_optimum(kernel, optimum)
-    share, model, noise = check_share(noisier_share), checked(kernel, model), noise_generator(generator, x0.device)
+    share, reverse, noise = check_share(noisier_share), checked(kernel, reverse), noise_generator(generator, x0.device)
     n = len(x0)
     gap = torch.zeros(n, kernel.T + 1, dtype=torch.float64)
     for t in torch.arange(2, kernel.T + 1).split(max(1, block // n)):
         xt, weight = draw(kernel, x0.expand(len(t), *x0.shape), t, noise, share)
-        gap[:, t] = (weight * kernel.kl(optimum(xt, t), model(xt, t)).double()).T.cpu()
+        gap[:, t] = (weight * kernel.kl(optimum(xt, t), reverse(xt, t)).double()).T.cpu()
     return gap

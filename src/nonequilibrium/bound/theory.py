@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
-from nonequilibrium.diffusion.kernels import Kernel
+from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 
 
 @torch.no_grad()
-def jarzynski(kernel: Kernel, model, x0: Tensor, trajectories: int, generator: torch.Generator) -> Tensor:
+def jarzynski(
+    kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: torch.Generator
+) -> Tensor:
     """log of the average in (9) over forward trajectories, (n,) nats per example.
 
     In expectation at least K, rising with ``trajectories`` towards log p(x^0), and never above it.
     """
     x0, trajectories = check_examples(kernel, x0), check_count("trajectories", trajectories)
-    model, generator = checked(kernel, model), noise_generator(generator, x0.device)
+    reverse, generator = checked(kernel, reverse), noise_generator(generator, x0.device)
     x = x0.expand(trajectories, *x0.shape)
     # At the edge p(x^0|x^1)/q(x^1|x^0) = π(x^0)/π(x^1) (44).
     x1 = kernel.sample(kernel.q_step(x, 1), generator)
@@ -26,7 +28,7 @@ def jarzynski(kernel: Kernel, model, x0: Tensor, trajectories: int, generator: t
     for t in range(2, kernel.T + 1):
         forward = kernel.q_step(previous, t)
         xt = kernel.sample(forward, generator)
-        log_ratio = log_ratio + kernel.log_prob(previous, model(xt, t)) - kernel.log_prob(xt, forward)
+        log_ratio = log_ratio + kernel.log_prob(previous, reverse(xt, t)) - kernel.log_prob(xt, forward)
         previous = xt
     log_ratio = log_ratio + kernel.log_pi(previous)
     return torch.logsumexp(log_ratio, 0) - math.log(trajectories)

@@ -7,13 +7,20 @@ import gzip
 import lzma
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
 
 from nonequilibrium.data.sources import LARGEST, FetchError
 from nonequilibrium.files import sha256
 
 # First bytes of each compression, and what opens it.
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open, b"\x5d\x00\x00": lzma.open}
+_OPENERS: dict[bytes, Callable] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x5d\x00\x00": lzma.open,
+}
 
 
 class _Bounded:
@@ -80,7 +87,7 @@ def _decompressed(file):
 def _from_tar(content: _Bounded, sums: dict[str, str], folder: Path, sizes: dict[str, int]) -> list[str]:
     found = []
     try:
-        with tarfile.open(fileobj=content, mode="r|", bufsize=1 << 20) as tar:
+        with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=1 << 20) as tar:
             for member in tar:
                 place = PurePosixPath(member.name)
                 if place.is_absolute() or ".." in place.parts:
@@ -89,7 +96,7 @@ def _from_tar(content: _Bounded, sums: dict[str, str], folder: Path, sizes: dict
                     size = sizes.get(place.name, member.size)
                     if member.size != size:
                         raise FetchError(f"{place.name} has {member.size:,} bytes, not {size:,}")
-                    with tar.extractfile(member) as source, (folder / place.name).open("wb") as target:
+                    with cast(IO[bytes], tar.extractfile(member)) as source, (folder / place.name).open("wb") as target:
                         shutil.copyfileobj(source, target)
                     found.append(place.name)
     except (FetchError, OSError):  # an OSError is of our own disk

@@ -8,8 +8,9 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -95,7 +96,7 @@ def _total(reply, have: int) -> int | None:
     return have + int(rest) if re.fullmatch(r"[0-9]{1,15}", rest) and reply.status_code != 416 else None
 
 
-def _pieces(address: str, have: int) -> Iterator:
+def _pieces(address: str, have: int) -> Generator[Any, None, None]:
     """The server's reply to "from byte ``have`` on", then its bytes as they come over the wire; raises FetchError.
 
     A thread of its own reads from the network: a server that sends a byte a second, even of its headers, holds that

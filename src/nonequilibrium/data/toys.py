@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class PointLaw(Protocol):
+    """The law of a toy data set of points."""
+
+    dim: int
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent points, (n, dim) float64."""
 
 
 class SwissRoll:

@@ -1,80 +1,24 @@
-"""The two diffusion kernels of Table App.1.
-
-Conventions used everywhere in the package:
-
-* t runs from 1 to T as in the paper and index 0 is the data, so ``beta`` and ``alpha_bar`` have shape
-  (T + 1,) with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
-* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of shape
-  (n, c, h, w), one step an image; ``t`` of shape (b,) goes with points ``x`` of shape (b, n, d), one step a
-  block of n points; a plain integer goes with any ``x``.
-* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences are
-  summed over them and over nothing else. All are in nats.
-"""
+"""The two diffusion kernels of Table App.1: Gaussian and binomial. What both have is said in ``chain``, with shapes and units."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.schedules import check_beta
-from nonequilibrium.errors import Refusal
+from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, KernelError, Normal, Reverse
 
+__all__ = ["Bernoulli", "BinomialKernel", "Factor", "GaussianKernel", "Kernel", "KernelError", "Normal", "Reverse"]
 LOG_2PI = math.log(2 * math.pi)
-
-
-class KernelError(Refusal, ValueError):
-    """A constant with which there is no such kernel."""
-
-
-class Kernel:
-    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied T times (1)-(3).
-
-    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is.
-    event_dim: how many trailing axes of x make one example.
-    """
-
-    largest_beta, inclusive = 1.0, False
-
-    def __init__(self, beta: Tensor, event_dim: int = 1):
-        check_beta(beta.detach(), self.largest_beta, self.inclusive)
-        beta = beta.double()
-        self.T = len(beta)
-        self.event_dim = event_dim
-        self.beta = torch.cat([torch.zeros_like(beta[:1]), beta])
-        # log ᾱ and 1−ᾱ by log1p and expm1: β_1 may be 1e-12 and 1−ᾱ_1 must still be exact.
-        self.log_alpha_bar = torch.cumsum(torch.log1p(-self.beta), 0)
-        self.alpha_bar = torch.exp(self.log_alpha_bar)
-        self.one_minus_alpha_bar = -torch.expm1(self.log_alpha_bar)
-
-    def at(self, coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
-        """``coefficient[t]``, shaped to multiply ``x``, on its device and in its dtype."""
-        value = coefficient[t].to(device=x.device, dtype=x.dtype)
-        return value.reshape(value.shape + (1,) * (x.dim() - value.dim()))
-
-    def sum_event(self, values: Tensor) -> Tensor:
-        """Sum over the axes of one example: (..., event) to (...)."""
-        return values.sum(dim=tuple(range(-self.event_dim, 0)))
-
-    def p_edge(self, x1: Tensor):
-        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44): both kernels are reversible."""
-        return self.q_step(x1, 1)
 
 
 # ---------------------------------------------------------------- Gaussian
 
 
-class Normal(NamedTuple):
-    """A diagonal Gaussian: ``mean`` and ``var``, broadcastable to the shape of x."""
-
-    mean: Tensor
-    var: Tensor
-
-
-class GaussianKernel(Kernel):
+class GaussianKernel(Kernel[Normal]):
     """Gaussian diffusion (Table App.1, left): π = N(0, I), forward N(x√(1−β_t), β_t I)."""
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
@@ -108,7 +52,7 @@ class GaussianKernel(Kernel):
             noise = self.noise(p, p.mean.shape, generator)
         return p.mean + p.var.sqrt() * noise
 
-    def noise(self, p: Normal, shape, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, p: Normal, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """What ``sample`` turns into draws from ``p``: standard normal, of this shape."""
         return torch.randn(shape, generator=generator, dtype=p.mean.dtype, device=p.mean.device)
 
@@ -126,7 +70,7 @@ class GaussianKernel(Kernel):
         """log π(x) per example, nats: a standard normal."""
         return self.sum_event(-0.5 * (x**2 + LOG_2PI))
 
-    def stationary(self, shape, dtype=None, device=None) -> Normal:
+    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None) -> Normal:
         """The parameters of π for x of this shape."""
         mean = torch.zeros(shape, dtype=dtype, device=device)
         return Normal(mean, torch.ones_like(mean))
@@ -154,17 +98,7 @@ class GaussianKernel(Kernel):
 # ---------------------------------------------------------------- binomial
 
 
-class Bernoulli(NamedTuple):
-    """Independent bits by their ``logit``, so that rates close to 0 and 1 keep their precision."""
-
-    logit: Tensor
-
-    @property
-    def rate(self) -> Tensor:
-        return torch.sigmoid(self.logit)
-
-
-class BinomialKernel(Kernel):
+class BinomialKernel(Kernel[Bernoulli]):
     """Binomial diffusion (Table App.1, right): independent bits, forward B(x^{t−1}(1−β_t) + π β_t).
 
     pi: the rate of ones in the stationary law (Table App.1 prints 0.5; the heartbeat experiment uses 0.2).
@@ -211,7 +145,7 @@ class BinomialKernel(Kernel):
             noise = self.noise(p, p.logit.shape, generator)
         return (noise < p.rate).to(p.logit.dtype)
 
-    def noise(self, p: Bernoulli, shape, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, p: Bernoulli, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """What ``sample`` turns into draws from ``p``: uniform on [0, 1), of this shape."""
         return torch.rand(shape, generator=generator, dtype=p.logit.dtype, device=p.logit.device)
 
@@ -230,9 +164,9 @@ class BinomialKernel(Kernel):
         """log π(x) per example, nats: independent bits of rate ``pi``."""
         return self.sum_event(x * math.log(self.pi) + (1 - x) * math.log1p(-self.pi))
 
-    def stationary(self, shape, dtype=None, device=None) -> Bernoulli:
+    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None) -> Bernoulli:
         """The parameters of π for x of this shape."""
-        return Bernoulli(torch.full(shape, math.log(self.pi / (1 - self.pi)), dtype=dtype, device=device))
+        return Bernoulli(torch.full(tuple(shape), math.log(self.pi / (1 - self.pi)), dtype=dtype, device=device))
 
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
         """H_q(X^t|X^0 = x^0) per example, nats; analytic."""

@@ -76,6 +76,6 @@ class Inpaint:
         value, var = self.x0, torch.zeros(())
         if self.annealed and t == kernel.T + 1:
             value, var = kernel.q_marginal(self.x0, kernel.T)
-        elif self.annealed and t > 1:
+        elif self.annealed and xt is not None and t > 1:
             value, var = kernel.q_posterior(self.x0, xt, t)
         return Normal(torch.where(self.known, value, p.mean), torch.where(self.known, var, p.var))

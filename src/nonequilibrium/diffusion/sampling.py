@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nonequilibrium.diffusion.kernels import Kernel
+from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
 from nonequilibrium.files import quiet
 
 
 @torch.no_grad()
-def forward_trajectory(kernel: Kernel, x0: Tensor, generator: torch.Generator, keep=None) -> dict[int, Tensor]:
+def forward_trajectory(
+    kernel: Kernel, x0: Tensor, generator: torch.Generator, keep: Iterable[int] | None = None
+) -> dict[int, Tensor]:
     """One forward trajectory (3) from each example of x0 (n, event): {t: x^t} for the steps in ``keep`` (default all)."""
-    keep = set(range(kernel.T + 1) if keep is None else keep)
+    wanted = set(range(kernel.T + 1) if keep is None else keep)
     x, kept = x0, {0: x0}
     for t in range(1, kernel.T + 1):
         x = kernel.sample(kernel.q_step(x, t), generator)
-        if t in keep:
+        if t in wanted:
             kept[t] = x
-    return {t: kept[t] for t in sorted(keep)}
+    return {t: kept[t] for t in sorted(wanted)}
 
 
 @torch.no_grad()
 def reverse_trajectory(
-    kernel: Kernel,
-    model,
-    shape,
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    shape: Sequence[int],
     generator: torch.Generator | list[torch.Generator],
-    keep=None,
+    keep: Iterable[int] | None = None,
     mean: bool = False,
-    r=None,
+    r: Factor | None = None,
     dtype: torch.dtype = torch.float64,
     start: tuple[int, Tensor] | None = None,
 ) -> dict[int, Tensor]:
     """Reverse trajectories (5) from π: {t: x^t} for the steps in ``keep`` (default: all).
 
-    shape: (n, event). model: parameters of p(x^{t−1}|x^t) from (x^t, t).
+    shape: (n, event).
     generator: one, or a list of n, one a sample: a sample then does not depend on what it is batched with.
     mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no sample of the
         model (Gaussian kernel only; for display).
     r: a factor that makes this the posterior's trajectory (22), see ``posterior``.
     start: (t, x^t) to go on from, in place of T and a draw from π.
     """
-    keep = set(range((kernel.T if start is None else start[0]) + 1) if keep is None else keep)
+    wanted = set(range((kernel.T if start is None else start[0]) + 1) if keep is None else keep)
     if isinstance(generator, list) and len(generator) != shape[0]:
         raise ValueError(f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each")
     if start is None:
@@ -52,28 +57,43 @@ def reverse_trajectory(
     first, x = start
     kept = {first: x}
     for t in range(first, 0, -1):
-        p = model(x, t) if t > 1 else kernel.p_edge(x)
+        p = reverse(x, t) if t > 1 else kernel.p_edge(x)
         if r is not None:
             p = r(kernel, p, x, t)
-        x = p.mean if mean and t == 1 else _draw(kernel, p, generator)
-        if t - 1 in keep:
+        x = cast(Any, p).mean if mean and t == 1 else _draw(kernel, p, generator)
+        if t - 1 in wanted:
             kept[t - 1] = x
-    return {t: kept[t] for t in sorted(keep)}
+    return {t: kept[t] for t in sorted(wanted)}
 
 
-def _draw(kernel: Kernel, p, generator: torch.Generator | list[torch.Generator]) -> Tensor:
+def _draw(kernel: Kernel[P], p: P, generator: torch.Generator | list[torch.Generator]) -> Tensor:
     """A draw from p, each example by its own generator if there is a list of them."""
     if not isinstance(generator, list):
         return kernel.sample(p, generator)
     return kernel.sample(p, noise=torch.stack([kernel.noise(p, p[0].shape[1:], each) for each in generator]))
 
 
-def sample(kernel: Kernel, model, shape, generator, mean: bool = False, **options) -> Tensor:
+def sample(
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    shape: Sequence[int],
+    generator: torch.Generator | list[torch.Generator],
+    mean: bool = False,
+    **options,
+) -> Tensor:
     """True samples of the model, (n, event); see ``reverse_trajectory``."""
-    return reverse_trajectory(kernel, model, shape, generator, keep=[0], mean=mean, **options)[0]
+    return reverse_trajectory(kernel, reverse, shape, generator, keep=[0], mean=mean, **options)[0]
 
 
-def sample_each(kernel: Kernel, model, n: int, shape, seed: int, r=None, block: int = 100) -> Tensor:
+def sample_each(
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    n: int,
+    shape: Sequence[int],
+    seed: int,
+    r: Callable[[Tensor, list[torch.Generator]], Factor] | None = None,
+    block: int = 100,
+) -> Tensor:
     """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on what it is drawn beside.
 
     r: for posteriors; from the indices of a block and their generators to the factor r of that block.
@@ -84,5 +104,5 @@ def sample_each(kernel: Kernel, model, n: int, shape, seed: int, r=None, block: 
         for part in tqdm(torch.arange(n).split(block), desc="samples", disable=quiet()):
             each = [torch.Generator().manual_seed(1_000_003 * seed + int(i)) for i in part]
             factor = None if r is None else r(part, each)
-            parts.append(sample(kernel, model, (len(part), *shape), each, r=factor, dtype=torch.float32))
+            parts.append(sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32))
     return torch.cat(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,11 @@ def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
     return -torch.expm1(torch.diff(log_alpha_bar))
 
 
-SCHEDULES = {"inverse": inverse_schedule, "reference": reference_schedule, "even_log_snr": even_log_snr_schedule}
+SCHEDULES: dict[str, Callable[..., Tensor]] = {
+    "inverse": inverse_schedule,
+    "reference": reference_schedule,
+    "even_log_snr": even_log_snr_schedule,
+}
 
 
 def schedule(name: str, T: int, **options) -> Tensor:
@@ -59,6 +64,8 @@ def schedule(name: str, T: int, **options) -> Tensor:
 class FixedSchedule(nn.Module):
     """β_1..β_T that training leaves alone."""
 
+    beta: Tensor
+
     def __init__(self, beta: Tensor):
         super().__init__()
         self.register_buffer("beta", beta)
@@ -72,6 +79,8 @@ class LearnedSchedule(nn.Module):
 
     Calling it gives β_1..β_T, shape (T,), float64, differentiable in ``logit``.
     """
+
+    beta_1: Tensor
 
     def __init__(self, beta: Tensor):
         super().__init__()

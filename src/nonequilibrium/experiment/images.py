@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
 from nonequilibrium.data.images import ImageSet, Scale
-from nonequilibrium.diffusion.kernels import GaussianKernel, Kernel, Normal
+from nonequilibrium.diffusion.chain import Normal, Reverse
+from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.precision import computed_in
 from nonequilibrium.network.unet import UNet
-from nonequilibrium.params import ImageParams, SplitNetworkParams, UNetParams
+from nonequilibrium.params import ImageParams, PaperNetworkParams, SplitNetworkParams, UNetParams
 from nonequilibrium.training.optimiser import SOAP
 
-OPTIMISERS = {
+OPTIMISERS: dict[str, Callable] = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
     "soap": SOAP,
@@ -32,17 +36,26 @@ def is_dense(name: str) -> bool:
     return "dense" in name.split(".")
 
 
-class ImageModel(nn.Module):
+class ImageModel(Model):
     """An image data set's constants, schedule and network, from its parameters.
 
     images: what to train on; not needed for a model whose weights are loaded. The constants that scale the data are part of
     the weights.
     """
 
+    params: ImageParams
+    network: UNet | SplitNetwork | ImageNetwork
+    images: Tensor | None  # the training images, uint8
+    validation: Tensor  # those that were set aside
+    constants: Tensor
+    square: Tensor
+
     def __init__(self, params: ImageParams, images: ImageSet | None = None):
         super().__init__()
         self.params, self.images = params, None
-        options = {} if params.schedule == "reference" else {"beta_1": params.beta_1, "alpha_bar_T": params.alpha_bar_T}
+        options: dict = (
+            {} if params.schedule == "reference" else {"beta_1": params.beta_1, "alpha_bar_T": params.alpha_bar_T}
+        )
         name = "even_log_snr" if params.schedule == "learned" else params.schedule
         beta = schedule(name, params.n_steps, **options)
         self.schedule = LearnedSchedule(beta) if params.schedule == "learned" else FixedSchedule(beta)
@@ -64,7 +77,7 @@ class ImageModel(nn.Module):
             self.network = UNet(params, shape, generator)
         elif isinstance(params, SplitNetworkParams):
             self.network = SplitNetwork(params, shape, pixels, generator)
-        else:
+        elif isinstance(params, PaperNetworkParams):
             self.network = ImageNetwork(params, shape, pixels, generator)
 
     @property
@@ -80,7 +93,7 @@ class ImageModel(nn.Module):
         named = list(self.network.named_parameters())
         dense = [p for name, p in named if is_dense(name)]
         groups = [{"params": [p for name, p in named if not is_dense(name)], "lr": self.params.learning_rate}]
-        if dense:
+        if dense and isinstance(self.params, PaperNetworkParams):
             groups.append({"params": dense, "lr": self.params.dense_learning_rate})
         if self.params.schedule == "learned":
             groups.append({"params": list(self.schedule.parameters()), "lr": self.params.learning_rate})
@@ -90,7 +103,7 @@ class ImageModel(nn.Module):
         """Weights by which t is drawn, (T + 1,): what training saw of KL_t serves as the pilot run."""
         return proposal_from(self.square, floor)
 
-    def training_weights(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    def training_weights(self, kernel: GaussianKernel) -> tuple[Tensor, Tensor]:
         """How often KL_t counts in training, and weights by which its t are drawn: two (T + 1,) tensors.
 
         It counts once, so that K is maximised, or ᾱ_t^−emphasis times. Where there are two networks each gets half of the draws.
@@ -104,12 +117,14 @@ class ImageModel(nn.Module):
                     proposal[part] *= 0.5 / proposal[part].sum()
         return counts, proposal
 
-    def K(self, generator: torch.Generator) -> Tensor:
+    def objective(self, generator: torch.Generator) -> Tensor:
         """One draw of what training maximises, nats per image: K, but that large noise may count more.
 
         A batch of images with fresh noise, one step t each, stratified over the batch.
         """
         p, device = self.params, self.constants.device
+        if self.images is None:
+            raise ValueError("the model has no images to train on")
         which = torch.randint(len(self.images), (p.batch,), generator=generator)
         batch = self.images[which].to(device)
         if p.flip:
@@ -155,11 +170,7 @@ class ImageModel(nn.Module):
         """Pixels of an image; a pixel is all its channels."""
         return math.prod(self.network.shape[1:])
 
-    def reverse(self, kernel: Kernel):
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return partial(self.network, kernel)
-
-    def thinned(self, n_steps: int):
+    def thinned(self, n_steps: int) -> tuple[GaussianKernel, Reverse[Normal]]:
         """A chain of ``n_steps`` of the T steps, evenly spaced, with this model's network: (kernel, reverse).
 
         The noise levels are kept and the steps between them are longer. p(x^{t−1}|x^t) of the full chain says what the network
@@ -190,7 +201,7 @@ class ImageModel(nn.Module):
 
         return thin, reverse
 
-    def fit_options(self) -> dict:
+    def fit_options(self) -> dict[str, Any]:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
         return {
             "optimiser": OPTIMISERS[self.params.optimiser],
@@ -200,9 +211,6 @@ class ImageModel(nn.Module):
             "monitor": self.validate,
             "unit": (self.pixels, "bits/pixel"),
         }
-
-    def finish(self) -> None:
-        """Nothing remains to be done after training."""
 
     def stored(self) -> dict[str, Tensor]:
         """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""

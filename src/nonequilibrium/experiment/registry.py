@@ -5,13 +5,16 @@ A new experiment is an entry here, a section of ``params.yaml``, a notebook that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from torch import nn
+from functools import partial
 
 from nonequilibrium import paper, params
+from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
+from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.experiment.toys import HeartbeatModel, SwissRollModel
+from nonequilibrium.experiment.model import Model
+from nonequilibrium.experiment.toys import HeartbeatModel, PointsModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +24,16 @@ class Experiment:
     title: str  # in tables
     data: str  # a law of data.toys or a data set of data.images
     notebook: str  # that draws and explains it
-    model: type[nn.Module]  # built from its parameters
+    model: Callable[..., Model]  # built from its parameters
     params: type  # the dataclass of its section of params.yaml
     evaluation: str  # the section of params.yaml by which it is measured
     unit: str  # of K
     paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
     parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
     replication: bool = True  # False: a network that the paper does not have
+    optimum: Callable[..., PointsOptimum] | None = (
+        None  # the best reverse for a kernel and a law of points, by which K* is measured
+    )
     quick: dict = field(default_factory=dict)  # parameters with which it trains in seconds; steps are upper limits
     quick_evaluation: dict = field(default_factory=dict)  # and with which it is measured then
 
@@ -39,7 +45,8 @@ class Experiment:
     @property
     def measure(self) -> str:
         """The module that measures it."""
-        return f"nonequilibrium.measure.{'images' if self.images else self.data}"
+        kind = "images" if self.images else "points" if self.optimum else self.data
+        return f"nonequilibrium.measure.{kind}"
 
 
 _QUICK_ROLL = {"starts": 1, "train_steps": 2500}
@@ -55,8 +62,9 @@ EXPERIMENTS = {
         title="Swiss roll, the paper's 16 units",
         data="swiss_roll",
         notebook="01_swiss_roll",
-        model=SwissRollModel,
-        params=params.SwissRollParams,
+        model=partial(PointsModel, law=SwissRoll),
+        optimum=SwissRollOptimum,
+        params=params.PointsParams,
         evaluation="evaluate_swiss_roll",
         unit="bits per point",
         paper=paper.TABLE_1["swiss_roll"],
@@ -67,8 +75,9 @@ EXPERIMENTS = {
         title="Swiss roll, 256 units",
         data="swiss_roll",
         notebook="01_swiss_roll",
-        model=SwissRollModel,
-        params=params.SwissRollParams,
+        model=partial(PointsModel, law=SwissRoll),
+        optimum=SwissRollOptimum,
+        params=params.PointsParams,
         evaluation="evaluate_swiss_roll",
         unit="bits per point",
         paper=paper.TABLE_1["swiss_roll"],
@@ -152,7 +161,7 @@ EXPERIMENTS = {
 }
 # What is no training: how experiments are measured and compared.
 SETTINGS = {
-    "evaluate_swiss_roll": params.SwissRollEvaluation,
+    "evaluate_swiss_roll": params.PointsEvaluation,
     "evaluate_heartbeat": params.HeartbeatEvaluation,
     "evaluate_mnist": params.ImageEvaluation,
     "evaluate_cifar10": params.ImageEvaluation,

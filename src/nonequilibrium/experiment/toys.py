@@ -1,26 +1,23 @@
-"""From the parameters of an experiment to its data law, model, training and weights.
-
-A model is everything that training changes: the schedule (learned or fixed) and the network. Its kernel is built
-from the schedule when it is needed, so that gradients reach a learned β.
-"""
+"""The models of the toys: points of any law under the swiss roll's network, and the heartbeat."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nonequilibrium.bound.bound import entropy_terms, full_bound, kl_terms
-from nonequilibrium.data.toys import Heartbeat, SwissRoll
-from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel, Kernel
+from nonequilibrium.data.toys import Heartbeat, PointLaw
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.toys import MLPNetwork, RBFNetwork
-from nonequilibrium.params import HeartbeatParams, SwissRollParams
+from nonequilibrium.params import HeartbeatParams, PointsParams
 from nonequilibrium.training.fit import fit
 
 TRAINING_SEQUENCES = (
@@ -28,12 +25,18 @@ TRAINING_SEQUENCES = (
 )
 
 
-class SwissRollModel(nn.Module):
-    """The swiss roll's law, schedule and RBF network, from its parameters; ``start`` picks other centres to begin with."""
+class PointsModel(Model):
+    """A law of points, schedule and RBF network, from their parameters; ``start`` picks other centres to begin with.
 
-    def __init__(self, params: SwissRollParams, start: int = 0):
+    law: makes the law from its noise.
+    """
+
+    params: PointsParams
+    network: RBFNetwork
+
+    def __init__(self, params: PointsParams, start: int = 0, *, law: Callable[[float], PointLaw]):
         super().__init__()
-        self.params, self.law = params, SwissRoll(params.noise)
+        self.params, self.law = params, law(params.noise)
         beta = schedule("even_log_snr", params.n_steps, beta_1=params.beta_1, alpha_bar_T=params.alpha_bar_T)
         self.schedule = LearnedSchedule(beta) if params.learn_beta else FixedSchedule(beta)
         generator = torch.Generator().manual_seed(params.seed + 1_000_003 * start)
@@ -49,17 +52,13 @@ class SwissRollModel(nn.Module):
             groups.append({"params": list(self.schedule.parameters()), "lr": self.params.beta_learning_rate})
         return groups
 
-    def K(self, generator: torch.Generator) -> Tensor:
+    def objective(self, generator: torch.Generator) -> Tensor:
         """One draw of K, nats: fresh points, each with frozen noise of its own at every t (2.4.1)."""
         kernel = self.kernel()
         x0 = self.law.sample(self.params.batch, generator)
         t = torch.arange(2, kernel.T + 1)
         kl = kl_terms(kernel, self.reverse(kernel), x0.expand(len(t), *x0.shape), t, generator)
         return entropy_terms(kernel, x0).mean() - kl.sum(0).mean()
-
-    def reverse(self, kernel: Kernel):
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return partial(self.network, kernel)
 
     @torch.no_grad()
     def score(self) -> float:
@@ -68,32 +67,35 @@ class SwissRollModel(nn.Module):
         kernel = self.kernel()
         return full_bound(kernel, self.reverse(kernel), self.law.sample(4000, random), random).K
 
-    def finish(self) -> None:
-        """Nothing remains to be done after training."""
 
+def best_start(build: Callable[..., PointsModel], params: PointsParams, options: dict) -> PointsModel:
+    """The best of ``params.starts`` short trainings.
 
-def best_start(params: SwissRollParams, options: dict) -> SwissRollModel:
-    """The best of ``params.starts`` short trainings. options: of ``fit``; a checkpoint gets the start's number in its name."""
-    best, best_score = None, -math.inf
-    for number in range(params.starts):
-        model, its = SwissRollModel(params, number), dict(options)
+    build: makes the model from its parameters and the start. options: of ``fit``; a checkpoint gets the start in its name.
+    """
+    best, best_score = build(params, 0), -math.inf
+    for start in range(params.starts):
+        model, its = build(params, start), dict(options)
         if its["checkpoint"] is not None:
-            its["checkpoint"] = start_checkpoint(its["checkpoint"], number)
-        its["identity"] = (its.get("identity") or {}) | {"start": number}
-        its["label"] += f", start {number + 1} of {params.starts}"
-        fit(model, model.K, model.groups(), params.start_steps, params.seed, **its)
+            its["checkpoint"] = start_checkpoint(its["checkpoint"], start)
+        its["identity"] = (its.get("identity") or {}) | {"start": start}
+        its["label"] += f", start {start + 1} of {params.starts}"
+        fit(model, model.objective, model.groups(), params.start_steps, params.seed, **its)
         if (score := model.score()) > best_score:
             best, best_score = model, score
     return best
 
 
-def start_checkpoint(checkpoint: Path, number: int) -> Path:
-    """Where start ``number`` of a run with this checkpoint has its own."""
-    return checkpoint.with_suffix(f".start{number}.pt")
+def start_checkpoint(checkpoint: Path, start: int) -> Path:
+    """Where ``start`` of a run with this checkpoint has its own."""
+    return checkpoint.with_suffix(f".start{start}.pt")
 
 
-class HeartbeatModel(nn.Module):
+class HeartbeatModel(Model):
     """The heartbeat's law, schedule and MLP, from its parameters."""
+
+    params: HeartbeatParams
+    network: MLPNetwork
 
     def __init__(self, params: HeartbeatParams):
         super().__init__()
@@ -127,7 +129,7 @@ class HeartbeatModel(nn.Module):
         trained = [*self.network.layers.parameters(), self.network.readout.shared]
         return [{"params": trained, "lr": self.params.learning_rate}]
 
-    def K(self, generator: torch.Generator) -> Tensor:
+    def objective(self, generator: torch.Generator) -> Tensor:
         """One draw of K, nats: steps t by systematic sampling from ``proposal``, training sequences diffused afresh for each.
 
         The divergence at each x^t is averaged over which training sequence x^0 it came from, with the weights q(x^0|x^t),
@@ -157,10 +159,6 @@ class HeartbeatModel(nn.Module):
         logit = self._kernel.q_marginal(each, t).logit  # log q(x^t|x^0) is linear in the bits of x^t
         log_likelihood = xt @ logit.mT + F.logsigmoid(-logit).sum(-1)[:, None]
         return torch.softmax(log_likelihood + self._log_share, -1) @ self._sequences
-
-    def reverse(self, kernel: Kernel):
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return partial(self.network, kernel)
 
     def finish(self) -> None:
         """Fold the shared part of the readouts into the readouts."""

@@ -9,16 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import nn
 
 from nonequilibrium.data.images import ImageSet, load_images
 from nonequilibrium.errors import one_line
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.model import Model
 from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
 from nonequilibrium.experiment.settings import load
-from nonequilibrium.experiment.toys import best_start, start_checkpoint
+from nonequilibrium.experiment.toys import PointsModel, best_start, start_checkpoint
 from nonequilibrium.experiment.weights import outputs_of, save_trained
 from nonequilibrium.fields import check_name, overrides
 from nonequilibrium.files import ROOT, check_writable, fingerprint, sweep
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     keep_freed_memory()
     began = time.time()
 
-    def save(model: nn.Module, curve: list[dict]) -> None:
+    def save(model: Model, curve: list[dict]) -> None:
         save_trained(model, name, curve, options.outputs, device)
 
     _, curve = train(name, params, ROOT / ".checkpoints", device, options.log_every, save)
@@ -65,8 +66,8 @@ def train(
     checkpoints: Path | None = None,
     device: str = "cpu",
     log_every: int = 100,
-    save: Callable[[nn.Module, list[dict]], None] | None = None,
-) -> tuple[nn.Module, list[dict]]:
+    save: Callable[[Model, list[dict]], None] | None = None,
+) -> tuple[Model, list[dict]]:
     """Train ``experiment`` from nothing, or from the checkpoint that an interrupted run with the same identity left.
 
     checkpoints: directory for the checkpoint, one file a setting; none is written if None. A finished run leaves none behind.
@@ -85,18 +86,19 @@ def train(
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
         sweep(Path(checkpoints))
-    options = {"checkpoint": checkpoint, "identity": identity(experiment, params, images)}
+    options: dict[str, Any] = {"checkpoint": checkpoint, "identity": identity(experiment, params, images)}
     options |= {"label": experiment, "log_every": log_every}
     threads, starts = torch.get_num_threads(), getattr(params, "starts", 1)
     try:
         with enough_memory(experiment):
             if images is not None:
-                model = ImageModel(params, images).to(device)
-                options |= model.fit_options()
+                model: Model = ImageModel(params, images).to(device)
             else:
                 torch.set_num_threads(1)
-                model = best_start(params, options) if starts > 1 else MODELS[experiment](params)
-            curve = fit(model, model.K, model.groups(), params.train_steps, params.seed, **options)
+                build = cast(Callable[..., PointsModel], MODELS[experiment])
+                model = best_start(build, params, options) if starts > 1 else MODELS[experiment](params)
+            options |= model.fit_options()
+            curve = fit(model, model.objective, model.groups(), params.train_steps, params.seed, **options)
     finally:
         torch.set_num_threads(threads)
     model.finish()
@@ -119,6 +121,6 @@ def identity(experiment: str, params, images: ImageSet | None, rooms: tuple[str,
 
     How often the curve has a point, or a checkpoint is saved, changes no weight and is no part of it.
     """
-    data = None if images is None else hashlib.sha256(images.train.contiguous().numpy()).hexdigest()
+    data = None if images is None else hashlib.sha256(images.train.contiguous().numpy().data).hexdigest()
     settings = {"experiment": experiment, "parameters": dataclasses.asdict(params), "data": data}
     return settings | surroundings(rooms)

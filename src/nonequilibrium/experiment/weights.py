@@ -16,10 +16,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.experiment.images import ImageModel, is_dense
+from nonequilibrium.experiment.model import Model
 from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
 from nonequilibrium.experiment.settings import check
 from nonequilibrium.fields import ParameterError, check_name
-from nonequilibrium.files import commit, save_atomically, save_together, sha256
+from nonequilibrium.files import commit, save_atomically, save_contents, sha256
 from nonequilibrium.params import ImageParams
 
 # What safetensors calls the dtypes that a model has.
@@ -35,20 +36,15 @@ class WeightsError(Refusal, ValueError):
 # ---------------------------------------------------------------- writing
 
 
-def weights_bytes(model: nn.Module, experiment: str) -> bytes:
+def weights_bytes(model: Model, experiment: str) -> bytes:
     """The model's weights with its experiment and parameters, as the bytes of a safetensors file."""
     # One entry: safetensors writes several in no fixed order, and equal weights must give equal bytes.
     about = {"experiment": experiment, "params": dataclasses.asdict(model.params)}
     metadata = {"nonequilibrium": json.dumps(about, sort_keys=True)}
-    return save({name: value.contiguous() for name, value in stored(model).items()}, metadata)
+    return save({name: value.contiguous() for name, value in model.stored().items()}, metadata)
 
 
-def stored(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model as it is written to disk."""
-    return model.stored() if isinstance(model, ImageModel) else model.state_dict()
-
-
-def save_weights(model: nn.Module, experiment: str, path: Path) -> None:
+def save_weights(model: Model, experiment: str, path: Path) -> None:
     """Write the model's weights with its experiment and parameters to ``path`` (safetensors), atomically."""
     raw = weights_bytes(model, experiment)
     save_atomically(path, lambda temporary: temporary.write_bytes(raw))
@@ -61,7 +57,7 @@ def outputs_of(experiment: str, outputs: Path) -> dict[str, Path]:
     return {"weights": weights, "card": weights.with_suffix(".json"), "curve": curve}
 
 
-def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: Path, device: str) -> None:
+def save_trained(model: Model, experiment: str, curve: list[dict], outputs: Path, device: str) -> None:
     """Write what a training run leaves, all of it or nothing. outputs: the folder that has models/ and reports/."""
     raw = weights_bytes(model, experiment)
     lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
@@ -79,16 +75,15 @@ def save_trained(model: nn.Module, experiment: str, curve: list[dict], outputs: 
         + (", on training images that were set aside" if images else ", last batches"),
         "params": dataclasses.asdict(model.params),
     }
-    contents = {"weights": raw, "card": json.dumps(card, indent=2) + "\n", "curve": "\n".join(lines) + "\n"}
-    contents = {name: text.encode() if isinstance(text, str) else text for name, text in contents.items()}
-    paths = outputs_of(experiment, outputs)
-    save_together({path: (lambda p, name=name: p.write_bytes(contents[name])) for name, path in paths.items()})
+    paths, text = outputs_of(experiment, outputs), "\n".join(lines) + "\n"
+    card_text = json.dumps(card, indent=2) + "\n"
+    save_contents({paths["weights"]: raw, paths["card"]: card_text.encode(), paths["curve"]: text.encode()})
 
 
 # ---------------------------------------------------------------- reading
 
 
-def load_weights(path: Path | str, experiment: str) -> nn.Module:
+def load_weights(path: Path | str, experiment: str) -> Model:
     """The trained model of ``experiment`` from ``path``.
 
     Raises WeightsError, with one sentence, unless the file is whole, is what the card beside it says (where there is a card), belongs
@@ -104,7 +99,7 @@ def load_weights(path: Path | str, experiment: str) -> nn.Module:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
             model = _empty_model(experiment, file.metadata(), shapes)
-            _compare(stored(model), shapes, dtypes, getattr(model.params, "precision", None) == "bfloat16")
+            _compare(model.stored(), shapes, dtypes, getattr(model.params, "precision", None) == "bfloat16")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         _check_values(model, tensors)
         model.load_state_dict(tensors)
@@ -132,7 +127,7 @@ def check_card(path: Path) -> None:
         raise WeightsError(f"is not the file that its card {card.name} describes (SHA-256); restore both files")
 
 
-def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple]) -> nn.Module:
+def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple]) -> Model:
     """A model of the parameters in ``metadata``; raises WeightsError before it allocates what the file does not hold."""
     try:
         about = json.loads((metadata or {})["nonequilibrium"])
@@ -182,7 +177,7 @@ def _compare(expected: dict[str, Tensor], shapes: dict[str, tuple], dtypes: dict
             raise WeightsError(f"{wrong} {name!r} is {dtypes[name]}, not {DTYPES.get(tensor.dtype)}")
 
 
-def _check_values(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _check_values(model: Model, tensors: dict[str, Tensor]) -> None:
     """Raises WeightsError for values that no training leaves. model: with the constants that its parameters give."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():

@@ -66,7 +66,7 @@ def compare(truth: Tensor, samples: Tensor, others: dict[str, Tensor], missing: 
     estimates = {"one posterior sample": samples[0], f"mean of {len(samples)} samples": mean} | others
     rows = []
     for method, estimate in estimates.items():
-        row = {"method": method}
+        row: dict = {"method": method}
         for name, values in quality(truth, estimate, missing).items():
             row |= {name: float(values.mean()), f"{name}_se": float(values.std() / len(values) ** 0.5)}
         rows.append(row)
@@ -100,10 +100,10 @@ def pixel_histogram(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     The count that is added to every level is chosen on ``aside``, training images that are not counted.
     """
     place = 256 * torch.arange(train[0].numel())
-    counts = sum(
-        torch.bincount((_rows(part) + place).flatten(), minlength=256 * len(place)) for part in train.split(5000)
-    )
-    counts = counts.reshape(-1, 256).double()
+    seen = torch.zeros(256 * len(place), dtype=torch.int64)
+    for part in train.split(5000):
+        seen += torch.bincount((_rows(part) + place).flatten(), minlength=256 * len(place))
+    counts = seen.reshape(-1, 256).double()
 
     def score(images: Tensor, added: float) -> Tensor:
         cost = -torch.log2((counts + added) / (counts.sum(1, keepdim=True) + 256 * added)).flatten()

@@ -26,7 +26,7 @@ from nonequilibrium.files import ROOT, check_writable, fingerprint, write_json
 from nonequilibrium.training.checkpoint import TRAINING_CODE, read_result, write_result
 from nonequilibrium.training.devices import keep_freed_memory
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, dict]] = {
     "mnist_dense": {
         "as chosen": {},
         "schedule: the reference program's": {"schedule": "reference"},
@@ -76,6 +76,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     if (result := read_result(kept, whose)) is not None:
         return result
     model, curve = train(experiment, checked, log_every=steps)
+    assert isinstance(model, ImageModel), "only image experiments have choices"
     result = {
         "K": model.validate(n=300),
         "seconds": curve[-1]["seconds"],

@@ -149,6 +149,7 @@ def run(options: argparse.Namespace) -> None:
     weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
     check_out(options.out, [options.picture, weights, *([Path(options.mask)] if options.mask else [])])
     model = load_weights(weights, options.model)
+    assert isinstance(model, ImageModel), "IMAGES are image experiments"
     shape = model.network.shape
     picture, opaque = read_picture(options.picture, shape)
     if options.mask is not None or opaque.all():

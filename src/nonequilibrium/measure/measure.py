@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from nonequilibrium.experiment import settings
+from nonequilibrium.experiment.model import Model
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights
@@ -20,7 +20,7 @@ from nonequilibrium.measure.measured import Measured
 from nonequilibrium.training.devices import keep_freed_memory
 
 
-def trained(experiment: str, weights: Path | str | None = None, overrides: dict | None = None) -> nn.Module:
+def trained(experiment: str, weights: Path | str | None = None, overrides: dict | None = None) -> Model:
     """The model of ``experiment``: from ``weights``, or trained here for seconds (``overrides`` change its parameters)."""
     check_name("experiment", experiment, EXPERIMENTS)
     if weights is not None:
@@ -29,7 +29,7 @@ def trained(experiment: str, weights: Path | str | None = None, overrides: dict 
         return train(experiment, settings.quick(experiment, overrides))[0]
 
 
-def measure(experiment: str, model: nn.Module, evaluation) -> Measured:
+def measure(experiment: str, model: Model, evaluation) -> Measured:
     """Everything that the register names for ``experiment``, measured on ``model`` with the settings ``evaluation``."""
     keep_freed_memory()
     its = EXPERIMENTS[experiment]
@@ -38,7 +38,7 @@ def measure(experiment: str, model: nn.Module, evaluation) -> Measured:
         return room.measured(experiment, model, evaluation)
 
 
-def quick(experiment: str, overrides: dict | None = None) -> tuple[nn.Module, Measured]:
+def quick(experiment: str, overrides: dict | None = None) -> tuple[Model, Measured]:
     """Train for seconds and measure a little: what a notebook shows that was opened as it is."""
     model = trained(experiment, None, overrides)
     return model, measure(experiment, model, settings.evaluation(experiment, "quick"))

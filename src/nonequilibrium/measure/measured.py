@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.files import save_together, to_json
+from nonequilibrium.files import save_contents, to_json
 
 
 class MeasuredError(Refusal, ValueError):
@@ -36,7 +36,7 @@ class Measured:
         contents |= {folder / f"{name}.csv": table.to_csv(index=False).encode() for name, table in self.tables.items()}
         arrays = {name: value.contiguous() for name, value in self.arrays.items()}
         contents[folder / "arrays.safetensors"] = save(arrays)
-        save_together({path: (lambda p, raw=raw: p.write_bytes(raw)) for path, raw in contents.items()})
+        save_contents(contents)
 
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> Measured:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from nonequilibrium.diffusion.posterior import MaskError
@@ -143,7 +144,8 @@ def _decode(path: Path, shape: tuple[int, int, int]) -> Levels:
 @contextlib.contextmanager
 def _overheard():
     """A list that afterwards has the lines that a C library (libtiff) wrote to standard error meanwhile; nobody sees them."""
-    said, kept = [], os.dup(2)
+    said: list[str] = []
+    kept = os.dup(2)
     try:
         with tempfile.TemporaryFile() as file:
             os.dup2(file.fileno(), 2)
@@ -171,12 +173,12 @@ def _decode_bytes(path: Path, data: bytes, shape: tuple[int, int, int]) -> Level
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         if picture.format == "PNG" and picture.tile[0].args in UNSCALED_KEY and "transparency" in picture.info:
             raise PictureError(f"{path} names a transparent colour in other than 8 bits; save it with an alpha channel")
-        tags = dict(picture.tag_v2) if picture.format == "TIFF" else {}
+        tags = dict(picture.tag_v2) if isinstance(picture, TiffImageFile) else {}
         picture.load()
         upright = ImageOps.exif_transpose(picture)
         if upright.size != size:
             raise PictureError("{} is {}×{}; the model's images are {}×{}".format(path, *upright.size, *size))
-        return _levels(path, upright, picture.format, tags)
+        return _levels(path, upright, picture.format or "", tags)
 
 
 def _levels(path: Path, picture: Image.Image, kind: str, tags: dict) -> Levels:

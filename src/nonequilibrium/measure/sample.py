@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import ROOT
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
     check_out(options.out, [weights])
     model = load_weights(weights, options.model)
+    assert isinstance(model, ImageModel), "IMAGES are image experiments"
     T = model.params.n_steps
     steps = T if options.steps is None else options.steps
     if not 2 <= steps <= T:

@@ -18,12 +18,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from nonequilibrium.bound.bound import bits, full_bound
-from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.optimum import HeartbeatOptimum, heartbeat_optimal_kl
+from nonequilibrium.diffusion.chain import Kernel
 from nonequilibrium.errors import Refusal
+from nonequilibrium.experiment.model import Model
+from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.settings import load
+from nonequilibrium.experiment.toys import HeartbeatModel, PointsModel
 from nonequilibrium.experiment.train import identity, train
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.files import ROOT, check_writable, write_json
@@ -40,29 +43,32 @@ def one_seed(experiment: str, seed: int) -> dict:
     result = read_result(kept, whose)
     if result is None:
 
-        def save(model: nn.Module, _) -> None:
+        def save(model: Model, _) -> None:
             nonlocal result
             result = {"seed": seed, **measured(experiment, model, evaluation)}
             write_result(kept, whose, result)
 
         train(experiment, params, unfinished(), save=save)
+    assert result is not None, "a training that ends without an error saves"
     return result
 
 
-def measured(experiment: str, model: nn.Module, evaluation) -> dict:
+def measured(experiment: str, model: Model, evaluation) -> dict:
     """K of a trained toy on held-out data, and for the swiss roll K*, in bits."""
+    assert isinstance(model, PointsModel | HeartbeatModel), "only toys are trained from several seeds"
     with torch.no_grad():
-        kernel = model.kernel()
+        kernel: Kernel = model.kernel()
     heldout = model.law.sample(evaluation.n_heldout, torch.Generator().manual_seed(evaluation.seed))
     draws = torch.Generator().manual_seed(evaluation.seed + 1)
     control = None
-    if experiment == "heartbeat":
-        control = (HeartbeatOptimum(kernel, model.law), heartbeat_optimal_kl(kernel, model.law))
+    if isinstance(model, HeartbeatModel):
+        optimal_kl = heartbeat_optimal_kl(model.kernel(), model.law)
+        control = (HeartbeatOptimum(model.kernel(), model.law), optimal_kl)
     bound = full_bound(kernel, model.reverse(kernel), heldout, draws, control=control)
     result = {"K": bits(bound.K), "K_se": bits(bound.se)}
-    if experiment == "swiss_roll":
+    if build := EXPERIMENTS[experiment].optimum:
         some = heldout[: evaluation.n_optimum]
-        star = full_bound(kernel, SwissRollOptimum(kernel, model.law), some, draws)
+        star = full_bound(kernel, build(kernel, model.law), some, draws)
         result["K_star"] = bits(star.K)
     return result
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ def tanh(x: Tensor) -> Tensor:
     return torch.add(x.new_tensor(-1.0), torch.sigmoid(2 * x), alpha=2)
 
 
-ACTIVATIONS = {"softplus": F.softplus, "leaky_relu": F.leaky_relu, "tanh": tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": F.softplus, "leaky_relu": F.leaky_relu, "tanh": tanh}
 
 
 class MultiScaleConv(nn.Module):
@@ -43,8 +45,7 @@ class MultiScaleConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        total, pooled = None, x
-        pyramid = []
+        pooled, pyramid = x, []
         for scale, conv in enumerate(self.convs):
             if scale:
                 if pooled.shape[-1] % 2 or pooled.shape[-2] % 2:
@@ -52,8 +53,9 @@ class MultiScaleConv(nn.Module):
                 pooled = F.avg_pool2d(pooled, 2)
             pyramid.append(conv(pooled))
         # From the coarsest up: the sum of upsampled maps is the upsampled sum.
+        total = pyramid.pop()
         for level in reversed(pyramid):
-            total = level if total is None else level + F.interpolate(total, scale_factor=2.0, mode="nearest")
+            total = level + F.interpolate(total, scale_factor=2.0, mode="nearest")
         return total
 
 
@@ -74,6 +76,8 @@ class TemporalReadout(nn.Module):
     The map and the sum are one linear map a step, Σ_j g_j(t) W_j; forming it first is J times cheaper.
     features (n, h, w, f), t (n,) or an integer; returns z^μ and z^Σ, (n, c, h, w) each.
     """
+
+    bumps: Tensor
 
     def __init__(self, T: int, J: int, features: int, channels: int):
         super().__init__()
@@ -135,17 +139,22 @@ class ImageNetwork(nn.Module):
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan_in**0.5)
                 if layer.bias is not None:
                     layer.bias.zero_()
-        maps = differences(self.convs[0], generator) if len(self.convs) else 0
+        maps = (
+            differences(cast(Sequence[nn.Conv2d], cast(MultiScaleConv, self.convs[0]).convs), generator)
+            if len(self.convs)
+            else 0
+        )
         if len(self.pixel):
-            first = self.pixel[0]
+            first = cast(nn.Linear, self.pixel[0])
             fine = len(first.weight) * 3 // 4 if maps else 0
             steps_at_pixels(first.weight[fine:], first.bias[fine:], pixels, finest, generator)
             if fine:
                 where = slice(self.shape[0], self.shape[0] + maps)
                 steps_at_differences(first.weight[:fine], first.bias[:fine], where, generator)
         if len(self.dense):
-            values = self.dense[-1].out_features // math.prod(self.shape[1:])
-            dense_values_are_z(self.dense, values, self.readout)
+            dense = cast(Sequence[nn.Linear], self.dense)
+            values = dense[-1].out_features // math.prod(self.shape[1:])
+            dense_values_are_z(dense, values, self.readout.weight)
 
     def features(self, xt: Tensor) -> Tensor:
         """What the readout sees: (n, c, h, w) to (n, h, w, f), float32; the same for every t."""
@@ -202,7 +211,7 @@ class SplitNetwork(nn.Module):
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         above = self.above(kernel)[t]
-        if above.all() or not above.any():
+        if isinstance(t, int) or above.all() or not above.any():
             return self.networks[int(above.any())](kernel, xt, t)
         rows = [torch.nonzero(above == second)[:, 0] for second in (False, True)]
         parts = [

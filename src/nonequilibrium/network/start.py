@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,12 @@ GAIN = 5.0  # of the maps of differences, which are small where images are smoot
 FINEST_DIFFERENCE = 0.02  # about one grey level of data of variance one
 
 
-def differences(conv: nn.Module, generator: torch.Generator) -> int:
-    """Let three quarters of the first maps be differences between a pixel and a mean of its neighbours; returns how many."""
-    weight = conv.convs[0].weight
+def differences(convs: Sequence[nn.Conv2d], generator: torch.Generator) -> int:
+    """Let three quarters of the first maps be differences between a pixel and a mean of its neighbours; returns how many.
+
+    convs: the convolutions of the first layer, from the finest scale to the coarsest.
+    """
+    weight = convs[0].weight
     count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
     neighbours = torch.rand(count, width, width, generator=generator).square()
     neighbours[:, width // 2, width // 2] = 0
@@ -22,7 +26,7 @@ def differences(conv: nn.Module, generator: torch.Generator) -> int:
     spatial[:, width // 2, width // 2] = 1
     colour = F.normalize(torch.randn(count, channels, generator=generator), dim=1)
     weight[:count] = GAIN * colour[:, :, None, None] * spatial[:, None]
-    for coarser in conv.convs[1:]:
+    for coarser in convs[1:]:
         coarser.weight[:count] = 0
     return count
 
@@ -47,14 +51,15 @@ def steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float,
     bias.copy_(-(steepness * direction * place).sum(1))
 
 
-def dense_values_are_z(dense: nn.ModuleList, values: int, readout: nn.Module) -> None:
+def dense_values_are_z(dense: Sequence[nn.Linear], values: int, readout: Tensor) -> None:
     """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t, from zero on.
 
+    readout: (bumps, features, 2 × channels), the weights of the temporal readout.
     What the dense path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer starts saturated.
     """
     for layer in dense[:-1]:
         layer.weight.mul_(0.6)
     dense[-1].weight.mul_(0.3)
-    for colour in range(min(values, readout.weight.shape[-1] // 2)):
+    for colour in range(min(values, readout.shape[-1] // 2)):
         dense[-1].weight.unflatten(0, (-1, values))[:, colour] = 0
-        readout.weight[:, colour - values, colour] = 1
+        readout[:, colour - values, colour] = 1

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
+
+if TYPE_CHECKING:  # the law comes as an argument
+    from nonequilibrium.data.toys import PointLaw
 
 
 class StepReadout(nn.Module):
@@ -24,6 +29,9 @@ class StepReadout(nn.Module):
         between this many knots, dense towards both ends. Neighbouring steps then share what they learn, which is
         much faster; the family of functions is the same, and ``fold`` writes the sum back into the own parts.
     """
+
+    interpolation: Tensor
+    shared: nn.Parameter | None
 
     def __init__(self, n_steps: int, features: int, out: int, knots: int | None = None):
         super().__init__()
@@ -40,20 +48,20 @@ class StepReadout(nn.Module):
         bias = self.bias[t]
         out = features @ self.weight[t] + (bias if bias.dim() == 3 else bias.squeeze(0))
         if self.shared is not None:
-            out = out + F.pad(features, (0, 1), value=1.0) @ self._interpolated(t)
+            out = out + F.pad(features, (0, 1), value=1.0) @ self._interpolated(self.shared, t)
         return out
 
-    def _interpolated(self, t: Tensor | int) -> Tensor:
+    def _interpolated(self, shared: Tensor, t: Tensor | int) -> Tensor:
         """The shared part at t, its last row the bias: (*t.shape, f + 1, out)."""
-        return torch.tensordot(self.interpolation[t], self.shared, dims=1)
+        return torch.tensordot(self.interpolation[t], shared, dims=1)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Make the shared part zero and the readouts the same as before."""
         if self.shared is not None:
-            both = self._interpolated(torch.arange(len(self.weight)))
-            self.weight += both[:, :-1]
-            self.bias += both[:, -1:]
+            both = self._interpolated(self.shared, torch.arange(len(self.weight)))
+            self.weight.add_(both[:, :-1])
+            self.bias.add_(both[:, -1:])
             self.shared = None
 
 
@@ -98,7 +106,7 @@ class RBFNetwork(nn.Module):
     start A, B and b are zero and g_t = ᾱ_t, the best reverse kernel for Gaussian data: K starts at L_null.
     """
 
-    def __init__(self, kernel: GaussianKernel, units: int, law, width: float, generator: torch.Generator):
+    def __init__(self, kernel: GaussianKernel, units: int, law: PointLaw, width: float, generator: torch.Generator):
         super().__init__()
         # Centres start on the data, blurred to the distance between turns.
         blur = 0.3 * torch.randn(units, law.dim, generator=generator, dtype=torch.float64)
@@ -137,7 +145,7 @@ class MLPNetwork(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.readout = StepReadout(kernel.T, hidden, dim, knots)
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in cast(Iterable[nn.Linear], self.layers):
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
                 layer.bias.copy_(-(kernel.pi if layer is self.layers[0] else 0.5) * layer.weight.sum(1))  # half are on
 

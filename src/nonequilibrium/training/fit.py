@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class TrainingError(Refusal, RuntimeError):
 
 def fit(
     model: nn.Module,
-    K: Callable[[torch.Generator], Tensor],
+    objective: Callable[[torch.Generator], Tensor],
     groups: list[dict],
     steps: int,
     seed: int,
@@ -38,15 +39,15 @@ def fit(
     log_every: int = 100,
     max_norm: float = 100.0,
     label: str = "training",
-    optimiser=SOAP,
+    optimiser: Callable[[list[dict]], torch.optim.Optimizer] = SOAP,
     warmup: int = 0,
     average: tuple[nn.Module, float] | None = None,
     monitor: Callable[[], float] | None = None,
     unit: tuple[float, str] = (1.0, "bits"),
 ) -> list[dict]:
-    """Maximise K (15) over the parameters in ``groups``, the step size on a cosine down to a thousandth.
+    """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``, the step size on a cosine down to a thousandth.
 
-    K: one unbiased draw of the bound for the current model, in nats, given a generator; differentiable.
+    objective: one unbiased draw of it for the current model, in nats, given a generator; differentiable.
     groups: the optimiser's parameter groups, each with its own ``lr``.
     checkpoint: file to save to at most every ``every_seconds`` and after the last step, and to continue from if it exists. A run that
         was killed and continued ends, on a CPU, with the same bits as one that was not. Whoever has the result removes it.
@@ -65,15 +66,17 @@ def fit(
     check_log_every(log_every)
     identity = (identity or {}) | {"steps": steps, "seed": seed}
     generator = torch.Generator().manual_seed(seed)
-    optimiser = optimiser(groups)
+    ascent = optimiser(groups)
     decay = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
+        ascent,
         lambda step: (
             min(1.0, (step + 1) / (warmup + 1)) * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         ),
     )
-    curve, recent, start, spent = [], [], 0, 0.0
-    parts = {"model": model, "optimiser": optimiser, "decay": decay}
+    curve: list[dict] = []
+    recent: list[float] = []  # K since the last entry of the curve
+    start, spent = 0, 0.0
+    parts: dict[str, Any] = {"model": model, "optimiser": ascent, "decay": decay}
     averaged = None
     if average is not None:
         averaged = AveragedModel(average[0], multi_avg_fn=get_ema_multi_avg_fn(average[1]))
@@ -87,9 +90,9 @@ def fit(
             curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(f"{checkpoint} does not fit the model ({one_line(error)}); delete it") from None
-    complained = False
+    complained, began = False, time.monotonic()
 
-    def save(step: int) -> None:
+    def save(checkpoint: Path, step: int) -> None:
         nonlocal complained
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"generator": generator.get_state(), "curve": curve, "recent": recent, "step": step}
@@ -115,21 +118,21 @@ def fit(
             began += time.monotonic() - paused
         return row
 
-    began = saved = time.monotonic()
+    saved = began
     with tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
         for step in range(start + 1, steps + 1):
-            value = K(generator)
-            optimiser.zero_grad()
+            value = objective(generator)
+            ascent.zero_grad()
             (-value).backward()
-            norm = nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], max_norm)
+            norm = nn.utils.clip_grad_norm_([p for g in ascent.param_groups for p in g["params"]], max_norm)
             if not (torch.isfinite(value) and torch.isfinite(norm)):
                 kept = f"; {checkpoint.name} holds the last good state" if checkpoint and checkpoint.exists() else ""
                 raise TrainingError(
                     f"{label}: K is {float(value.detach())} and its gradient's norm {float(norm)} at step {step}{kept}"
                 )
-            optimiser.step()
+            ascent.step()
             decay.step()
-            if averaged is not None:
+            if average is not None and averaged is not None:
                 averaged.update_parameters(average[0])
             recent.append(bits(float(value.detach())) / unit[0])
             if step % log_every == 0 or step == steps:
@@ -138,9 +141,9 @@ def fit(
                 recent = []
             bar.update()
             if checkpoint is not None and (time.monotonic() - saved > every_seconds or step == steps):
-                save(step)
+                save(checkpoint, step)
                 saved = time.monotonic()
-    if averaged is not None:
+    if average is not None and averaged is not None:
         average[0].load_state_dict(averaged.module.state_dict())
     return curve
 
@@ -154,7 +157,7 @@ def check_log_every(log_every: int) -> None:
 @contextlib.contextmanager
 def exchanged(module: nn.Module | None, other: nn.Module | None):
     """Inside, ``module`` has the parameters of ``other``; does nothing if they are None."""
-    if module is None:
+    if module is None or other is None:
         yield
         return
     kept = [p.detach().clone() for p in module.parameters()]

@@ -1,4 +1,4 @@
-"""How a swiss roll's model is measured: K on held-out points, the best that its schedule allows, and trajectories to draw."""
+"""How a model of points is measured: K on held-out points, the best that its schedule allows, and trajectories to draw."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.sampling import forward_trajectory, reverse_trajectory
 from nonequilibrium.diffusion.schedules import schedule
-from nonequilibrium.experiment.toys import SwissRollModel
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.experiment.toys import PointsModel
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded
-from nonequilibrium.params import SwissRollEvaluation
+from nonequilibrium.params import PointsEvaluation
 
 TRAJECTORIES = 16  # of the Jarzynski average (9), for each point
 NOISES = (1e-3, 1e-2, 5e-2)  # rolls and first steps for which K* is computed
@@ -28,7 +29,7 @@ def mean_and_se(values: Tensor) -> tuple[float, float]:
     return bits(float(values.mean())), bits(float(values.std()) / len(values) ** 0.5)
 
 
-def measured(experiment: str, model: SwissRollModel, its: SwissRollEvaluation) -> Measured:
+def measured(experiment: str, model: PointsModel, its: PointsEvaluation) -> Measured:
     """K, K* of the model's schedule, the gap between them by both measures, the true L, and what figure 1 shows."""
     law, params = model.law, model.params
     with torch.no_grad():
@@ -37,7 +38,9 @@ def measured(experiment: str, model: SwissRollModel, its: SwissRollEvaluation) -
     heldout = law.sample(its.n_heldout, seeded(its.seed))
     bound = full_bound(kernel, reverse, heldout, seeded(its.seed + 1), replicates=2)
     some = law.sample(its.n_optimum, seeded(its.seed + 2))
-    optimum, draws = SwissRollOptimum(kernel, law), seeded(its.seed + 3)
+    build = EXPERIMENTS[experiment].optimum
+    assert build is not None, "experiments that are measured here name an optimum"
+    optimum, draws = build(kernel, law), seeded(its.seed + 3)
     star = full_bound(kernel, optimum, some, draws, replicates=2)
     gap, gap_se = mean_and_se(optimality_gap(kernel, optimum, reverse, some, draws).sum(1))
     L_true, L_true_se = mean_and_se(optimum.log_density(some))
@@ -66,7 +69,7 @@ def measured(experiment: str, model: SwissRollModel, its: SwissRollEvaluation) -
     return Measured(numbers, tables, {"beta": kernel.beta[1:]} | _figure_1(model, kernel, its))
 
 
-def _figure_1(model: SwissRollModel, kernel: GaussianKernel, its: SwissRollEvaluation) -> dict[str, Tensor]:
+def _figure_1(model: PointsModel, kernel: GaussianKernel, its: PointsEvaluation) -> dict[str, Tensor]:
     """Points of the forward chain, the reverse chain at every t, and the drift f_μ(x, t) − x on a grid.
 
     The drift is that of the step into the time of the column; the fixed last step has no network, so at t = 0 it is that of step 2.
@@ -83,7 +86,7 @@ def _figure_1(model: SwissRollModel, kernel: GaussianKernel, its: SwissRollEvalu
     return arrays | {"grid": grid, "reverse": torch.stack([backward[t] for t in range(T + 1)])}
 
 
-def K_star_against_beta_1(its: SwissRollEvaluation, alpha_bar_T: float) -> pd.DataFrame:
+def K_star_against_beta_1(its: PointsEvaluation, alpha_bar_T: float) -> pd.DataFrame:
     """K* in bits of rolls of several noises under schedules even in log SNR, T = 40, from several β_1."""
     rows = []
     for noise in NOISES:
