@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff nonequilibrium
+COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff mypy nonequilibrium
 
 .PHONY: reproduce test data lab clean again
 

@@ -94,7 +94,7 @@ def test_a_full_disk_after_training_says_where_the_training_is(tmp_path, capsys,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights, "save_together", full)
+    monkeypatch.setattr(weights, "save_contents", full)
     err = said(capsys, [*SHORT, "--outputs", str(tmp_path)], 1)
     assert "No space left on device" in err and "holds the finished training" in err
     monkeypatch.undo()

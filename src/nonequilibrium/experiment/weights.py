@@ -83,16 +83,19 @@ def save_trained(model: Model, experiment: str, curve: list[dict], outputs: Path
 # ---------------------------------------------------------------- reading
 
 
-def load_weights(path: Path | str, experiment: str) -> Model:
-    """The trained model of ``experiment`` from ``path``.
+def load_weights(path: Path | str, experiment: str | None = None) -> Model:
+    """The trained model of ``experiment``, or of the experiment that the file itself names, from ``path``.
 
     Raises WeightsError, with one sentence, unless the file is whole, is what the card beside it says (where there is a card), belongs
     to the experiment, fits the network of its own parameters, and holds only finite values and possible constants.
     """
-    check_name("experiment", experiment, MODELS)
+    if experiment is not None:
+        check_name("experiment", experiment, MODELS)
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"there are no weights at {path}; train them with `dvc repro --force train@{experiment}`")
+        raise WeightsError(
+            f"there are no weights at {path}; train them with `dvc repro --force train@{experiment or path.stem}`"
+        )
     try:
         check_card(path)
         with safe_open(path, "pt") as file:
@@ -127,7 +130,7 @@ def check_card(path: Path) -> None:
         raise WeightsError(f"is not the file that its card {card.name} describes (SHA-256); restore both files")
 
 
-def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple]) -> Model:
+def _empty_model(experiment: str | None, metadata: dict | None, shapes: dict[str, tuple]) -> Model:
     """A model of the parameters in ``metadata``; raises WeightsError before it allocates what the file does not hold."""
     try:
         about = json.loads((metadata or {})["nonequilibrium"])
@@ -135,8 +138,11 @@ def _empty_model(experiment: str, metadata: dict | None, shapes: dict[str, tuple
         about = None
     if not isinstance(about, dict) or not isinstance(about.get("params"), dict):
         raise WeightsError("has no readable experiment and parameters in its metadata")
+    experiment = about.get("experiment") if experiment is None else experiment
     if about.get("experiment") != experiment:
         raise WeightsError(f"holds weights of {about.get('experiment')!r}, not of {experiment!r}")
+    if not isinstance(experiment, str) or experiment not in MODELS:
+        raise WeightsError(f"holds weights of {experiment!r}, which is no experiment of the register")
     left = Counter(shapes.values())
 
     def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
