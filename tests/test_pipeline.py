@@ -150,6 +150,18 @@ def test_another_experiment_in_the_register_makes_nothing_stale(monkeypatch):
     assert {name for name in before if before[name] != after[name]} == set()
 
 
+def test_what_the_register_imports_for_another_experiment_trains_and_measures_nothing_anew(tmp_path, monkeypatch):
+    copy, before = copied_package(tmp_path, monkeypatch), manifests()
+    (copy / "data" / "another.py").write_text("class Another:\n    pass\n")
+    text = (copy / "experiment" / "registry.py").read_text(encoding="utf-8")
+    other = text.replace(
+        "from dataclasses", "from nonequilibrium.data.another import Another  # noqa\nfrom dataclasses", 1
+    )
+    (copy / "experiment" / "registry.py").write_text(other, encoding="utf-8")
+    code.modules.cache_clear()
+    assert not {name for name in changed(before, manifests()) if name.startswith(("train_", "measure_"))}
+
+
 def test_an_experiment_declared_otherwise_is_measured_anew(monkeypatch):
     before = code.stages()
     other = dataclasses.replace(EXPERIMENTS["mnist_conv"], parts=())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +72,7 @@ def best_start(build: Callable[..., PointsModel], params: PointsParams, options:
 
     build: makes the model from its parameters and the start. options: of ``fit``; a checkpoint gets the start in its name.
     """
-    best, best_score = build(params, 0), -math.inf
+    models = []
     for start in range(params.starts):
         model, its = build(params, start), dict(options)
         if its["checkpoint"] is not None:
@@ -81,9 +80,8 @@ def best_start(build: Callable[..., PointsModel], params: PointsParams, options:
         its["identity"] = (its.get("identity") or {}) | {"start": start}
         its["label"] += f", start {start + 1} of {params.starts}"
         fit(model, model.objective, model.groups(), params.start_steps, params.seed, **its)
-        if (score := model.score()) > best_score:
-            best, best_score = model, score
-    return best
+        models.append(model)
+    return max(models, key=PointsModel.score)
 
 
 def start_checkpoint(checkpoint: Path, start: int) -> Path:

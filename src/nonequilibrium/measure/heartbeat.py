@@ -37,10 +37,10 @@ def measured(experiment: str, model: HeartbeatModel, its: HeartbeatEvaluation) -
         HeartbeatOptimum(kernel, law),
         heartbeat_optimal_kl(kernel, law),
     )
-    heldout, draws = law.sample(its.n_heldout, seeded(its.seed)), seeded(its.seed + 1)
-    bound = full_bound(kernel, reverse, heldout, draws, replicates=2, control=(optimum, optimal_kl))
-    plain = full_bound(kernel, reverse, heldout, draws, noisier_share=0.5)
-    gap_terms = optimality_gap(kernel, optimum, reverse, heldout, draws, noisier_share=0.5)
+    heldout, random = law.sample(its.n_heldout, seeded(its.seed)), seeded(its.seed + 1)
+    bound = full_bound(kernel, reverse, heldout, random, replicates=2, control=(optimum, optimal_kl))
+    plain = full_bound(kernel, reverse, heldout, random, noisier_share=0.5)
+    gap_terms = optimality_gap(kernel, optimum, reverse, heldout, random, noisier_share=0.5)
     gap, best = gap_terms.sum(1), K_star(kernel, law, optimal_kl)
     numbers = metrics(
         experiment,
@@ -56,9 +56,9 @@ def measured(experiment: str, model: HeartbeatModel, its: HeartbeatEvaluation) -
         pi=params.pi,
         training_seed=params.seed,
     )
-    draws = seeded(its.seed + 2)
-    shown = reverse_trajectory(kernel, reverse, (60, law.dim), draws, keep=[0, kernel.T // 2, kernel.T])
-    numbers |= _samples(model, kernel, its, draws)
+    random = seeded(its.seed + 2)
+    shown = reverse_trajectory(kernel, reverse, (60, law.dim), random, keep=[0, kernel.T // 2, kernel.T])
+    numbers |= _samples(model, kernel, its, random)
     assert (gap_terms > -1e-9).all(), "a divergence is not negative"
     _check(numbers)
     terms = {"optimum": bits(optimal_kl)[2:], "excess": bits(gap_terms.mean(0))[2:]}
@@ -67,14 +67,14 @@ def measured(experiment: str, model: HeartbeatModel, its: HeartbeatEvaluation) -
     return Measured(numbers, tables, {f"reverse_{t}": x for t, x in shown.items()})
 
 
-def _samples(model: HeartbeatModel, kernel: BinomialKernel, its: HeartbeatEvaluation, draws: torch.Generator) -> dict:
+def _samples(model: HeartbeatModel, kernel: BinomialKernel, its: HeartbeatEvaluation, random: torch.Generator) -> dict:
     """How many true samples are valid, the most that the fixed last step allows, and whether the offsets are equally frequent.
 
     The last step flips bits with β_1, so from a perfect x^1 a valid heartbeat comes out with probability
     (1 − πβ_1)^16 (1 − (1−π)β_1)^4.
     """
     law, pi, beta_1 = model.law, model.params.pi, float(kernel.beta[1])
-    samples = sample(kernel, model.reverse(kernel), (its.n_samples, law.dim), draws)
+    samples = sample(kernel, model.reverse(kernel), (its.n_samples, law.dim), random)
     matches = (samples[:, None] == law.templates()).all(-1)
     ones, offsets = law.dim // law.period, matches.sum(0)
     return {

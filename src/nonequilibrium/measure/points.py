@@ -40,9 +40,9 @@ def measured(experiment: str, model: PointsModel, its: PointsEvaluation) -> Meas
     some = law.sample(its.n_optimum, seeded(its.seed + 2))
     build = EXPERIMENTS[experiment].optimum
     assert build is not None, "experiments that are measured here name an optimum"
-    optimum, draws = build(kernel, law), seeded(its.seed + 3)
-    star = full_bound(kernel, optimum, some, draws, replicates=2)
-    gap, gap_se = mean_and_se(optimality_gap(kernel, optimum, reverse, some, draws).sum(1))
+    optimum, random = build(kernel, law), seeded(its.seed + 3)
+    star = full_bound(kernel, optimum, some, random, replicates=2)
+    gap, gap_se = mean_and_se(optimality_gap(kernel, optimum, reverse, some, random).sum(1))
     L_true, L_true_se = mean_and_se(optimum.log_density(some))
     estimate, estimate_se = mean_and_se(jarzynski(kernel, reverse, some, TRAJECTORIES, seeded(its.seed + 4)))
     numbers = metrics(
@@ -74,9 +74,9 @@ def _figure_1(model: PointsModel, kernel: GaussianKernel, its: PointsEvaluation)
 
     The drift is that of the step into the time of the column; the fixed last step has no network, so at t = 0 it is that of step 2.
     """
-    T, draws, reverse = kernel.T, seeded(its.seed + 5), model.reverse(kernel)
-    forward = forward_trajectory(kernel, model.law.sample(its.n_samples, draws), draws, keep=[0, T // 2, T])
-    backward = reverse_trajectory(kernel, reverse, (its.n_samples, 2), draws)
+    T, random, reverse = kernel.T, seeded(its.seed + 5), model.reverse(kernel)
+    forward = forward_trajectory(kernel, model.law.sample(its.n_samples, random), random, keep=[0, T // 2, T])
+    backward = reverse_trajectory(kernel, reverse, (its.n_samples, 2), random)
     side = torch.linspace(-2.8, 2.8, 24, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
     steps = {0: 2, T // 2: max(2, T // 2), T: T}  # T // 2 is 1 in a chain of two or three steps

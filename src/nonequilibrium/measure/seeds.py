@@ -59,16 +59,16 @@ def measured(experiment: str, model: Model, evaluation) -> dict:
     with torch.no_grad():
         kernel: Kernel = model.kernel()
     heldout = model.law.sample(evaluation.n_heldout, torch.Generator().manual_seed(evaluation.seed))
-    draws = torch.Generator().manual_seed(evaluation.seed + 1)
+    random = torch.Generator().manual_seed(evaluation.seed + 1)
     control = None
     if isinstance(model, HeartbeatModel):
         optimal_kl = heartbeat_optimal_kl(model.kernel(), model.law)
         control = (HeartbeatOptimum(model.kernel(), model.law), optimal_kl)
-    bound = full_bound(kernel, model.reverse(kernel), heldout, draws, control=control)
+    bound = full_bound(kernel, model.reverse(kernel), heldout, random, control=control)
     result = {"K": bits(bound.K), "K_se": bits(bound.se)}
     if build := EXPERIMENTS[experiment].optimum:
         some = heldout[: evaluation.n_optimum]
-        star = full_bound(kernel, build(kernel, model.law), some, draws)
+        star = full_bound(kernel, build(kernel, model.law), some, random)
         result["K_star"] = bits(star.K)
     return result
 

@@ -124,10 +124,10 @@ class UNet(nn.Module):
         # A pixel minus each of its eight neighbours, in each colour.
         self.differences.weight.zero_()
         places = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-        for number in range(len(self.differences.weight)):
-            colour, (y, x) = number // 8, places[number % 8]
-            self.differences.weight[number, colour, 1, 1] = 1
-            self.differences.weight[number, colour, y, x] = -1
+        for each in range(len(self.differences.weight)):
+            colour, (y, x) = each // 8, places[each % 8]
+            self.differences.weight[each, colour, 1, 1] = 1
+            self.differences.weight[each, colour, y, x] = -1
 
     def seen(self, kernel: GaussianKernel, xt: Tensor, t: Tensor) -> Tensor:
         """What the first convolution gets: the image and its differences, (n, 9c, h, w) float32."""
