@@ -39,7 +39,7 @@ def measured(experiment: str, model: ImageModel, its: ImageEvaluation) -> Measur
     null = float(L_null(kernel, heldout).mean())
     KL = bits(bound.kl.mean(0)) / model.pixels
     found = Measured(
-        image_metrics(experiment, model, bound, null, its.seed),
+        image_metrics(experiment, model, bound, null, its.seed, draws=its.draws),
         {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": KL[2:].numpy()})},
         {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
     )
