@@ -128,7 +128,7 @@ EXPERIMENTS = {
         unit="bits per pixel",
         paper=paper.TABLE_1["cifar10"],
         parts=("estimators", "histograms", "thinned", "shown", "figure_3", "inpainting", "denoising"),
-        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 250, "conv_channels": 12, "scales": 3, "pixel_units": 24},
+        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 160, "conv_channels": 12, "scales": 3, "pixel_units": 24},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
     "cifar10_unet": Experiment(
@@ -141,7 +141,7 @@ EXPERIMENTS = {
         unit="bits per pixel",
         parts=("shown",),
         replication=False,
-        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 120, "channels": 16, "levels": 2, "blocks": 1},
+        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 60, "channels": 12, "levels": 2, "blocks": 1},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
 }
