@@ -13,7 +13,7 @@ from nonequilibrium.measure.given import Given
 from nonequilibrium.measure.inpaint import GREY, centre, inpaint, left
 from nonequilibrium.measure.measured import Measured
 
-HOLES = {"centre": centre, "left half": left}  # what is filled in, by name: masks of an image
+HOLES = {"centre": centre, "right half": left}  # what is filled in, with the mask of what is known
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.3)  # of non-local means, of which training images choose one
 
 
@@ -78,7 +78,7 @@ def figure_3(given: Given) -> Measured:
 def inpainting(given: Given) -> Measured:
     """Two holes: six test images filled in by all T steps to look at, and more of them by the thinned chain to compare.
 
-    arrays inpainting_centre, inpainting_left_half: (5, 6, c, h, w), the image, what is known of it, two samples, one annealed.
+    arrays inpainting_centre, inpainting_right_half: (5, 6, c, h, w), the image, what is known of it, two samples, one annealed.
     numbers["posteriors"]: rows of ``baselines.compare`` for each hole, PSNR over the missing pixels.
     """
     model, its, test = given.model, given.its, _test(given)
