@@ -39,8 +39,8 @@ def section(name: str, found: Findings, write=as_html) -> str:
 
     def table(which: str, *given, but: tuple = (), otherwise: str = "dvc repro") -> str:
         """A function of ``tables`` by name, without the columns ``but``; ``otherwise``: the command that makes what is missing."""
-        rows = getattr(tables, which)(found, *given)
-        return unmeasured(otherwise) if rows.empty else write(rows.drop(columns=list(but), errors="ignore"))
+        rows = getattr(tables, which)(found, *given).drop(columns=list(but), errors="ignore")
+        return unmeasured(otherwise) if rows.empty else write(rows.loc[:, (rows != "").any()])
 
     def figure(address: str, caption: str) -> str:
         """A figure that another stage drew, embedded, with a caption."""
