@@ -62,7 +62,7 @@ def test_a_change_of_words_changes_the_digest_of_the_module(tmp_path):
 
 
 def cells_of_page(text):
-    return {html.unescape(cell) for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", text)}
+    return {html.unescape(cell).replace("\xa0", " ") for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", text)}
 
 
 def cells_of_readme(text):

@@ -24,8 +24,8 @@ def unmeasured(command: str) -> str:
 
 
 def as_html(table: DataFrame) -> str:
-    """A table for the page."""
-    return table.to_html(index=False, border=0, justify="left")
+    """A table for the page; a value and its error stay on one line."""
+    return table.to_html(index=False, border=0, justify="left").replace(" ± ", "&nbsp;±&nbsp;")
 
 
 def as_markdown(table: DataFrame) -> str:
