@@ -25,32 +25,25 @@ def printed(value: float, error: float | None = None) -> str:
 
 def table_1(found: Findings) -> DataFrame:
     """The paper's Table 1, a row a data set: its K, ours, and what became of the row."""
+    columns = "data", "bits per", "K, paper", "K, ours", "K − L_null, paper", "K − L_null, ours", "status"
     rows = []
     for data, theirs in (paper.TABLE_1 | {"mnist": {}}).items():
         name = next((name for name, its in EXPERIMENTS.items() if its.data == data), None)
-        its, m = EXPERIMENTS.get(name), found.numbers.get(name)
-        row = {"data": its.title if its else data.replace("_", " ").capitalize()}
-        row |= {
-            "bits per": its.unit.removeprefix("bits per ") if its else "pixel",
-            "K, ours": "",
-            "K − L_null, ours": "",
-        }
-        if its is None:
-            row["status"] = "not in this version"
-        elif m is None:
-            row["status"] = "not measured yet"
-        else:
+        its, row = EXPERIMENTS.get(name), dict.fromkeys(columns, "")
+        row |= {"data": data.replace("_", " ").capitalize(), "bits per": "pixel", "status": "not in this version"}
+        if its:
+            row |= {"data": its.title, "bits per": its.unit.removeprefix("bits per "), "status": "not measured yet"}
+        if theirs:
+            error = theirs.get("K_se")
+            row["K, paper"], row["K − L_null, paper"] = (printed(theirs[key], error) for key in ("K", "K_minus_L_null"))
+        if m := found.numbers.get(name):
+            above = m["K"] - theirs.get("K", 0)
             row["K, ours"] = with_error(m["K"], m["K_se"], digits(its))
             row["K − L_null, ours"] = number(m["K_minus_L_null"], 3)
-            above = m["K"] - theirs.get("K", 0)
             row["status"] = f"{number(abs(above), 2)} {'above' if above > 0 else 'below'} the paper's K"
-        if theirs:
-            theirs = [printed(theirs[key], theirs.get("K_se")) for key in ("K", "K_minus_L_null")]
-        elif m is not None:
-            row["status"] = "the paper gives no K; see Table 2"
-        rows.append(row | dict(zip(("K, paper", "K − L_null, paper"), theirs or ("", ""), strict=True)))
-    order = ["data", "bits per", "K, paper", "K, ours", "K − L_null, paper", "K − L_null, ours", "status"]
-    return DataFrame(rows)[order]
+            row["status"] = row["status"] if theirs else "the paper gives no K; see Table 2"
+        rows.append(row)
+    return DataFrame(rows)
 
 
 def limits(found: Findings) -> DataFrame:
@@ -104,16 +97,8 @@ def images(found: Findings, data: str, replication: bool = True) -> DataFrame:
 
 def table_2(found: Findings) -> DataFrame:
     """The paper's Table 2, and what else was scored by the Parzen window."""
-    rows = [("dead leaves, bits/pixel", "MCGSM", printed(paper.MCGSM_DEAD_LEAVES), None, "not in this version")]
-    rows += [
-        (
-            "dead leaves, bits/pixel",
-            "diffusion",
-            printed(paper.TABLE_1["dead_leaves"]["K"]),
-            None,
-            "not in this version",
-        )
-    ]
+    leaves = {"MCGSM": paper.MCGSM_DEAD_LEAVES, "diffusion": paper.TABLE_1["dead_leaves"]["K"]}
+    rows = [("dead leaves, bits/pixel", name, printed(K), None, "not in this version") for name, K in leaves.items()]
     m = found.numbers.get("mnist_dense", {})
     ours = {name: e for name, e in m.get("parzen", {}).items() if name not in OWN}
     for name, theirs in paper.PARZEN.items():
