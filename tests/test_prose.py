@@ -46,6 +46,12 @@ def test_a_section_with_measurements_has_no_gap_and_only_maths_that_can_be_read(
     assert "$" not in seen and "{" not in seen and "\\" not in seen
 
 
+def test_every_remedy_names_an_experiment(nothing):
+    text = "".join(prose.section(name, nothing) for name in prose.SECTIONS) + (ROOT / "README.md").read_text()
+    named = re.findall(r"(?:train|measure)@(\w+)|nonequilibrium choices (\w+)", text)
+    assert len(named) > 10 and {"".join(pair) for pair in named} <= set(EXPERIMENTS)
+
+
 def test_the_notebook_shows_every_section_of_the_page_once():
     source = (ROOT / "notebooks" / "08_report.ipynb").read_text(encoding="utf-8")
     shown = re.findall(r'prose\.section\(\\"(\w+)\\"', source)
