@@ -113,14 +113,14 @@ def test_how_often_the_curve_has_a_point_is_no_part_of_it(tmp_path, steps):
 def test_the_identity_has_the_data_and_every_parameter():
     images = ImageSet(torch.arange(640).to(torch.uint8).reshape(10, 1, 8, 8), torch.zeros(1, 1, 8, 8), "numbers")
     params = load("mnist_dense", {"data": "digits"})
-    ours = experiment.identity("mnist", params, images)
+    ours = experiment.identity("mnist_dense", params, images)
     train_images = images.train.clone()
     train_images[3, 0, 4, 4] ^= 1
-    assert experiment.identity("mnist", params, images._replace(train=train_images)) != ours
-    other = experiment.identity("mnist", dataclasses.replace(params, seed=1), images)
+    assert experiment.identity("mnist_dense", params, images._replace(train=train_images)) != ours
+    other = experiment.identity("mnist_dense", dataclasses.replace(params, seed=1), images)
     assert {name for name in ours if ours[name] != other[name]} == {"parameters"}
     assert experiment.identity("mnist_dense_1x1", params, images) != ours
-    assert experiment.identity("mnist", params, images) == ours
+    assert experiment.identity("mnist_dense", params, images) == ours
 
 
 @pytest.mark.parametrize(
@@ -253,10 +253,13 @@ def short_choices(tmp_path, monkeypatch):
     from nonequilibrium.measure import choices
 
     small = dataclasses.replace(quick("mnist_dense"), n_steps=8, dense_units=8, pixel_units=4, bumps=3, batch=8)
-    sections = {"mnist": small, "mnist_dense_choices": dataclasses.replace(load("mnist_dense_choices"), train_steps=10)}
+    sections = {
+        "mnist_dense": small,
+        "mnist_dense_choices": dataclasses.replace(load("mnist_dense_choices"), train_steps=10),
+    }
     monkeypatch.setattr(choices, "ROOT", tmp_path)
     monkeypatch.setattr(choices, "load", lambda name: sections.get(name) or load(name))
-    monkeypatch.setattr(choices, "VARIANTS", {"mnist": {"as chosen": {}, "more": {"bumps": 4}}})
+    monkeypatch.setattr(choices, "VARIANTS", {"mnist_dense": {"as chosen": {}, "more": {"bumps": 4}}})
     monkeypatch.setattr(choices, "parzen_of", lambda _: 1.0)
     monkeypatch.setattr(choices.ImageModel, "validate", lambda *_, **__: 0.5)
     monkeypatch.setattr(choices, "keep_freed_memory", lambda: None)
@@ -279,18 +282,18 @@ def test_choices_go_on_where_they_were_and_leave_nothing(short_choices, monkeypa
     choices, trained, root = short_choices
     choices.stop = 1
     with pytest.raises(Stop):
-        choices.run(Namespace(experiment="mnist"))
+        choices.run(Namespace(experiment="mnist_dense"))
     kept = list((root / ".checkpoints").rglob("*.json"))
     assert trained == [3] and len(kept) == 1
     choices.stop = None
-    choices.run(Namespace(experiment="mnist"))
+    choices.run(Namespace(experiment="mnist_dense"))
     result = root / "reports" / "metrics" / "mnist_dense_choices.json"
     assert trained == [3, 4] and [row["choice"] for row in json.loads(result.read_text())["rows"]] == [
         "as chosen",
         "more",
     ]
     assert not [path for path in (root / ".checkpoints").rglob("*") if path.is_file()]
-    choices.run(Namespace(experiment="mnist"))
+    choices.run(Namespace(experiment="mnist_dense"))
     assert trained == [3, 4, 3, 4], "a finished command leaves nothing that could stand in for its results"
 
 

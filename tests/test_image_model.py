@@ -119,8 +119,8 @@ def test_the_estimate_does_not_depend_on_the_block(trained):
 
 def test_weights_card_and_curve(trained, tmp_path):
     model, curve = trained
-    save_trained(model, "mnist", curve, tmp_path, "cpu")
-    again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
+    save_trained(model, "mnist_dense", curve, tmp_path, "cpu")
+    again = load_weights(tmp_path / "models" / "mnist_dense.safetensors", "mnist_dense")
     assert again.params == model.params and again.scale == model.scale and again.validate.__self__.images is None
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
@@ -138,8 +138,8 @@ def test_what_is_stored_computes_the_same(precision, tmp_path):
         assert model.stored()[f"{network}.dense.0.weight"].dtype == computed_in(getattr(torch, precision), "cpu")
         assert model.stored()[f"{network}.readout.weight"].dtype == torch.float32
     assert model.stored()["network.networks.0.pixel.0.weight"].dtype == torch.float32
-    save_trained(model, "mnist", curve, tmp_path, "cpu")
-    again = load_weights(tmp_path / "models" / "mnist.safetensors", "mnist")
+    save_trained(model, "mnist_dense", curve, tmp_path, "cpu")
+    again = load_weights(tmp_path / "models" / "mnist_dense.safetensors", "mnist_dense")
     xt, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 9, 20, 30])
     with torch.no_grad():
         ours, theirs = (m.reverse(m.kernel())(xt, t) for m in (model, again))
@@ -188,10 +188,10 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
         raise DataError("mnist is not here; `make data` fetches it")
 
     monkeypatch.setattr(experiment, "load_images", absent)
-    assert main(["train", "mnist"]) == 1
+    assert main(["train", "mnist_dense"]) == 1
     assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
     assert main(["train", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
-    assert main(["train", "mnist", "-p", "bumps=0"]) == 2 and "mnist.bumps is 0" in capsys.readouterr().err
+    assert main(["train", "mnist_dense", "-p", "bumps=0"]) == 2 and "mnist_dense.bumps is 0" in capsys.readouterr().err
 
 
 def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
@@ -202,9 +202,9 @@ def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
     # Checkpoints of a test belong in the test's folder.
     monkeypatch.setattr("nonequilibrium.params.ROOT", tmp_path)
     (tmp_path / "params.yaml").write_text("mnist:\n" + "".join(f"  {a.replace('=', ': ', 1)}\n" for a in arguments))
-    assert main(["train", "mnist", *options, "--outputs", str(tmp_path)]) == 0
+    assert main(["train", "mnist_dense", *options, "--outputs", str(tmp_path)]) == 0
     assert "mnist: K = " in capsys.readouterr().out
-    assert bits(1.0) > 1 and (tmp_path / "models" / "mnist.safetensors").exists()
+    assert bits(1.0) > 1 and (tmp_path / "models" / "mnist_dense.safetensors").exists()
 
 
 def test_a_thinned_chain_is_the_same_network_on_fewer_steps(trained):
@@ -249,7 +249,7 @@ def test_choices_are_real_parameters_and_a_finished_one_is_kept(trained, tmp_pat
         for changes in variants.values():
             check(name, dataclasses.asdict(load(name)) | changes)
     monkeypatch.setattr(choices, "ROOT", tmp_path)
-    monkeypatch.setattr(choices, "load", lambda name: small() if name == "mnist" else load(name))
+    monkeypatch.setattr(choices, "load", lambda name: small() if name == "mnist_dense" else load(name))
     first = choices.one_variant("mnist_dense", {"bumps": 3}, steps=3)
     monkeypatch.setattr(choices, "train", None)  # would fail if it trained again
     assert choices.one_variant("mnist_dense", {"bumps": 3}, steps=3) == first and first["parameters"] > 0

@@ -1,14 +1,16 @@
+import dataclasses
 import subprocess
 import sys
 
 import pytest
-import yaml
+from dvc.utils.hydra import apply_overrides
 
 from nonequilibrium.__main__ import main
 from nonequilibrium.experiment.registry import SECTIONS
 from nonequilibrium.experiment.settings import check, load
 from nonequilibrium.fields import ParameterError, nearest, overrides
 from nonequilibrium.files import ROOT
+from nonequilibrium.params import ImageParams
 
 
 def test_params_yaml_is_complete_and_in_range():
@@ -30,7 +32,7 @@ def test_params_yaml_is_complete_and_in_range():
         ("evaluate_heartbeat", {"n_heldout": 0}, "evaluate_heartbeat.n_heldout is 0"),
         ("Swiss Roll", {}, "did you mean 'swiss_roll'?"),
         ("swiss_roll", {"beta-1": 1e-5}, "did you mean 'beta_1'?"),
-        ("mnist", {"schedule": "Even log SNR"}, "did you mean 'even_log_snr'?"),
+        ("mnist_dense", {"schedule": "Even log SNR"}, "did you mean 'even_log_snr'?"),
         ("swiss_roll", {"learn_beta": "perhaps"}, "swiss_roll.learn_beta is 'perhaps'; it must be true or false"),
         ("swiss_roll", {"noise": float("inf")}, "swiss_roll.noise is inf"),
         ("swiss_roll", {"seed": 10**5000}, "swiss_roll.seed is a whole number of thousands of digits"),
@@ -43,7 +45,11 @@ def test_params_yaml_is_complete_and_in_range():
             {"beta_1": 0.1, "alpha_bar_T": 0.9},
             "beta_1 = 0.1 leaves no more signal than alpha_bar_T = 0.9",
         ),
-        ("mnist", {"beta_1": 0.1, "alpha_bar_T": 0.9}, "beta_1 = 0.1 leaves no more signal than alpha_bar_T = 0.9"),
+        (
+            "mnist_dense",
+            {"beta_1": 0.1, "alpha_bar_T": 0.9},
+            "beta_1 = 0.1 leaves no more signal than alpha_bar_T = 0.9",
+        ),
     ],
 )
 def test_wrong_names_and_values_get_one_sentence(section, overrides, message):
@@ -148,7 +154,7 @@ def test_near_misses_are_suggested():
         "Train": "train",
     }.items():
         assert nearest(said, names) == meant
-    assert nearest("MNIST", SECTIONS) == "mnist" and nearest("nothing like it", SECTIONS) is None
+    assert nearest("MNIST dense", SECTIONS) == "mnist_dense" and nearest("nothing like it", SECTIONS) is None
 
 
 def test_a_broken_params_file_is_named(tmp_path):
@@ -161,10 +167,38 @@ def test_a_broken_params_file_is_named(tmp_path):
     path.write_text("swiss_roll: {}")
     with pytest.raises(ParameterError, match="no section 'heartbeat'"):
         load("heartbeat", path=path)
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())["heartbeat"]
-    values.pop("pi")
-    with pytest.raises(ParameterError, match="parameter 'pi' is missing"):
-        check("heartbeat", values)
+    with pytest.raises(ParameterError, match="mnist_conv: parameter 'data' is missing"):
+        check("mnist_conv", {})
+
+
+def test_a_name_that_is_not_written_has_its_default(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("mnist_conv: {data: mnist}")
+    made = load("mnist_conv", path=path)
+    assert made.bumps == 16 and made == check("mnist_conv", {"data": "mnist", "bumps": 16})
+    path.write_text("mnist_conv: {data: mnist, bumps: 8}")
+    assert load("mnist_conv", path=path).bumps == 8
+
+
+def test_every_kind_of_parameters_can_be_made_of_its_defaults_and_a_data_set():
+    for section, kind in SECTIONS.items():
+        made = check(section, {"data": "mnist"} if issubclass(kind, ImageParams) else {})
+        for name, its in {f.name: f for f in dataclasses.fields(kind)}.items():
+            check(
+                section, {"data": "mnist", name: getattr(made, name)} if hasattr(made, "data") else {name: its.default}
+            )
+
+
+@pytest.mark.parametrize("change", ["mnist_dense.split=0.25", "+mnist_dense.bumps=8", "+mnist_dense_1x1.seed=3"])
+def test_dvc_sets_every_parameter_written_out_or_not(change, tmp_path):
+    """As `dvc exp run -S` does; a plus stands before a name that params.yaml leaves to its default."""
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    apply_overrides(path, [change])
+    section, _, rest = change.lstrip("+").partition(".")
+    name, _, value = rest.partition("=")
+    assert getattr(load(section, path=path), name) == float(value) != getattr(load(section), name)
+    assert load("heartbeat", path=path) == load("heartbeat"), "the others keep what they had"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +207,6 @@ def test_a_broken_params_file_is_named(tmp_path):
         (["trian"], "notebook 'trian' is unknown; did you mean 'train'?"),
         (["train", "-p", "experimnt=heartbeat"], "'experimnt' is unknown; did you mean 'experiment'?"),
         (["train", "-p", "experiment"], "not of the form NAME=VALUE"),
-        (["train", "--params", "heartbeats"], "section 'heartbeats' is unknown"),
-        (["train", "--needs", "MNIST"], "data set 'MNIST' is unknown; did you mean 'mnist'?"),
         (["train", "--as", "../../x"], "the result's name is '../../x'"),
         (["train", "--as", "a/b"], "the result's name is 'a/b'"),
         (["train", "--as", "a\\b"], "the result's name is"),
@@ -184,13 +216,14 @@ def test_a_broken_params_file_is_named(tmp_path):
         (["../notebooks/../x"], "is unknown"),
         (["train", "-p", "overrides=5"], "parameter 'overrides' is 5; it must be a mapping"),
         (["train", "-p", "experiment={a: 1}"], "parameter 'experiment' is {'a': 1}; it must be text"),
-        (["01_swiss_roll", "-p", "n_heldout=[1, 2]"], "parameter 'n_heldout' is [1, 2]; it must be a number"),
+        (["01_swiss_roll", "-p", "seed=[1, 2]"], "parameter 'seed' is [1, 2]; it must be a number"),
         (["01_swiss_roll", "-p", "seed=true"], "parameter 'seed' is True; it must be a number"),
-        (["01_swiss_roll", "-p", "weights_wide={a: b}"], "parameter 'weights_wide' is {'a': 'b'}; it must be a path"),
+        (["01_swiss_roll", "-p", "reports={a: b}"], "parameter 'reports' is {'a': 'b'}; it must be a path"),
         (["train", "-p", "experiment=heartbeats"], "experiment 'heartbeats' is unknown"),
         (["train", "-p", "overrides={n_steps: 0}"], "swiss_roll.n_steps is 0"),
-        (["01_swiss_roll", "-p", "weights=nowhere.safetensors"], "there are no weights at nowhere.safetensors"),
-        (["02_heartbeat", "-p", "n_samples=-1"], "evaluate_heartbeat.n_samples is -1"),
+        (["measure", "-p", "weights=nowhere.safetensors"], "there are no weights at nowhere.safetensors"),
+        (["measure", "-p", "profile=fast"], "profile 'fast' is unknown; it must be one of quick, full"),
+        (["02_heartbeat", "-p", "reports=nowhere"], "holds no measurements"),
     ],
 )
 def test_the_command_line_refuses_with_one_sentence_and_leaves_nothing(

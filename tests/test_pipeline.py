@@ -1,5 +1,6 @@
 """What the pipeline's stages depend on: all the code they run, all the files they read, and nothing that is only prose."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,10 +11,15 @@ import pytest
 import yaml
 
 from nonequilibrium import code
+from nonequilibrium.experiment import registry
+from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+SUBJECTS = sorted({its.notebook for its in EXPERIMENTS.values()})
+TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
+DIFFUSE = {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
 
 
 def stage(entry):
@@ -41,20 +47,47 @@ def fresh():
 
 
 def manifests():
-    """What the command writes, by notebook."""
+    """What the command writes, by stage."""
     code.modules.cache_clear()
     code.run(None)
-    return {name: (code.CODE / f"{name}.txt").read_text() for name in NOTEBOOKS}
+    return {path.stem: path.read_text() for path in code.CODE.glob("*.txt")}
 
 
-def test_every_stage_that_runs_a_notebook_depends_on_it_and_on_its_code():
-    seen = set()
-    for name, entry in STAGES.items():
-        run = re.search(r"\$\{run\} notebook (\w+)", stage(entry)["cmd"])
-        if run:
-            seen.add(run[1])
-            assert {f".code/{run[1]}.txt", f"notebooks/{run[1]}.ipynb"} <= set(stage(entry)["deps"]), name
-    assert seen == set(NOTEBOOKS)
+def changed(before, after):
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_every_stage_depends_on_its_code_and_its_notebook():
+    assert set(code.stages()) == {"data", "08_report", *SUBJECTS} | {
+        f"{k}_{e}" for k in ("train", "measure") for e in EXPERIMENTS
+    }
+    assert set(NOTEBOOKS) == {"08_report", "train", "measure", *SUBJECTS}
+    wanted = {
+        "fetch": {".code/data.txt"},
+        "train": {".code/train_${item}.txt"},  # of images the data set alone, so that prose and code cost no hours
+        "measure": {
+            ".code/measure_${key}.txt",
+            "notebooks/measure.ipynb",
+            "models/${key}.safetensors",
+            "${item.needs}",
+        },
+        "subject": {".code/${item}.txt", "notebooks/${item}.ipynb", "reports/measured", "models"},
+        "report": {".code/08_report.txt", "notebooks/08_report.ipynb", "reports/measured", "reports/metrics", "models"},
+    }
+    for name, needs in wanted.items():
+        assert needs <= set(stage(STAGES[name])["deps"]), name
+
+
+def test_the_pipeline_has_the_stages_of_every_experiment_of_the_register():
+    assert STAGES["train"]["foreach"] == list(EXPERIMENTS)
+    assert STAGES["subject"]["foreach"] == SUBJECTS
+    of = STAGES["measure"]["foreach"]
+    assert {name: entry["settings"] for name, entry in of.items()} == {
+        n: its.evaluation for n, its in EXPERIMENTS.items()
+    }
+    for name, its in EXPERIMENTS.items():
+        assert of[name]["needs"] == (f"reports/data/{its.data}.json" if its.images else f"models/{name}.json")
 
 
 def test_no_stage_names_a_file_of_the_package_by_hand():
@@ -69,22 +102,24 @@ for name, modules in json.loads(sys.argv[1]).items():
     if os.fork() == 0:  # each notebook begins with none of the package's modules
         for module in modules:
             importlib.import_module(module)
-        print(name, *[module for module in sys.modules if module.startswith("nonequilibrium.")], flush=True)
+        print("|".join([name, *(m for m in sys.modules if m.startswith("nonequilibrium."))]), flush=True)
         os._exit(0)
     os.wait()
 """
 
 
-def test_what_a_notebook_loads_is_among_what_its_stage_depends_on():
+def test_what_a_stage_loads_is_among_what_it_depends_on():
     """The imports as Python does them, against the imports as they were read."""
     starts = {
         name: sorted(code.imports(code.notebook_code(ROOT / "notebooks" / f"{name}.ipynb"))) + code.EVERY_NOTEBOOK
         for name in NOTEBOOKS
     }
+    rooms_of = {its.measure for its in EXPERIMENTS.values()}
+    starts |= {f"measure by {room}": [*starts["measure"], room] for room in rooms_of}
     command = [sys.executable, "-c", LOADER, json.dumps(starts)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(lines) == len(NOTEBOOKS)
-    for name, *loaded in map(str.split, lines):
+    assert len(lines) == len(starts)
+    for name, *loaded in (line.split("|") for line in lines):
         rooms = {module.rpartition(".")[0] for module in loaded}  # a folder's own empty __init__ says nothing
         assert len(loaded) > 5 and set(loaded) - rooms <= set(code.needed(starts[name])), name
 
@@ -93,17 +128,33 @@ def test_a_change_of_code_reaches_every_stage_that_runs_it(tmp_path, monkeypatch
     copy, before = copied_package(tmp_path, monkeypatch), manifests()
     kernels = copy / "diffusion" / "kernels.py"
     kernels.write_text(kernels.read_text().replace("(1 - beta).sqrt()", "(1 - beta) ** 0.5", 1))
-    after = manifests()
-    changed = {name for name in NOTEBOOKS if before[name] != after[name]}
-    assert changed == set(NOTEBOOKS) - {"08_report"}, "all that diffuse, and not the page, which only reads"
+    assert changed(before, manifests()) - {"08_report"} == DIFFUSE, "all that diffuse; training images is by force"
 
 
-def test_a_new_frame_of_the_pages_measures_nothing_anew(tmp_path, monkeypatch):
+def test_a_colour_and_a_new_frame_of_the_pages_measure_nothing_anew(tmp_path, monkeypatch):
     copy, before = copied_package(tmp_path, monkeypatch), manifests()
     template = copy / "report" / "page.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- -->", encoding="utf-8")
-    after = manifests()
-    assert {name for name in NOTEBOOKS if before[name] != after[name]} == {"08_report"}
+    assert changed(before, manifests()) == {"08_report"}
+    style = copy / "report" / "style.py"
+    style.write_text(re.sub(r"#[0-9a-fA-F]{6}", "#123456", style.read_text(encoding="utf-8")), encoding="utf-8")
+    drawn = {"08_report", *SUBJECTS} | {f"train_{name}" for name in TOYS}  # training draws its curve
+    assert changed(before, manifests()) == drawn
+
+
+def test_another_experiment_in_the_register_makes_nothing_stale(monkeypatch):
+    before = code.stages()
+    monkeypatch.setitem(registry.EXPERIMENTS, "another", EXPERIMENTS["heartbeat"])
+    after = code.stages()
+    assert after.keys() - before.keys() == {"train_another", "measure_another"}
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_an_experiment_declared_otherwise_is_measured_anew(monkeypatch):
+    before = code.stages()
+    other = dataclasses.replace(EXPERIMENTS["mnist_conv"], parts=())
+    monkeypatch.setitem(registry.EXPERIMENTS, "mnist_conv", other)
+    assert changed(before, code.stages()) == {"measure_mnist_conv"}
 
 
 def test_prose_formatting_and_line_ends_reach_nothing(tmp_path, monkeypatch):
@@ -115,17 +166,8 @@ def test_prose_formatting_and_line_ends_reach_nothing(tmp_path, monkeypatch):
 
 
 def test_the_report_depends_on_every_picture_that_another_stage_draws():
-    shown = set(re.findall(r"\w+\.png", code.notebook_code(ROOT / "notebooks" / "08_report.ipynb")))
-    own = {path.rpartition("/")[2] for path in names(STAGES["report"]["outs"])}
-    declared = {path.rpartition("/")[2] for path in STAGES["report"]["deps"] if path.startswith("reports/figures/")}
-    assert shown - own == declared - own
-
-
-def test_whatever_a_stage_reads_of_another_is_declared():
-    """Weights, metrics and records named in a command are dependencies of its stage."""
-    for name, entry in STAGES.items():
-        read = re.findall(r"(?:weights|models)/[\w${}]+\.safetensors", stage(entry)["cmd"])
-        assert set(read) <= set(stage(entry).get("deps", [])), name
+    declared = {path for path in STAGES["report"]["deps"] if path.startswith("reports/figures/")}
+    assert declared == {f"reports/figures/{name}" for name in SUBJECTS}
 
 
 def test_the_lock_file_knows_no_stage_that_is_gone():

@@ -7,7 +7,7 @@ import pytest
 from nonequilibrium import code
 
 ORDER = ["ground", "diffusion", "data", "network", "bound", "training", "experiment", "measure", "report", "command"]
-GROUND = {"", "errors", "fields", "files", "params", "values"}  # single files on which all stand
+GROUND = {"", "errors", "fields", "files", "paper", "params", "values"}  # single files on which all stand
 PAPER = {"diffusion", "network", "bound"}  # a reader with the paper open finds the equations in these three
 
 
@@ -57,4 +57,4 @@ def test_there_are_at_most_six_floors():
 
 def test_no_file_is_too_long_to_read_at_a_sitting():
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in code.modules().items()}
-    assert max(lengths.values()) <= 280, max(lengths, key=lengths.get)
+    assert max(lengths.values()) <= 260, max(lengths, key=lengths.get)

@@ -71,13 +71,13 @@ def test_outputs_that_cannot_be_written(tmp_path, capsys, no_training):
     a_file = tmp_path / "file"
     a_file.write_text("mine")
     (tmp_path / "reports").write_text("mine")
-    taken = tmp_path / "taken" / "weights" / "swiss_roll.safetensors"
+    taken = tmp_path / "taken" / "models" / "swiss_roll.safetensors"
     taken.mkdir(parents=True)
     for outputs in (a_file, a_file / "below", tmp_path, tmp_path / "taken", "/proc/none"):
         err = said(capsys, ["train", "swiss_roll", "--outputs", str(outputs)], 1)
         assert "cannot be written" in err and str(outputs) in err
     assert a_file.read_text() == "mine"
-    for command in (["choices", "mnist"], ["seeds"]):
+    for command in (["choices", "mnist_dense"], ["seeds"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(f"nonequilibrium.measure.{command[0]}.ROOT", tmp_path)
             assert "cannot be written" in said(capsys, command, 1)
@@ -85,8 +85,8 @@ def test_outputs_that_cannot_be_written(tmp_path, capsys, no_training):
 
 def test_a_wrong_name(capsys, no_training):
     assert "did you mean 'swiss_roll'" in said(capsys, ["train", "swissroll"], 2)
-    assert "did you mean 'mnist'" in said(capsys, ["choices", "mnits"], 2)
-    assert "it must be one of mnist, cifar10" in said(capsys, ["choices", "heartbeat"], 2)
+    assert "did you mean 'mnist_dense'" in said(capsys, ["choices", "mnist_dnese"], 2)
+    assert "it must be one of mnist_dense, cifar10" in said(capsys, ["choices", "heartbeat"], 2)
     assert "seeds takes no names, but was given 'swiss_rol'" in said(capsys, ["seeds", "swiss_rol"], 2)
 
 
@@ -102,7 +102,7 @@ def test_a_full_disk_after_training_says_where_the_training_is(tmp_path, capsys,
     drawn = []
     monkeypatch.setattr("nonequilibrium.experiment.toys.SwissRollModel.K", lambda *_: drawn.append(1))
     assert main([*SHORT, "--outputs", str(tmp_path)]) == 0 and not drawn, "it was written without a further step"
-    assert (tmp_path / "weights" / "swiss_roll.safetensors").exists()
+    assert (tmp_path / "models" / "swiss_roll.safetensors").exists()
     assert (tmp_path / "reports" / "plots" / "swiss_roll_training.csv").read_text().startswith("step,K\n2,")
     assert list((tmp_path / "root" / ".checkpoints").iterdir()) == []
 
@@ -138,8 +138,8 @@ def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypa
     (tmp_path / ".git").mkdir()
     params = dataclasses.replace(quick("mnist_dense"), n_steps=5, dense_units=4, pixel_units=4, bumps=3)
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
-    weights.save_trained(weights.ImageModel(params), "mnist", curve, tmp_path, "cpu")
-    assert json.loads((tmp_path / "models" / "mnist.json").read_text())["commit"] is None
+    weights.save_trained(weights.ImageModel(params), "mnist_dense", curve, tmp_path, "cpu")
+    assert json.loads((tmp_path / "models" / "mnist_dense.json").read_text())["commit"] is None
 
 
 def test_the_commit_of_a_folder_around_the_code_is_not_the_code_s(tmp_path, monkeypatch):

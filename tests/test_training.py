@@ -139,6 +139,5 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
 
 
 def test_quick_parameters_only_shorten():
-    full = load("heartbeat")
-    short = quick(full)
+    full, short = load("heartbeat"), quick("heartbeat")
     assert short.train_steps < full.train_steps and short.hidden == full.hidden and short.layers == full.layers

@@ -36,6 +36,11 @@ class Experiment:
         """Whether it models images, whose weights lie in models/ and whose training takes long."""
         return issubclass(self.params, params.ImageParams)
 
+    @property
+    def measure(self) -> str:
+        """The module that measures it."""
+        return f"nonequilibrium.measure.{'images' if self.images else self.data}"
+
 
 _QUICK_ROLL = {"starts": 1, "train_steps": 2500}
 _MEASURE_ROLL = {"n_heldout": 2000, "n_optimum": 400, "n_samples": 2000}

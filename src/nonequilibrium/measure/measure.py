@@ -34,7 +34,7 @@ def measure(experiment: str, model: nn.Module, evaluation) -> Measured:
     """Everything that the register names for ``experiment``, measured on ``model`` with the settings ``evaluation``."""
     keep_freed_memory()
     its = EXPERIMENTS[experiment]
-    room = importlib.import_module(f"nonequilibrium.measure.{'images' if its.images else its.data}")
+    room = importlib.import_module(its.measure)
     with threads(os.cpu_count() if its.images and evaluation.n_heldout >= 1000 else 1):
         return room.measured(experiment, model, evaluation)
 
