@@ -8,8 +8,8 @@ COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff 
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # both of the next read what it writes; each of them on a core of its own
-	dvc --wait-for-lock repro --single-item train_toy@heartbeat heartbeat & \
-	dvc --wait-for-lock repro --single-item train_toy@swiss_roll train_toy@swiss_roll_wide swiss_roll; wait
+	dvc --wait-for-lock repro --single-item train@heartbeat measure@heartbeat & \
+	dvc --wait-for-lock repro --single-item train@swiss_roll train@swiss_roll_wide measure@swiss_roll measure@swiss_roll_wide; wait
 	dvc repro
 	@echo "Open reports/index.html"
 

@@ -7,7 +7,6 @@ from matplotlib import pyplot
 
 from nonequilibrium.__main__ import main
 from nonequilibrium.files import ROOT
-from nonequilibrium.measure import metrics
 from nonequilibrium.report import notebooks
 
 
@@ -24,23 +23,22 @@ def run_here(notebook, **given):
 
 
 @pytest.mark.parametrize("changes", [{"n_steps": 2}, {"n_steps": 3, "noise": 0.3, "beta_1": 0.1}])
-def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(changes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(metrics, "ROOT", tmp_path)
+def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(changes, tmp_path, capsys):
     changes = changes | {"train_steps": 3, "starts": 1}
-    weights = {}
+    few = {"n_heldout": 2, "n_optimum": 2, "n_samples": 2}
     for name in ("swiss_roll", "swiss_roll_wide"):
         run_here("train", experiment=name, overrides=changes, outputs=tmp_path)
-        weights[name] = tmp_path / f"weights/{name}.safetensors"
-    assert "Warning: K rose by less than a bit" in capsys.readouterr().out
-    few = dict(n_heldout=2, n_optimum=2, n_samples=2, outputs=tmp_path / "reports")
-    run_here("01_swiss_roll", weights=weights["swiss_roll"], weights_wide=weights["swiss_roll_wide"], **few)
+        weights = tmp_path / f"models/{name}.safetensors"
+        run_here("measure", experiment=name, weights=weights, evaluation=few, outputs=tmp_path / "reports")
+    assert "Warning: K hardly rose" in capsys.readouterr().out
+    run_here("01_swiss_roll", reports=tmp_path / "reports", outputs=tmp_path / "reports")
     assert "Warning: swiss_roll is better than π by less than a bit" in capsys.readouterr().out
-    assert (tmp_path / "reports/metrics/swiss_roll_wide.json").exists()
+    assert (tmp_path / "reports/figures/01_swiss_roll/figure_1_wide.png").exists()
 
 
 def test_a_heartbeat_of_two_steps_gives_a_result_with_a_warning(capsys):
     names = run_here("train", experiment="heartbeat", overrides={"n_steps": 2, "train_steps": 3})
-    assert len(names["curve"]) and "Warning: K rose by less than a bit" in capsys.readouterr().out
+    assert len(names["curve"]) and "Warning: K hardly rose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("outputs", ["file", "file/x/y", "folder"])

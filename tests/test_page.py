@@ -145,6 +145,15 @@ def test_equal_notebooks_give_equal_pages(reports):
     assert page.render(small_notebook(), "01_small", reports) == page.render(small_notebook(), "01_small", reports)
 
 
+def test_text_that_a_cell_puts_out_is_part_of_the_page(tmp_path):
+    text = "## Put out\n\nHere $x^t$.\n\n<table><tr><td>1</td></tr></table>\n\n|a|b|\n|-|-|\n|$c$|2|\n"
+    cells = [new_markdown_cell("# Title", id="cell-0")]
+    cells.append(new_code_cell("1", outputs=[new_output("execute_result", {"text/markdown": text}, execution_count=1)]))
+    html = page.render(new_notebook(cells=cells), "08_report", tmp_path, is_report=True)
+    assert '<li><a href="#put-out">Put out</a></li>' in html and '<h2 id="put-out">' in html
+    assert html.count("<math") == 2 and html.count('<div class="wide"><table>') == 2, "each table in one box"
+
+
 def test_the_pages_name_no_address_to_load_from(reports):
     for path in reports.rglob("*.html"):
         text = path.read_text(encoding="utf-8")

@@ -1,30 +1,72 @@
+"""README.md: its generated parts, and that its words hold."""
+
 import re
 
+import pytest
+import torch
+from reported import write
+
+from nonequilibrium.__main__ import COMMANDS
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.experiment.settings import load as parameters
+from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.files import ROOT
 from nonequilibrium.report import readme
-from nonequilibrium.report.findings import MODERN, load
+from nonequilibrium.report.findings import load
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_are_made_from_the_metrics():
-    found = load(ROOT / "reports")
-    text = readme.toys(found) + readme.images(found)
-    for name in ("swiss_roll", "heartbeat"):
-        m = found.metrics[name]
-        digits = 4 if name == "heartbeat" else 2
-        assert f"**{m['K']:.{digits}f} ± ".replace("-", "−") in text
-    for name, m in found.images.items():
-        between = " bits/pixel, " if name in MODERN else " | "
-        assert f"**{m['K']:.3f} ± {m['K_se']:.3f}**{between}**{m['bits_per_dim']:.3f}**" in text
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} == {6, 8}, "every row of a table has as many cells as its head"
+def between(text, name):
+    return re.search(f"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, flags=re.S)[1]
 
 
-def test_the_command_changes_nothing_but_the_tables(tmp_path, monkeypatch):
-    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
-    found = load(ROOT / "reports")
+def test_the_command_changes_nothing_but_what_stands_between_marks(tmp_path, monkeypatch):
+    found = write(tmp_path)
+    marks = "".join(f"before {name}\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in readme.parts(found))
+    (tmp_path / "README.md").write_text(marks + "after\n", encoding="utf-8")
     monkeypatch.setattr(readme, "ROOT", tmp_path)
-    monkeypatch.setattr(readme, "load", lambda _: found)
     readme.run(None)
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith(f"before\n{readme.BEGIN}\n|") and text.endswith(f"{readme.END}\nafter\n")
-    assert "old" not in text and not re.search(r"\bnan\b", text)
+    once = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert all(between(once, name) == new for name, new in readme.parts(found).items())
+    assert once.count("before") == 3 and once.endswith("after\n") and "old" not in once
+    readme.run(None)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == once
+
+
+def test_rows_of_a_table_have_as_many_cells_as_its_head(tmp_path):
+    for block in re.findall(r"(?:^\|.*\n)+", readme.parts(write(tmp_path))["results"] + "\n", flags=re.M):
+        head, rule, *rows = block.splitlines()
+        assert set(rule) <= set("|-") and rows and {row.count("|") for row in rows} == {head.count("|")}
+
+
+def test_the_tables_are_those_of_what_was_measured():
+    found = load(ROOT / "reports")
+    if set(found.numbers) != set(EXPERIMENTS):
+        pytest.skip("not every experiment has been measured")
+    assert all(between(TEXT, name) == new for name, new in readme.parts(found).items()), "`nonequilibrium readme`"
+
+
+def test_lines_are_short():
+    long = [line for line in TEXT.splitlines() if len(line) > 105 and not line.startswith(("|", "<img"))]
+    assert long == []
+
+
+def test_experiments_and_commands_are_those_that_there_are():
+    stages = re.search(r"Experiments are (.*?)\.\s", TEXT, flags=re.S)[1]
+    assert set(re.findall(r"\w+", stages)) - {"and"} == set(EXPERIMENTS)
+    listed = re.search(r"lists its commands: (.*?)\.\s", TEXT, flags=re.S)[1]
+    assert set(COMMANDS) <= set(re.findall(r"`(\w+)`", listed))
+
+
+def test_the_lines_of_python_run(tmp_path, capsys):
+    program = re.search(r"```python\n(.*?)```", TEXT, flags=re.S)[1]
+    weights = tmp_path / "heartbeat.safetensors"
+    torch.manual_seed(0)
+    save_weights(
+        train("heartbeat", parameters("heartbeat", {"n_steps": 20, "train_steps": 2}))[0], "heartbeat", weights
+    )
+    assert '"models/heartbeat.safetensors"' in program
+    exec(program.replace("models/heartbeat.safetensors", str(weights)), {})
+    assert capsys.readouterr().out.endswith("torch.Size([1000, 21])\n")

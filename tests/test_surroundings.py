@@ -153,7 +153,7 @@ def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
         (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["NOTEBOOK"], "command 'NOTEBOOK' is unknown; did you mean 'notebook'?"),
         (["seeds", "5"], "seeds takes no names, but was given '5'"),
-        (["notebook", "train", "--parms", "x"], "'--parms' is not understood; did you mean --params?"),
+        (["measure", "heartbeat", "--weihgts", "x"], "'--weihgts' is not understood; did you mean --weights?"),
         (["notebook"], "the following arguments are required: notebook"),
         (["-x"], "'-x' is not understood"),
     ],

@@ -175,9 +175,13 @@ def test_a_flipped_bit_does_not_pass_the_card(tmp_path):
     model.constants.copy_(torch.tensor([5.0, 6.0]))
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
     save_trained(model, "mnist_dense", curve, tmp_path, "cpu")
-    path, card = (tmp_path / "models" / f"mnist.{kind}" for kind in ("safetensors", "json"))
+    path, card = (tmp_path / "models" / f"mnist_dense.{kind}" for kind in ("safetensors", "json"))
     load_weights(path, "mnist_dense")
-    assert path.stat().st_mode == card.stat().st_mode == (tmp_path / "reports/plots/mnist_training.csv").stat().st_mode
+    assert (
+        path.stat().st_mode
+        == card.stat().st_mode
+        == (tmp_path / "reports/plots/mnist_dense_training.csv").stat().st_mode
+    )
     raw = bytearray(path.read_bytes())
     raw[-5] ^= 1
     path.write_bytes(raw)

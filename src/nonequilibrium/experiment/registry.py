@@ -53,7 +53,7 @@ _QUICK_ROLL = {"starts": 1, "train_steps": 2500}
 _MEASURE_ROLL = {"n_heldout": 2000, "n_optimum": 400, "n_samples": 2000}
 # Quick runs of image experiments use images that a dependency ships, so that nothing is fetched.
 _QUICK_DIGITS = {"data": "digits", "n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
-_QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 32}
+_QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 16, "ema": 0.95}
 _MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
 _MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
 
@@ -155,7 +155,7 @@ EXPERIMENTS = {
         unit="bits per pixel",
         parts=("shown",),
         replication=False,
-        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 120, "channels": 16, "levels": 2, "blocks": 1},
+        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 200, "batch": 8, "channels": 12, "levels": 2, "blocks": 1},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
 }

@@ -69,7 +69,7 @@ def save_trained(model: Model, experiment: str, curve: list[dict], outputs: Path
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "commit": commit(),
         "device": device,
-        **({"seconds": curve[-1]["seconds"]} if images else {}),  # a toy's card is the same whenever it is trained
+        "seconds": curve[-1].get("seconds"),  # a toy's curve and card are the same whenever it is trained
         **({"K_validation": curve[-1]["K_validation"]} if images else {"K_training": curve[-1]["K"]}),
         "unit": EXPERIMENTS[experiment].unit
         + (", on training images that were set aside" if images else ", last batches"),

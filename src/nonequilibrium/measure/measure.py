@@ -26,7 +26,8 @@ def trained(experiment: str, weights: Path | str | None = None, overrides: dict 
     if weights is not None:
         return load_weights(weights, experiment)
     with threads(1):  # more only slow the small networks of a quick run
-        return train(experiment, settings.quick(experiment, overrides))[0]
+        params = settings.quick(experiment, overrides)
+        return train(experiment, params, log_every=params.train_steps)[0]  # no curve is kept, whose points take time
 
 
 def measure(experiment: str, model: Model, evaluation) -> Measured:

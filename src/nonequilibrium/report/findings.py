@@ -1,4 +1,4 @@
-"""What the stages left in reports/: metrics, curves and records, read in one place."""
+"""What the stages left in reports/ and models/, read in one place."""
 
 from __future__ import annotations
 
@@ -7,67 +7,89 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from safetensors import safe_open
 
-TITLES = {
-    "swiss_roll": "Swiss roll, the paper's 16 units",
-    "swiss_roll_wide": "Swiss roll, wide network",
-    "heartbeat": "Binary heartbeat",
-}
-IMAGES = {
-    "mnist": "MNIST, two dense networks (the paper's path)",
-    "mnist_sharp": "MNIST, two dense networks, 1×1 layers at all noise",
-    "mnist_conv": "MNIST, convolutional variant",
-    "cifar10_cpu": "CIFAR-10, trained on two CPU cores",
-    "cifar10_modern": "CIFAR-10, a U-Net",
-}
-MODERN = {"cifar10_modern"}  # networks that are no part of the replication
-DATA_OF = {name: name.split("_")[0] for name in IMAGES}
-METRICS = {"cifar10_cpu": "cifar10"}  # files in reports/metrics that are named by what is measured, not by the training
+from nonequilibrium.experiment.registry import EXPERIMENTS, SETTINGS
+
 MINUS = str.maketrans("-", "−")
 
 
 @dataclass
 class Findings:
-    """What is in reports/: metrics by experiment, seeds, provenance by stage, and what is missing.
+    """Mappings by experiment. What has not been measured, trained or drawn is in none of them.
 
-    absent: data sets that are not on this machine, so that the numbers about them are those committed with the code.
+    numbers: the contract of reports/metrics. K_per_example: bits per pixel of each held-out image, in the order of the official file.
+    curves: training curves, columns step, K, for images also seconds, K_validation. cards: how the weights were made.
+    records: how the numbers were made. choices, seeds: what the commands of those names found. absent: data sets that are not on this
+    machine, so that the numbers about them are those committed with the code.
     """
 
     folder: Path
-    metrics: dict = field(default_factory=dict)
-    seeds: dict = field(default_factory=dict)
-    provenance: dict = field(default_factory=dict)
-    missing: list = field(default_factory=list)
-    images: dict = field(default_factory=dict)
+    numbers: dict = field(default_factory=dict)
+    K_per_example: dict = field(default_factory=dict)
+    curves: dict = field(default_factory=dict)
+    cards: dict = field(default_factory=dict)
+    records: dict = field(default_factory=dict)
     choices: dict = field(default_factory=dict)
+    seeds: dict = field(default_factory=dict)
     absent: list = field(default_factory=list)
+
+    def stale(self, name: str) -> bool:
+        """Whether the numbers of an experiment are those of other weights than the ones in models/."""
+        measured, here = self.numbers[name].get("weights_sha256"), self.cards.get(name, {}).get("sha256")
+        return None not in (measured, here) and measured != here
+
+    def gain(self, name: str, over: str) -> tuple[float, float] | None:
+        """By how much K of ``name`` exceeds K of ``over``, image by image: mean and standard error, bits per pixel."""
+        pair = [self.K_per_example[one] for one in (name, over) if one in self.K_per_example]
+        if len(pair) < 2 or len(pair[0]) != len(pair[1]):
+            return None
+        difference = pair[0].double() - pair[1].double()
+        return float(difference.mean()), float(difference.std()) / len(difference) ** 0.5
+
+    def minutes_to(self, name: str, level: float) -> float | None:
+        """Minutes of training after which K on the images set aside first reached ``level`` bits per pixel; None if never."""
+        if (curve := self.curves.get(name)) is None:
+            return None
+        passed = curve[curve["K_validation"] >= level]
+        return passed["seconds"].iloc[0] / 60 if len(passed) else None
 
 
 def _read(path: Path) -> dict:
     """The JSON in ``path``, an empty mapping if there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def load(folder: Path) -> Findings:
-    """Read everything under ``folder`` (the reports directory); a file that is not there is named in ``missing``."""
-    measured = {
-        name: _read(folder / "metrics" / f"{METRICS.get(name, name)}.json") for name in [*TITLES, *IMAGES, "seeds"]
-    }
-    choices = {name: _read(folder / "metrics" / f"{name}_choices.json") for name in IMAGES}
-    return Findings(
-        folder,
-        metrics={name: measured[name] for name in TITLES if measured[name]},
-        seeds=measured["seeds"],
-        provenance={path.stem: _read(path) for path in sorted((folder / "provenance").glob("*.json"))},
-        missing=[title for name, title in TITLES.items() if not measured[name]],
-        images={name: measured[name] for name in IMAGES if measured[name]},
-        choices={name: rows for name, rows in choices.items() if rows},
-        absent=[
-            data
-            for data in dict.fromkeys(DATA_OF.values())
-            if not _read(folder / "data" / f"{data}.json").get("present", False)
-        ],
+def _all(folder: Path, pattern: str, names) -> dict:
+    """{name: the JSON in the file that ``pattern`` names for it}, without those that are not there."""
+    return {name: content for name in names if (content := _read(folder / pattern.format(name)))}
+
+
+def load(reports: Path, models: Path | None = None) -> Findings:
+    """Read ``reports`` and ``models`` (by default the folder beside it)."""
+    curves = {name: reports / "plots" / f"{name}_training.csv" for name in EXPERIMENTS}
+    found = Findings(
+        reports,
+        numbers=_all(reports, "metrics/{}.json", EXPERIMENTS),
+        curves={name: pd.read_csv(path) for name, path in curves.items() if path.exists()},
+        cards=_all(models or reports.parent / "models", "{}.json", EXPERIMENTS),
+        records=_all(reports, "provenance/measure_{}.json", EXPERIMENTS),
+        choices={
+            n: c
+            for n in EXPERIMENTS
+            if f"{n}_choices" in SETTINGS and (c := _read(reports / f"metrics/{n}_choices.json"))
+        },
+        seeds=_read(reports / "metrics" / "seeds.json"),
     )
+    for name in found.numbers:
+        path = reports / "measured" / name / "arrays.safetensors"
+        if path.exists():  # only this one of the arrays: the pictures beside it are large
+            with safe_open(path, "pt") as arrays:
+                if "K_per_example" in arrays.keys():
+                    found.K_per_example[name] = arrays.get_tensor("K_per_example")
+    sets = dict.fromkeys(its.data for its in EXPERIMENTS.values() if its.images)
+    found.absent = [data for data in sets if not _read(reports / "data" / f"{data}.json").get("present", False)]
+    return found
 
 
 def number(value: float, digits: int) -> str:
@@ -75,17 +97,6 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".translate(MINUS)
 
 
-def gap_digits(name: str) -> int:
-    """Digits after the point with which K* − K of a toy is printed: its error must show."""
-    return 6 if name == "heartbeat" else 3
-
-
-def training_curves(found: Findings) -> dict[str, pd.DataFrame]:
-    """Training curves of the toys by title: columns step, K."""
-    return {TITLES[name]: curve for name in TITLES if (curve := training_curve(found, name)) is not None}
-
-
-def training_curve(found: Findings, name: str) -> pd.DataFrame | None:
-    """The training curve of one experiment, None if it was not trained."""
-    path = found.folder / "plots" / f"{name}_training.csv"
-    return pd.read_csv(path) if path.exists() else None
+def with_error(value: float, error: float | None, digits: int) -> str:
+    """``value ± error``, or the value alone."""
+    return number(value, digits) + ("" if error is None else f" ± {number(error, digits)}")

@@ -20,9 +20,8 @@ def _as_picture(image: Tensor) -> np.ndarray:
     return array[0] if len(array) == 1 else array.transpose(1, 2, 0)
 
 
-def _show(ax, image: Tensor) -> None:
-    limit = int(image.max()) if image.max() <= 16 else 255  # scikit-learn's digits have 17 grey levels
-    ax.imshow(_as_picture(image), cmap="gray", vmin=0, vmax=limit, interpolation="nearest")
+def _show(ax, image: Tensor, white: int) -> None:
+    ax.imshow(_as_picture(image), cmap="gray", vmin=0, vmax=white, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
@@ -30,31 +29,36 @@ def _show(ax, image: Tensor) -> None:
 
 
 def image_grid(
-    images: Tensor, columns: int, title: str = "True samples of the model, in the order drawn, none chosen"
+    images: Tensor,
+    columns: int,
+    title: str = "True samples of the model, in the order drawn, none chosen",
+    white: int = 255,
 ) -> Figure:
-    """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge with a thin gap."""
+    """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge with a thin gap. white: the grey level that is drawn white."""
     style()
     n, c, h, w = images.shape
     rows = -(-n // columns)
-    sheet = torch.full((c, rows * (h + 1) - 1, columns * (w + 1) - 1), int(images.max()), dtype=torch.uint8)
+    sheet = torch.full((c, rows * (h + 1) - 1, columns * (w + 1) - 1), white, dtype=torch.uint8)
     for i, image in enumerate(images):
         y, x = (i // columns) * (h + 1), (i % columns) * (w + 1)
         sheet[:, y : y + h, x : x + w] = image
     figure, ax = plt.subplots(figsize=(0.62 * columns, 0.62 * rows))
-    _show(ax, sheet)
+    _show(ax, sheet, white)
     ax.set_title(textwrap.fill(title, 11 * columns), fontsize=9)
     figure.tight_layout(pad=0.2)
     return figure
 
 
-def image_strips(strips: dict[str, Tensor], title: str = "One image a column, what was done to it a row") -> Figure:
-    """One labelled row a kind, one column an image. strips: {label: images (n, c, h, w) uint8}."""
+def image_strips(
+    strips: dict[str, Tensor], title: str = "One image a column, what was done to it a row", white: int = 255
+) -> Figure:
+    """One labelled row a kind, one column an image. strips: {label: images (n, c, h, w) uint8}; white: as in ``image_grid``."""
     style()
     n = len(next(iter(strips.values())))
     figure, axes = plt.subplots(len(strips), n, figsize=(0.82 * n, 0.82 * len(strips)), squeeze=False)
     for row, (label, images) in zip(axes, strips.items(), strict=True):
         for ax, image in zip(row, images, strict=True):
-            _show(ax, image)
+            _show(ax, image, white)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     axes[0, 0].set_title(textwrap.fill(title, 11 * n + 10), fontsize=10)
     figure.subplots_adjust(0, 0, 1, 1, wspace=0.04, hspace=0.04)  # names and title stand outside

@@ -1,6 +1,6 @@
 """Run a notebook with parameters (papermill), after checking their names, and keep a normalised result.
 
-    nonequilibrium notebook 01_swiss_roll -p outputs=reports -p weights=weights/swiss_roll.safetensors
+    nonequilibrium notebook 01_swiss_roll -p reports=reports -p outputs=reports
 
 leaves reports/notebooks/01_swiss_roll.html. Equal runs give equal bytes: papermill's time stamps and random cell
 ids are taken out.

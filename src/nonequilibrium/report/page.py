@@ -111,7 +111,7 @@ def output_html(source: str) -> str:
                 escaped = re.sub(pattern, lambda m, block=block: mathml(html.unescape(m[1]), block), escaped)
             text.replace_with(BeautifulSoup(escaped, "html.parser"))
     for table in soup.find_all("table"):
-        if table.find_parent("table") is None:
+        if table.find_parent("table") is None and table.find_parent(class_="wide") is None:
             table.wrap(soup.new_tag("div", attrs={"class": "wide"}))
     return str(soup)
 
@@ -174,7 +174,11 @@ def render(notebook, name: str, reports: Path, is_report: bool = False, base: Pa
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = markdown(cell.source, headings, attachments=cell.get("attachments", {}), **options)
-        elif headings:
+            continue
+        for output in cell.get("outputs", []):  # a section of the report is text that a cell puts out
+            if source := output.get("data", {}).pop("text/markdown", None):
+                output["data"]["text/html"] = markdown(source, headings, **options)
+        if headings:
             cell.metadata["under"] = re.sub(r"<[^>]+>", "", headings[-1][2])
     first = next((re.sub(r"<[^>]+>", "", text) for level, _, text in headings if level == 1), None)
     title = html.unescape(first) if first and is_report else " · ".join(filter(None, [first, name]))

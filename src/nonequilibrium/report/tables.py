@@ -1,112 +1,195 @@
-"""Tables of the report about the toys and about the whole, made from what the other stages wrote."""
+"""Every table of the report and of README.md, once: each function returns a table of texts, empty where nothing was measured."""
 
 from __future__ import annotations
 
-import pandas as pd
-from IPython.display import HTML, display
+import math
 
-from nonequilibrium.report import page
-from nonequilibrium.report.findings import TITLES, Findings, gap_digits, number
+from pandas import DataFrame
+
+from nonequilibrium import paper
+from nonequilibrium.experiment.registry import EXPERIMENTS, Experiment
+from nonequilibrium.report.findings import MINUS, Findings, number, with_error
+
+OWN = "diffusion (ours)", "training images (ours)"  # the Parzen scores that stand beside the paper's
 
 
-def table(rows: list[dict]) -> HTML:
-    """Rows as an HTML table."""
-    return HTML(pd.DataFrame(rows).to_html(index=False, border=0, justify="left"))
+def digits(its: Experiment) -> int:
+    """Digits after the point of K: as many as its error has a use for."""
+    return 3 if its.images else 4 if its.data == "heartbeat" else 2
 
 
-def table_1(found: Findings) -> HTML:
-    """Our K, the paper's and the limits, a row an experiment."""
+def printed(value: float, error: float | None = None) -> str:
+    """A number as the paper prints it."""
+    return f"{value:g}".translate(MINUS) + ("" if error is None else f" ± {error:g}")
+
+
+def table_1(found: Findings) -> DataFrame:
+    """The paper's Table 1, a row a data set: its K, ours, and what became of the row."""
+    columns = "data", "bits per", "K, paper", "K, ours", "K − L_null, paper", "K − L_null, ours", "status"
     rows = []
-    for name, m in found.metrics.items():
-        digits = 4 if name == "heartbeat" else 2
-        rows.append(
-            {
-                "data": TITLES[name],
-                "K (ours)": f"{number(m['K'], digits)} ± {number(m['K_se'], digits)}",
-                "K (paper)": number(m["paper"]["K"], 3 if name == "heartbeat" else 2),
-                "K − L_null (ours)": number(m["K_minus_L_null"], 3),
-                "K − L_null (paper)": number(m["paper"]["K_minus_L_null"], 3),
-                "K* (limit)": number(m["limit"]["K_star"], digits),
-                "K* − K, measured directly": f"{number(m['gap'], gap_digits(name))} ± {number(m['gap_se'], gap_digits(name))}",
-                "true L": number(m["limit"]["L_true"], digits),
-                "unit": m["unit"],
-            }
-        )
-    return table(rows)
+    for data, theirs in (paper.TABLE_1 | {"mnist": {}}).items():
+        name = next((name for name, its in EXPERIMENTS.items() if its.data == data), None)
+        its, row = EXPERIMENTS.get(name), dict.fromkeys(columns, "")
+        row |= {"data": data.replace("_", " ").capitalize(), "bits per": "pixel", "status": "not in this version"}
+        if its:
+            row |= {"data": its.title, "bits per": its.unit.removeprefix("bits per "), "status": "not measured yet"}
+        if theirs:
+            error = theirs.get("K_se")
+            row["K, paper"], row["K − L_null, paper"] = (printed(theirs[key], error) for key in ("K", "K_minus_L_null"))
+        if m := found.numbers.get(name):
+            above = m["K"] - theirs.get("K", 0)
+            row["K, ours"] = with_error(m["K"], m["K_se"], digits(its))
+            row["K − L_null, ours"] = number(m["K_minus_L_null"], 3)
+            row["status"] = f"{number(abs(above), 2)} {'above' if above > 0 else 'below'} the paper's K"
+            row["status"] = row["status"] if theirs else "the paper gives no K; see Table 2"
+        rows.append(row)
+    return DataFrame(rows)
 
 
-def claims(found: Findings) -> list[dict]:
-    """Rows for ``figures.claim_result_limit``."""
-    m = found.metrics
-    roll, wide, beat = m["swiss_roll"], m["swiss_roll_wide"], m["heartbeat"]
-    return [
-        {
-            "title": "Swiss roll (bits per point)",
-            "points": [
-                ("paper", roll["paper"]["K"], 0, "paper"),
-                ("ours, 16 units", roll["K"], roll["K_se"], "ours"),
-                ("K*, its schedule", roll["limit"]["K_star"], 0, "limit"),
-                (f"ours, {wide['units']} units", wide["K"], wide["K_se"], "ours"),
-                ("K*, its schedule", wide["limit"]["K_star"], 0, "limit"),
-                ("true L", roll["limit"]["L_true"], 0, "limit"),
-            ],
-        },
-        {
-            "title": "Binary heartbeat (bits per sequence)",
-            "points": [
-                ("paper", beat["paper"]["K"], 0, "paper"),
-                ("ours", beat["K"], beat["K_se"], "ours"),
-                (f"K*, T = {beat['n_steps']}", beat["limit"]["K_star"], 0, "limit"),
-                ("true L", beat["limit"]["L_true"], 0, "limit"),
-            ],
-        },
-    ]
+def limits(found: Findings) -> DataFrame:
+    """How far each toy is from the best that its model class can reach, and from the true L."""
+    rows = []
+    for name, m in found.numbers.items():
+        if "limit" in m:
+            its, fine = EXPERIMENTS[name], 6 if name == "heartbeat" else 3  # digits with which the gap's error shows
+            row = {"experiment": its.title, "bits per": its.unit.removeprefix("bits per ")}
+            row |= {"K": with_error(m["K"], m["K_se"], digits(its)), "K*": number(m["limit"]["K_star"], digits(its))}
+            row["K* − K, measured directly"] = with_error(m["gap"], m["gap_se"], fine)
+            rows.append(row | {"true L": number(m["limit"]["L_true"], digits(its))})
+    return DataFrame(rows)
 
 
-def seeds_table(found: Findings) -> HTML:
-    """K of five training seeds, a row an experiment."""
+def seeds(found: Findings) -> DataFrame:
+    """K of several training seeds, a row an experiment."""
     rows = []
     for name, entry in found.seeds.items():
-        digits = 4 if name == "heartbeat" else 2
-        row = {"data": TITLES[name]}
-        row |= {f"seed {run['seed']}": number(run["K"], digits) for run in entry["runs"]}
-        row["mean ± spread"] = f"{number(entry['K']['mean'], digits)} ± {number(entry['K']['std'], digits)}"
-        rows.append(row)
-    return table(rows) if rows else HTML("<p>Not measured yet: <code>dvc repro --force --single-item seeds</code>.</p>")
+        n = digits(EXPERIMENTS[name])
+        each = {f"seed {run['seed']}": number(run["K"], n) for run in entry["runs"]}
+        spread = with_error(entry["K"]["mean"], entry["K"]["std"], n)
+        rows.append({"experiment": EXPERIMENTS[name].title, **each, "mean ± spread": spread})
+    return DataFrame(rows)
 
 
-def heartbeat_samples(found: Findings) -> HTML:
-    """How many true samples are valid, against the ceiling, and the test of the offsets."""
-    m = found.metrics.get("heartbeat")
-    if m is None:
-        return HTML("<p>Not measured yet.</p>")
-    return HTML(
-        f"<p>Of {m['n_samples']:,} true samples {100 * m['valid']:.2f} % are valid heartbeats; from a perfect x¹ the flips of the "
-        f"last step alone allow {100 * m['valid_ceiling']:.2f} %. Offsets 0 to 4 occur {', '.join(map(str, m['offsets']))} times: "
-        f"equally often by a chi-square test (p = {m['offsets_p_value']:.2f}).</p>"
+def images(found: Findings, data: str, replication: bool = True) -> DataFrame:
+    """K of the models of one image data set and, for the replication, the paper's and histograms without a network."""
+    rows, histograms = [], {}
+    for name, its in EXPERIMENTS.items():
+        if its.data != data or its.replication is not replication or (m := found.numbers.get(name)) is None:
+            continue
+        histograms |= m.get("histograms", {})
+        old = " (measured with other weights than those in models/)" if found.stale(name) else ""
+        row = {"model": its.title + old, "K (bits/pixel)": with_error(m["K"], m["K_se"], 3)}
+        row["± in blocks"] = number(m["K_se_blocks"], 3) if "K_se_blocks" in m else ""
+        row["of that Monte Carlo"] = number(m["K_mc_se"], 4)
+        row["K − L_null"] = number(m["K_minus_L_null"], 3)
+        row["bits/dim"] = with_error(m["bits_per_dim"], m["bits_per_dim_se"], 3)
+        rows.append(row | {"held-out images": f"{m['n_heldout']:,}", "parameters": f"{m['parameters']:,}"})
+    if rows and replication:
+        if theirs := paper.TABLE_1.get(data):
+            row = {"model": "the paper", "K (bits/pixel)": printed(theirs["K"], theirs["K_se"])}
+            row |= {"K − L_null": printed(theirs["K_minus_L_null"], theirs["K_se"])}
+            rows.append(row | {"bits/dim": number(math.log2(paper.CIFAR10_SIGMA) - theirs["K"] / 3, 2)})
+        for which, entry in histograms.items():
+            bits = with_error(entry["bits_per_dim"], entry["se"], 3)
+            rows.append({"model": f"{which} (no network)", "bits/dim": bits})
+    return DataFrame(rows).fillna("")
+
+
+def table_2(found: Findings) -> DataFrame:
+    """The paper's Table 2, and what else was scored by the Parzen window."""
+    leaves = {"MCGSM": paper.MCGSM_DEAD_LEAVES, "diffusion": paper.TABLE_1["dead_leaves"]["K"]}
+    rows = [("dead leaves, bits/pixel", name, printed(K), None, "not in this version") for name, K in leaves.items()]
+    m = found.numbers.get("mnist_dense", {})
+    ours = {name: e for name, e in m.get("parzen", {}).items() if name not in OWN}
+    for name, theirs in paper.PARZEN.items():
+        own, which = name.endswith("(paper)"), name.removesuffix(" (paper)")
+        entry = m.get("parzen", {}).get(f"{which} (ours)") if own else None
+        status = "quoted by the paper" if not own else "not measured yet" if entry is None else "measured"
+        rows.append(("MNIST, bits", which, printed(*theirs), entry, status))
+    if "parzen" in (other := found.numbers.get("mnist_dense_1x1", {})):
+        ours = {"diffusion, 1×1 layers in both networks": other["parzen"][OWN[0]]} | ours
+    rows += [("MNIST, bits", name, "", entry, "not in the paper") for name, entry in ours.items()]
+    return DataFrame(
+        {
+            "data": data,
+            "model or samples": name,
+            "paper": theirs,
+            "ours": with_error(e["mean"], e["se"], 1) if e else "",
+            "± in blocks": number(e["se_blocks"], 1) if e and "se_blocks" in e else "",
+            "status": status,
+        }
+        for data, name, theirs, e, status in rows
     )
 
 
-def pictures(found: Findings, names: list[str], caption: str) -> None:
-    """Show figures that other stages drew, embedded, with a caption; says so where one is missing."""
-    paths = [found.folder / "figures" / name for name in names]
-    for path in paths:
-        if not path.exists():
-            display(HTML(f"<p>{path.name} has not been drawn yet.</p>"))
-    if drawn := [path for path in paths if path.exists()]:
-        display(HTML(page.figure(drawn, caption)))
-
-
-def provenance_table(found: Findings) -> HTML:
-    """Command, commit, seed and time of every stage."""
-    rows = [
+def estimators(found: Findings, name: str) -> DataFrame:
+    """Monte Carlo error of four estimators of K at equal cost."""
+    entries = found.numbers.get(name, {}).get("estimators", [])
+    return DataFrame(
         {
-            "stage": name,
-            "command": p["command"],
-            "commit": p["commit"] or "",
-            "seed": p["seed"],
-            "seconds": p["seconds"],
+            "estimator, two steps t an image": e["estimator"],
+            "Monte Carlo error (bits/pixel)": number(e["mc_se"], 4),
+            "as good as so many times the work": number((entries[0]["mc_se"] / e["mc_se"]) ** 2, 1),
         }
-        for name, p in found.provenance.items()
-    ]
-    return table(rows) if rows else HTML("<p>No stage has run here yet.</p>")
+        for e in entries
+    )
+
+
+def posteriors(found: Findings, name: str) -> DataFrame:
+    """PSNR and SSIM of posterior samples, of their mean and of other methods."""
+    return DataFrame(
+        {
+            "task": task,
+            "method": e["method"],
+            "PSNR (dB)": with_error(e["PSNR"], e["PSNR_se"], 2),
+            "SSIM": with_error(e["SSIM"], e["SSIM_se"], 3),
+        }
+        for task, rows in found.numbers.get(name, {}).get("posteriors", {}).items()
+        for e in rows
+    )
+
+
+def choices(found: Findings, name: str) -> DataFrame:
+    """What each choice is worth: short trainings that differ in one thing from the first."""
+    rows = found.choices.get(name, {}).get("rows", [])
+    return DataFrame(
+        {
+            "choice": row["choice"],
+            "K (bits/pixel)": number(row["K"], 3),
+            "against the choice made": "" if row is rows[0] else number(row["K"] - rows[0]["K"], 3),
+            **({"Parzen window (bits)": number(row["parzen"], 0)} if "parzen" in row else {}),
+            "parameters": f"{row['parameters']:,}",
+            "seconds": f"{row['seconds']:.0f}",
+        }
+        for row in rows
+    )
+
+
+def provenance(found: Findings) -> DataFrame:
+    """Command, commit, seed, time and device by which weights and numbers were made."""
+    rows = []
+    for name in EXPERIMENTS:
+        if card := found.cards.get(name):
+            rows.append(card | {"command": f"dvc repro --force train@{name}", "seed": card["params"]["seed"]})
+        if record := found.records.get(name):
+            rows.append({"device": "cpu"} | record)
+    keys = "command", "commit", "seed", "seconds", "device"
+    return DataFrame({key: "" if row[key] is None else str(row[key]) for key in keys} for row in rows)
+
+
+def claims(found: Findings) -> list[dict]:
+    """Rows for ``figures.claim_result_limit``: the paper's K, ours and the limits, a panel a toy that was measured."""
+    panels = {}
+    for name, m in found.numbers.items():
+        if "limit" in m:
+            its = EXPERIMENTS[name]
+            first = {"title": f"{its.data.replace('_', ' ').capitalize()} ({its.unit})"}
+            panel = panels.setdefault(its.data, first | {"points": [("paper", its.paper["K"], 0, "paper")]})
+            panel["points"] += [(its.title, m["K"], m["K_se"], "ours"), ("its K*", m["limit"]["K_star"], 0, "limit")]
+            panel["L"] = ("true L", m["limit"]["L_true"], 0, "limit")
+    return [{"title": panel["title"], "points": [*panel["points"], panel["L"]]} for panel in panels.values()]
+
+
+def toy_curves(found: Findings) -> dict[str, DataFrame]:
+    """Training curves of the toys by title, for ``figures.training_curves``."""
+    return {EXPERIMENTS[name].title: curve for name, curve in found.curves.items() if not EXPERIMENTS[name].images}

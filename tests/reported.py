@@ -1,0 +1,74 @@
+"""A folder as the pipeline leaves it, with invented numbers: what the tests of tables, words and README read."""
+
+import json
+
+import pandas as pd
+import torch
+
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.measure.measured import Measured
+from nonequilibrium.report.findings import Findings, load
+
+SCORE = {"se": 3.0, "se_blocks": 6.0, "sigma": 0.17}
+HEARTBEAT = {"n_samples": 100, "valid": 0.9, "valid_ceiling": 0.95, "offsets": [20] * 5, "offsets_p_value": 0.5}
+
+
+def numbers(name: str, K: float) -> dict:
+    """The contract of reports/metrics for one experiment."""
+    its = EXPERIMENTS[name]
+    found = {
+        "experiment": name,
+        "unit": its.unit,
+        "K": K,
+        "K_se": 0.01,
+        "K_mc_se": 0.005,
+        "K_minus_L_null": K + 2,
+        "n_heldout": 4,
+    }
+    if not its.images:
+        return found | {"limit": {"K_star": K + 1, "L_true": K + 2}, "gap": 1.0, "gap_se": 0.1} | HEARTBEAT
+    found |= {"K_se_blocks": 0.02, "bits_per_dim": 8 - K, "bits_per_dim_se": 0.01, "sigma": 64.0, "n_steps": 1000}
+    found |= {"parameters": 1000, "weights_sha256": name, "thin_steps": 45, "K_thinned": K - 0.5, "K_same_images": K}
+    found |= {"thinning_loss": 0.5, "thinning_loss_se": 0.01}
+    if "histograms" in its.parts:
+        found["histograms"] = {"counts": {"bits_per_dim": 4.0, "se": 0.01, "se_blocks": 0.02}}
+    if its.data == "mnist":
+        found["parzen"] = {"diffusion (ours)": {"mean": 100 * K} | SCORE}
+    if name == "mnist_dense":
+        noised = "training images, noised to σ = 1 and denoised"
+        found["parzen"] |= {"training images (ours)": {"mean": 348.0} | SCORE, noised: {"mean": 365.0} | SCORE}
+        found["noised_to"] = {noised: 1}
+    if name == "cifar10":
+        found["estimators"] = [{"estimator": "uniform t", "mc_se": 0.2}, {"estimator": "t by size", "mc_se": 0.1}]
+        row = {"method": "one sample", "PSNR": 12.0, "PSNR_se": 0.1, "SSIM": 0.5, "SSIM_se": 0.01}
+        found["posteriors"] = {"inpainting": [row]}
+    return found
+
+
+def write(folder) -> Findings:
+    """Write ``folder``/reports and ``folder``/models, and read them. K of the experiments is 3, 3.5, 4, …"""
+    reports, models = folder / "reports", folder / "models"
+    for number, name in enumerate(EXPERIMENTS):
+        K = 3 + number / 2
+        arrays = {"K_per_example": K + torch.arange(4.0)} if EXPERIMENTS[name].images else {}
+        Measured(numbers(name, K), {}, arrays).save(reports, name)
+        curve = {"step": [0, 10], "K": [0, K], "seconds": [0, 60], "K_validation": [0, K]}
+        texts = {models / f"{name}.json": {"sha256": name, "commit": None, "device": "cpu", "seconds": 60.0}}
+        texts[models / f"{name}.json"]["params"] = {"seed": 0, "train_steps": 10, "split": 0.5, "emphasis": 1.0}
+        record = {"command": f"dvc repro measure@{name}", "commit": "abc", "seed": 7, "seconds": 1.0}
+        texts[reports / f"provenance/measure_{name}.json"] = record
+        if name in ("mnist_dense", "cifar10"):
+            row = {"choice": "as chosen", "K": 1.0, "parzen": 9.0, "parameters": 10, "seconds": 1.0}
+            rows = [row, row | {"choice": "a better one", "K": 2.0}]
+            texts[reports / f"metrics/{name}_choices.json"] = {"train_steps": 500, "rows": rows}
+        for path, content in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content), encoding="utf-8")
+        (reports / "plots").mkdir(exist_ok=True)
+        pd.DataFrame(curve).to_csv(reports / "plots" / f"{name}_training.csv", index=False)
+    runs = {
+        "runs": [{"seed": 0, "K": 2.0}, {"seed": 1, "K": 3.0}],
+        "K": {"mean": 2.5, "std": 0.7, "min": 2.0, "max": 3.0},
+    }
+    (reports / "metrics" / "seeds.json").write_text(json.dumps({"heartbeat": runs}), encoding="utf-8")
+    return load(reports)
