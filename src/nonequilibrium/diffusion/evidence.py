@@ -1,14 +1,16 @@
 """Posteriors given a linear observation y = A x^0 + noise, with r_t that looks through the model (section 2.5).
 
-The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) = E[r(x^0)|x^t] (Doob's h-transform; every
-Z̃_t is then one). The paper puts r itself in its place. For a Gaussian r that expectation is closed where x^0 given x^t is Gaussian,
+The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) = E[r(x^0)|x^t] (Doob's
+h-transform; every Z̃_t is then one). The paper puts r itself in its place. For a Gaussian r that expectation is closed
+where x^0 given x^t is Gaussian,
 
-    r_t(x^t) = N(y; A x̂^0(x^t), A V_t(x^t) A^T + σ²),
+    r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
 
-with the mean x̂^0 and the variance V_t that the model itself has of x^0 given x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance of
-x^{t−1} and x^0 given x^t, times what y says of x^0. By Tweedie's second identity the covariance of x^0 given x^t is
-C = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t, so that the move is one derivative through the network. Later papers call it reconstruction or
-pseudo-inverse guidance (Song et al. 2023).
+with the mean x̂^0 that the model itself has of x^0 given x^t. Tweedie's second identity gives the covariance,
+C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance of x^{t−1} and x^0 given x^t, times
+what y says of x^0: derivatives through the network. Later papers, which take A C_t A^T for diagonal, call it
+pseudo-inverse guidance (Song et al. 2023). C_t cannot be taken for diagonal: neighbouring known pixels say nearly the
+same, and each of them would count as news.
 """
 
 from __future__ import annotations
@@ -91,13 +93,14 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Through:
-    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A V_t A^T + σ²), as an ``r`` of ``sampling.sample``.
+    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r`` of ``sampling.sample``.
 
-    reverse: p(x^{t−1}|x^t) as a function of (x^t, t); it is differentiated, so that a step costs about three of its evaluations.
-    A: a ``Linear``. y: the observation, A(x)'s shape. var: σ² of its noise; 0: x^0 comes out with A x^0 = y exactly where A is a mask.
-    solve: 0 takes A V_t A^T for the covariance of A x^0 given x^t, with V_t diagonal. More: the covariance A C A^T is used whole, by so many
-        steps of conjugate gradients, each of which costs a derivative. It is exact for Gaussian data when they suffice.
-    The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in the step.
+    reverse: p(x^{t−1}|x^t) as a function of (x^t, t), which is differentiated.
+    A: a ``Linear``. y: the observation, shaped like A(x), zero where A is a mask that hides it. var: σ² of its noise; with 0
+        and a mask the known coordinates come out exactly as given.
+    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a derivative through the network.
+        With 0, A C_t A^T is taken for diagonal. For Gaussian data the chain is exact to first order in f_Σ if they suffice.
+    The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in f_Σ.
     """
 
     def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0):
@@ -131,7 +134,10 @@ class Through:
             move = pulled(u)
         on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
         result = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
-        return self._known_pixels(kernel, result, xt, t, mean.detach(), var)
+        if not (isinstance(self.A, Mask) and self.var == 0):
+            return result
+        q = kernel.q_posterior(self.y, xt, t)  # a known coordinate goes back to its value whatever the others do
+        return Normal(torch.where(self.A.known, q.mean, result.mean), torch.where(self.A.known, q.var, result.var))
 
     def _solved(self, pulled, residual: Tensor, diagonal: Tensor) -> Tensor:
         """u with (A C A^T + σ²) u = residual by conjugate gradients, preconditioned by ``diagonal``, for each example apart."""
@@ -154,16 +160,6 @@ class Through:
             d = z + torch.where(ok, _over(rz, before), 0.0) * d
         return u
 
-    def _known_pixels(self, kernel: GaussianKernel, p: Normal, xt: Tensor, t: int, mean: Tensor, var: Tensor) -> Normal:
-        """Where A is a mask, what y says of a known coordinate itself is exact: x^0 there is N(mean, var) times r."""
-        if not isinstance(self.A, Mask):
-            return p
-        gain = var / (var + self.var)
-        x0 = mean + gain * (self.y - mean)
-        q = kernel.q_posterior(x0, xt, t)
-        its_var = q.var + kernel.at(kernel.posterior_on_x0, t, xt) ** 2 * var * (1 - gain)
-        return Normal(torch.where(self.A.known, q.mean, p.mean), torch.where(self.A.known, its_var, p.var))
-
     def _edge(self, p: Normal) -> Normal:
         """p(x^0|x^1) r(x^0) / Z̃, exact where A A^T is diagonal, as a mask's and a down-sampling's are."""
         with torch.enable_grad():
@@ -173,8 +169,7 @@ class Through:
             u = _over(self.y - seen, total).detach()
             move = p.var * torch.autograd.grad(seen, x, u)[0]
         var = p.var.expand_as(x)
-        if isinstance(self.A, Mask):
-            var = torch.where(self.A.known, var * self.var / (var + self.var), var)
-            mean = torch.where(self.A.known & (self.var == 0), self.y, p.mean + move)
-            return Normal(mean, var)
-        return Normal(p.mean + move, var)
+        if not isinstance(self.A, Mask):
+            return Normal(p.mean + move, var)
+        mean = torch.where(self.A.known, self.y, p.mean) if self.var == 0 else p.mean + move
+        return Normal(mean, torch.where(self.A.known, var * self.var / (var + self.var), var))
