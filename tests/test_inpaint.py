@@ -15,8 +15,8 @@ from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.settings import quick
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.fields import ParameterError
-from nonequilibrium.measure.inpaint import centre, check_out, inpaint, left, read_mask
-from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_picture
+from nonequilibrium.measure.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
+from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_pictures
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def pictures():
     return load_images("photographs").test[:3]
 
 
-@pytest.mark.parametrize("annealed", [False, True])
+@pytest.mark.parametrize("r", FACTORS)
 @pytest.mark.parametrize("known", [centre(32, 32), left(32, 32)])
-def test_known_pixels_are_kept_and_the_others_drawn(model, pictures, known, annealed):
-    filled = inpaint(model, pictures, known, [1, 2], annealed)
+def test_known_pixels_are_kept_and_the_others_drawn(model, pictures, known, r):
+    filled = inpaint(model, pictures, known, [1, 2], r)
     assert filled.shape == (2, 3, 3, 32, 32) and filled.dtype == torch.uint8
     assert torch.equal(filled[:, :, :, known], pictures[:, :, known].expand(2, 3, 3, -1))
     assert (filled[0][:, :, ~known] != filled[1][:, :, ~known]).float().mean() > 0.9
@@ -107,11 +107,13 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
     words = [str(tmp_path / "p.png"), "--mask", str(mask), "--weights", str(tmp_path / "w.safetensors")]
     assert main(["inpaint", *words, "--samples", "2", "--out", str(out)]) == 0
     assert "256 pixels missing, then 2 samples" in capsys.readouterr().out
-    sheet = np.asarray(Image.open(out))
-    assert sheet.shape == (32, 96, 3)
-    for column in range(3):
-        part = sheet[:, 32 * column : 32 * column + 32]
+    for number in (1, 2):
+        part = np.asarray(Image.open(out.with_stem(f"out-{number}")))
         assert (part[known.numpy()] == picture[known.numpy()]).all()
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape[1] > 5 * 192, "known, two samples, mean and spread, enlarged"
+    corner = sheet[19 : 19 + 6 * 4, 4 : 4 + 6 * 4][::6, ::6]
+    assert (corner == picture[:4, :4]).all()
 
 
 def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys):
@@ -134,7 +136,7 @@ def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys)
 @pytest.mark.parametrize("ending", LOSSLESS)
 def test_what_is_written_is_what_is_read(tmp_path, ending, channels):
     pixels = torch.randint(0, 256, (channels, 32, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    save_picture(pixels, tmp_path / f"new/out{ending.upper()}")
+    save_pictures({tmp_path / f"new/out{ending.upper()}": pixels})
     array = np.asarray(Image.open(tmp_path / f"new/out{ending.upper()}"))
     assert (array.reshape(32, 96, channels) == pixels.movedim(0, -1).numpy()).all()
     assert len(list((tmp_path / "new").iterdir())) == 1

@@ -46,6 +46,15 @@ class GaussianKernel(Kernel[Normal]):
         mean = self.at(self.posterior_on_x0, t, xt) * x0 + self.at(self.posterior_on_xt, t, xt) * xt
         return Normal(mean, self.at(self.posterior_var, t, xt))
 
+    def x0_given(self, p: Normal, xt: Tensor, t: Tensor | int) -> Normal:
+        """What p(x^{t−1}|x^t) says of x^0, for t ≥ 2: its mean and variance given x^t, as q(x^{t−1}|x^t, x^0) is linear in x^0.
+
+        A variance below zero, where p is sharper than q(x^{t−1}|x^t, x^0), is given as zero.
+        """
+        on_x0 = self.at(self.posterior_on_x0, t, xt)
+        mean = (p.mean - self.at(self.posterior_on_xt, t, xt) * xt) / on_x0
+        return Normal(mean, ((p.var - self.at(self.posterior_var, t, xt)) / on_x0**2).clamp(min=0))
+
     def sample(self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p`` (2.4.1)."""
         if noise is None:

@@ -90,19 +90,21 @@ def sample_each(
     reverse: Reverse[P],
     n: int,
     shape: Sequence[int],
-    seed: int,
+    seed: int | list[int],
     r: Callable[[Tensor, list[torch.Generator]], Factor] | None = None,
     block: int = 100,
 ) -> Tensor:
     """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on what it is drawn beside.
 
+    seed: one, or several, of each of which there are n samples: (len(seed) n, *shape), one seed after the other.
     r: for posteriors; from the indices of a block and their generators to the factor r of that block.
     """
+    places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
     parts = []
     # The outer context lets the networks' low-precision copies of their weights live from step to step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for part in tqdm(torch.arange(n).split(block), desc="samples", disable=quiet()):
-            each = [torch.Generator().manual_seed(1_000_003 * seed + int(i)) for i in part]
+        for part in tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet()):
+            each = [torch.Generator().manual_seed(1_000_003 * one + i) for one, i in (places[k] for k in part)]
             factor = None if r is None else r(part, each)
             parts.append(sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32))
     return torch.cat(parts)

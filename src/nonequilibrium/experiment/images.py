@@ -193,11 +193,9 @@ class ImageModel(Model):
 
         def reverse(xt: Tensor, t: Tensor | int) -> Normal:
             step = original[t]
-            p, on_x0 = network(xt, step), full.at(full.posterior_on_x0, step, xt)
-            mean_x0 = (p.mean - full.at(full.posterior_on_xt, step, xt) * xt) / on_x0
-            var_x0 = ((p.var - full.at(full.posterior_var, step, xt)) / on_x0**2).clamp(min=0)
-            q = thin.q_posterior(mean_x0, xt, t)
-            return Normal(q.mean, q.var + thin.at(thin.posterior_on_x0, t, xt) ** 2 * var_x0)
+            x0 = full.x0_given(network(xt, step), xt, step)
+            q = thin.q_posterior(x0.mean, xt, t)
+            return Normal(q.mean, q.var + thin.at(thin.posterior_on_x0, t, xt) ** 2 * x0.var)
 
         return thin, reverse
 

@@ -4,7 +4,8 @@
 
 The mask is a picture of the same size (white is known, black or transparent is to be filled in), an array (.npy), ``centre`` or
 ``left``. Without one, what is transparent in the picture is filled in, or else its centre. What is known comes out exactly as
-given. The result has the picture with its hole, then the samples: where they differ, the model is not sure.
+given. The result shows the picture with its hole, the samples, their mean and their spread: where they differ, the model is not
+sure. Each sample is a file of its own beside it, of the picture's size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.errors import one_line
@@ -29,15 +31,17 @@ from nonequilibrium.measure.pictures import (
     PictureError,
     read_mask_file,
     read_picture,
-    save_picture,
+    save_pictures,
     some_known,
 )
+from nonequilibrium.measure.sheets import labelled, spread
 from nonequilibrium.training.devices import keep_freed_memory
 
 IMAGES = [name for name, its in EXPERIMENTS.items() if its.images]
 GREY = 128  # drawn where a pixel is missing
 MOST_SAMPLES = 1000
 LAST_SEED = 2**32 - 1
+MOST_STEPS = 10_000
 
 
 def centre(height: int, width: int) -> Tensor:
@@ -53,6 +57,13 @@ def left(height: int, width: int) -> Tensor:
 
 
 MASKS = {"centre": centre, "left": left}
+# How the known pixels enter the reverse chain.
+FACTORS = {
+    "through": "r_t looks through the model, so that what is filled in goes with what is known",
+    "constant": "the paper's: r is the same at all t",
+    "replacement": "the known pixels follow their own forward chain, and nothing is conditioned on",
+}
+SOLVE = 3  # steps of conjugate gradients
 
 
 def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:
@@ -71,31 +82,38 @@ def inpaint(
     pixels: Tensor,
     known: Tensor,
     seeds: list[int],
-    annealed: bool = False,
+    r: str = "through",
     n_steps: int | None = None,
+    solve: int = SOLVE,
     block: int = 100,
 ) -> Tensor:
     """Posterior samples given the known pixels: (len(seeds), n, c, h, w) uint8.
 
     pixels: (n, c, h, w) uint8; what they hold where nothing is known does not matter. known: bool, broadcastable to it.
     seeds: one a sample of each image; image i's k-th sample depends on (seeds[k], i) alone, not on the block.
+    r: how the known pixels enter, a key of ``FACTORS``. solve: steps of conjugate gradients of ``evidence.Through``.
     n_steps: length of the chain, all of the model's steps if None (see ``ImageModel.thinned``).
     """
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != model.network.shape:
         raise PictureError(
             f"the pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 of (n, {str(model.network.shape)[1:]}"
         )
+    check_name("r", r, FACTORS)
     if not seeds:
         raise ParameterError("seeds is empty; there must be one a sample")
     kernel, reverse = model.thinned(model.params.n_steps if n_steps is None else n_steps)
     known = Inpaint(pixels, known).known
+    n, shape = len(pixels), pixels.shape[1:]
 
-    def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint:
-        u = torch.stack([torch.rand(pixels.shape[1:], generator=g) for g in generators])
-        return Inpaint((pixels[part] + u - model.scale.mean) / model.scale.sigma, known[part], annealed)
+    def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint | Through:
+        u, here = torch.stack([torch.rand(shape, generator=g) for g in generators]), known[part % n]
+        x0 = (pixels[part % n] + u - model.scale.mean) / model.scale.sigma
+        if r != "through":
+            return Inpaint(x0, here, annealed=r == "replacement")
+        return Through(reverse, Mask(here), torch.where(here, x0, 0.0), 0.0, solve)
 
-    drawn = [sample_each(kernel, reverse, len(pixels), pixels.shape[1:], seed, given, block) for seed in seeds]
-    return torch.stack([torch.where(known, pixels, model.scale.to_pixels(x)) for x in drawn])
+    drawn = sample_each(kernel, Through.skip if r == "through" else reverse, n, shape, seeds, given, block)
+    return torch.where(known, pixels, model.scale.to_pixels(drawn).reshape(len(seeds), n, *shape))
 
 
 def check_out(out: Path, inputs: list[Path]) -> None:
@@ -131,18 +149,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
     parser.add_argument("--samples", type=int, default=4, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
-    parser.add_argument("--annealed", action="store_true", help="let the known pixels follow their own forward chain")
+    parser.add_argument("--r", default="through", help="; ".join(f"{name} ({what})" for name, what in FACTORS.items()))
+    parser.add_argument("--steps", type=int, default=100, help="of the chain, T thinned: 2 to T")
     parser.add_argument(
-        "--out", type=Path, default=Path("inpainted.png"), help="PNG, TIFF, BMP or PPM: the hole, then the samples"
+        "--out",
+        type=Path,
+        default=Path("inpainted.png"),
+        help="PNG, TIFF, BMP or PPM: the hole, the samples, their mean and spread; each sample also as OUT-1, OUT-2, …",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Fill in a picture and write the sheet: the picture with its hole, then the samples."""
     check_name("model", options.model, IMAGES)
+    check_name("r", options.r, FACTORS)
     for name, value, low, high in [
         ("--samples", options.samples, 1, MOST_SAMPLES),
         ("--seed", options.seed, 0, LAST_SEED),
+        ("--steps", options.steps, 2, MOST_STEPS),
     ]:
         if not low <= value <= high:
             raise ParameterError(f"{name} is {value}; it must be a whole number from {low} to {high}")
@@ -159,8 +183,12 @@ def run(options: argparse.Namespace) -> None:
         known = some_known(f"the transparency of {options.picture}", opaque)
     keep_freed_memory()
     seeds = list(range(options.seed, options.seed + options.samples))
-    filled = inpaint(model, picture[None], known, seeds, options.annealed)[:, 0]
-    hole = torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))
-    save_picture(torch.cat([hole, *filled], -1), options.out)
+    filled = inpaint(model, picture[None], known, seeds, options.r, min(options.steps, model.params.n_steps))[:, 0]
+    shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
+    shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
+    if len(filled) > 1:
+        shown |= {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread(filled)}
+    apart = {options.out.with_stem(f"{options.out.stem}-{k}"): sample for k, sample in enumerate(filled, 1)}
+    save_pictures({options.out: labelled(shown)} | apart)
     name = os.fsencode(options.out).decode(errors="replace")  # a name may hold bytes that no terminal can show
     print(f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples")

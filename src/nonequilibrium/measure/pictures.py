@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from nonequilibrium.diffusion.posterior import MaskError
 from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.files import save_atomically
+from nonequilibrium.files import save_together
 
 # Kinds that say by their first bytes what they are. PostScript and the like, which run a program, are not among them.
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF", "QOI")
@@ -96,11 +97,15 @@ def some_known(name: str, known: Tensor) -> Tensor:
     return known
 
 
-def save_picture(pixels: Tensor, out: Path) -> None:
-    """Write uint8 (c, h, w) to ``out``, atomically, in the format without loss that its ending names."""
-    array = pixels.movedim(0, -1).numpy()
-    picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
-    save_atomically(out, lambda temporary: picture.save(temporary, LOSSLESS[out.suffix.lower()]))
+def save_pictures(pictures: dict[Path, Tensor]) -> None:
+    """Write uint8 (c, h, w) pictures, all or none, in the format without loss that the ending of each name says."""
+
+    def write(pixels: Tensor, kind: str, temporary: Path) -> None:
+        array = pixels.movedim(0, -1).numpy()
+        picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
+        picture.save(temporary, kind)
+
+    save_together({out: partial(write, pixels, LOSSLESS[out.suffix.lower()]) for out, pixels in pictures.items()})
 
 
 def _contents(path: Path, kind: str) -> bytes:

@@ -13,26 +13,15 @@ import math
 import os
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
-from nonequilibrium.measure.pictures import save_picture
+from nonequilibrium.measure.pictures import save_pictures
+from nonequilibrium.measure.sheets import rows
 from nonequilibrium.training.devices import keep_freed_memory
-
-
-def sheet(images: Tensor, columns: int) -> Tensor:
-    """Images (n, c, h, w) uint8 in rows of ``columns``, edge to edge; places that are left over are black: (c, H, W)."""
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    places = torch.zeros(rows * columns, c, h, w, dtype=torch.uint8)
-    places[:n] = images
-    return places.reshape(rows, columns, c, h, w).permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,5 +50,5 @@ def run(options: argparse.Namespace) -> None:
         raise ParameterError(f"--steps is {steps}; it must be a whole number from 2 to T = {T}")
     keep_freed_memory()
     drawn = sample_each(*model.thinned(steps), options.number, model.network.shape, options.seed)
-    save_picture(sheet(model.scale.to_pixels(drawn), math.ceil(options.number**0.5)), options.out)
+    save_pictures({options.out: rows(model.scale.to_pixels(drawn), math.ceil(options.number**0.5))})
     print(f"{os.fsencode(options.out).decode(errors='replace')}: {options.number} samples by {steps} of {T} steps")

@@ -1,0 +1,176 @@
+"""Posteriors given a linear observation y = A x^0 + noise, with r_t that looks through the model (section 2.5).
+
+The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) = E[r(x^0)|x^t] (Doob's
+h-transform; every Z̃_t is then one). The paper puts r itself in its place. For a Gaussian r that expectation is closed
+where x^0 given x^t is Gaussian,
+
+    r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
+
+with the mean x̂^0 that the model itself has of x^0 given x^t. Tweedie's second identity gives the covariance,
+C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance of x^{t−1} and x^0 given x^t, times
+what y says of x^0: derivatives through the network. Later papers, which take A C_t A^T for diagonal, call it
+pseudo-inverse guidance (Song et al. 2023). C_t cannot be taken for diagonal: neighbouring known pixels say nearly the
+same, and each of them would count as news.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nonequilibrium.diffusion.chain import Normal
+from nonequilibrium.diffusion.kernels import GaussianKernel
+
+LEAST = 0.01  # V_t is taken for at least this part of 1 − ᾱ_t, what white Gaussian data would leave open
+
+
+class Linear(Protocol):
+    """A of an observation y = A x^0 + noise; a linear function of x (..., event)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x."""
+
+    def variance(self, var: Tensor) -> Tensor:
+        """The diagonal of A diag(var) A^T, shaped like y."""
+
+
+@dataclass
+class Mask:
+    """The coordinates where ``known`` (bool, broadcastable to x) is true; the others are seen as zero."""
+
+    known: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.where(self.known, x, 0.0)
+
+    def variance(self, var: Tensor) -> Tensor:
+        return torch.where(self.known, var, 0.0)
+
+
+@dataclass
+class Downsample:
+    """Means of square blocks of ``factor`` × ``factor`` pixels: (n, c, h, w) to (n, c, h/factor, w/factor)."""
+
+    factor: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.factor)
+
+    def variance(self, var: Tensor) -> Tensor:
+        return F.avg_pool2d(var, self.factor) / self.factor**2
+
+
+@dataclass
+class Blur:
+    """Convolution with a Gaussian of standard deviation ``sigma`` pixels, zero beyond the border: (n, c, h, w) to itself."""
+
+    sigma: float
+
+    def _weights(self, like: Tensor) -> Tensor:
+        reach = max(1, round(3 * self.sigma))
+        at = torch.arange(-reach, reach + 1, dtype=like.dtype, device=like.device)
+        return torch.softmax(-(at**2) / (2 * self.sigma**2), 0)
+
+    def _convolved(self, x: Tensor, weights: Tensor) -> Tensor:
+        c, reach = x.shape[1], len(weights) // 2
+        along = weights.expand(c, 1, 1, -1)
+        x = F.conv2d(x, along, padding=(0, reach), groups=c)
+        return F.conv2d(x, along.transpose(2, 3), padding=(reach, 0), groups=c)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._convolved(x, self._weights(x))
+
+    def variance(self, var: Tensor) -> Tensor:
+        return self._convolved(var, self._weights(var) ** 2)
+
+
+def _over(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, zero where b is."""
+    return torch.where(b == 0, 0.0, a / torch.where(b == 0, 1.0, b))
+
+
+class Through:
+    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r`` of ``sampling.sample``.
+
+    reverse: p(x^{t−1}|x^t) as a function of (x^t, t), which is differentiated.
+    A: a ``Linear``. y: the observation, shaped like A(x), zero where A is a mask that hides it. var: σ² of its noise; with 0
+        and a mask the known coordinates come out exactly as given.
+    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a derivative through the network.
+        With 0, A C_t A^T is taken for diagonal. For Gaussian data the chain is exact to first order in f_Σ if they suffice.
+    The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in f_Σ.
+    """
+
+    def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0):
+        self.reverse, self.A, self.y, self.var, self.solve = reverse, A, y, var, solve
+
+    @staticmethod
+    def skip(xt: Tensor, t: int) -> None:
+        """In place of ``reverse`` for ``sample``, which needs no plain p(x^{t−1}|x^t) beside that of this object."""
+
+    def __call__(self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int) -> Normal:
+        if t == kernel.T + 1:
+            return p  # the signal left in x^T is ᾱ_T: r_T is constant but for that
+        if t == 1:
+            return self._edge(p)
+        with torch.enable_grad():
+            x = xt.detach().requires_grad_()
+            p = self.reverse(x, t)
+            mean, var = kernel.x0_given(p, x, t)
+            seen = self.A(mean)
+            left = kernel.at(kernel.one_minus_alpha_bar, t, xt)
+            scale = left / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
+            var = torch.maximum(var.detach(), LEAST * left)
+            noise = self.A.variance(var) + self.var
+
+            def pulled(u: Tensor) -> Tensor:
+                """C A^T u, shaped like x."""
+                return scale * torch.autograd.grad(seen, x, u, retain_graph=True)[0]
+
+            residual = (self.y - seen).detach()
+            u = _over(residual, noise) if not self.solve else self._solved(pulled, residual, noise)
+            move = pulled(u)
+        on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
+        result = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
+        if not (isinstance(self.A, Mask) and self.var == 0):
+            return result
+        q = kernel.q_posterior(self.y, xt, t)  # a known coordinate goes back to its value whatever the others do
+        return Normal(torch.where(self.A.known, q.mean, result.mean), torch.where(self.A.known, q.var, result.var))
+
+    def _solved(self, pulled, residual: Tensor, diagonal: Tensor) -> Tensor:
+        """u with (A C A^T + σ²) u = residual by conjugate gradients, preconditioned by ``diagonal``, for each example apart."""
+        axes = tuple(range(1, residual.dim()))
+
+        def dot(a: Tensor, b: Tensor) -> Tensor:
+            return (a * b).sum(axes, keepdim=True)
+
+        u, r = torch.zeros_like(residual), residual
+        z = _over(r, diagonal)
+        d, rz = z, dot(r, z)
+        for _ in range(self.solve):
+            product = self.A(pulled(d)) + self.var * d
+            curvature = dot(d, product)
+            ok = (curvature > 0) & (rz > 1e-20)
+            step = torch.where(ok, _over(rz, curvature), 0.0)
+            u, r = u + step * d, r - step * product
+            z = _over(r, diagonal)
+            rz, before = dot(r, z), rz
+            d = z + torch.where(ok, _over(rz, before), 0.0) * d
+        return u
+
+    def _edge(self, p: Normal) -> Normal:
+        """p(x^0|x^1) r(x^0) / Z̃, exact where A A^T is diagonal, as a mask's and a down-sampling's are."""
+        with torch.enable_grad():
+            x = p.mean.detach().requires_grad_()
+            seen = self.A(x)
+            total = self.A.variance(p.var.expand_as(x)) + self.var
+            u = _over(self.y - seen, total).detach()
+            move = p.var * torch.autograd.grad(seen, x, u)[0]
+        var = p.var.expand_as(x)
+        if not isinstance(self.A, Mask):
+            return Normal(p.mean + move, var)
+        mean = torch.where(self.A.known, self.y, p.mean) if self.var == 0 else p.mean + move
+        return Normal(mean, torch.where(self.A.known, var * self.var / (var + self.var), var))
