@@ -124,9 +124,9 @@ def test_weights_card_and_curve(trained, tmp_path):
     assert again.params == model.params and again.scale == model.scale and again.validate.__self__.images is None
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
-    card = json.loads((tmp_path / "models" / "mnist.json").read_text())
+    card = json.loads((tmp_path / "models" / "mnist_dense.json").read_text())
     assert card["K_validation"] == curve[-1]["K_validation"] and card["params"] == dataclasses.asdict(model.params)
-    lines = (tmp_path / "reports" / "plots" / "mnist_training.csv").read_text().splitlines()
+    lines = (tmp_path / "reports" / "plots" / "mnist_dense_training.csv").read_text().splitlines()
     assert lines[0] == "step,K,seconds,K_validation" and len(lines) == len(curve) + 1
 
 
@@ -190,7 +190,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(experiment, "load_images", absent)
     assert main(["train", "mnist_dense"]) == 1
     assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
-    assert main(["train", "mnits"]) == 2 and "did you mean 'mnist'?" in capsys.readouterr().err
+    assert main(["train", "mnist_dnese"]) == 2 and "did you mean 'mnist_dense'?" in capsys.readouterr().err
     assert main(["train", "mnist_dense", "-p", "bumps=0"]) == 2 and "mnist_dense.bumps is 0" in capsys.readouterr().err
 
 
@@ -200,10 +200,9 @@ def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "keep_freed_memory", lambda: None)
     options = [word for item in arguments for word in ("-p", item)]
     # Checkpoints of a test belong in the test's folder.
-    monkeypatch.setattr("nonequilibrium.params.ROOT", tmp_path)
-    (tmp_path / "params.yaml").write_text("mnist:\n" + "".join(f"  {a.replace('=', ': ', 1)}\n" for a in arguments))
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
     assert main(["train", "mnist_dense", *options, "--outputs", str(tmp_path)]) == 0
-    assert "mnist: K = " in capsys.readouterr().out
+    assert "mnist_dense: K = " in capsys.readouterr().out
     assert bits(1.0) > 1 and (tmp_path / "models" / "mnist_dense.safetensors").exists()
 
 

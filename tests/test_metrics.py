@@ -12,6 +12,7 @@ import yaml
 from nonequilibrium.bound.bound import Bound, bits, block_se
 from nonequilibrium.data.images import Scale
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.settings import quick
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure import metrics
@@ -29,7 +30,7 @@ def three_channels():
 
 def test_a_three_channel_case_by_hand():
     model, bound = three_channels()
-    m = metrics.image_metrics("nothing", model, bound, L_null=-4 * math.log(2), seed=3, extra=1)
+    m = metrics.image_metrics("cifar10", model, bound, L_null=-4 * math.log(2), seed=3, extra=1)
     assert m["K"] == pytest.approx(3) and m["unit"] == "bits per pixel"
     assert m["L_null"] == pytest.approx(-1) and m["K_minus_L_null"] == pytest.approx(4)
     assert m["K_se"] == pytest.approx(1), "two values, 2 and 4: s = √2, s/√2 = 1"
@@ -80,9 +81,9 @@ def test_every_command_that_is_printed_names_a_stage():
     stages = {f"{name}@{item}" for name, stage in declared.items() for item in stage.get("foreach", [])}
     stages |= {name for name, stage in declared.items() if "foreach" not in stage}
     texts = [cell.source for path in (ROOT / "notebooks").glob("*.ipynb") for cell in nbformat.read(path, 4).cells]
-    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    sources = [path for pattern in ("*.py", "*.j2") for path in (ROOT / "src").rglob(pattern)]
+    texts += [path.read_text(encoding="utf-8") for path in sources]
     texts.append((ROOT / "README.md").read_text(encoding="utf-8"))
-    toys = declared["train_toy"]["foreach"]
     named = set()
     for command in (
         found for text in texts for found in re.findall(r"dvc repro((?: --[a-z-]+)*(?: [a-z_]+[a-z0-9_@{}]*)?)", text)
@@ -90,5 +91,7 @@ def test_every_command_that_is_printed_names_a_stage():
         stage = command.split()[-1] if command.split() and not command.split()[-1].startswith("--") else None
         # A plain word after "dvc repro" in a sentence is no stage; names are followed by a quotation mark or a code's end.
         if stage and ("@" in stage or stage in stages):
-            named |= {stage.replace("{experiment}", toy) for toy in toys}
-    assert named <= stages and "train_toy@heartbeat" in named and {"heartbeat", "mnist", "seeds"} <= named
+            blank = re.sub(r"\{\w+\}$|(?<=@)$", "{}", stage)  # any experiment
+            named |= {blank.format(name) for name in EXPERIMENTS}
+    assert named <= stages, named - stages
+    assert {"train@heartbeat", "measure@heartbeat", "seeds"} <= named
