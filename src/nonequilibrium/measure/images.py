@@ -121,4 +121,5 @@ PARTS = {
     "figure_3": posteriors.figure_3,
     "inpainting": posteriors.inpainting,
     "denoising": posteriors.denoising,
+    "guided": posteriors.guided,
 }

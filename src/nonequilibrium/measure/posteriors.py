@@ -6,18 +6,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.chain import Factor
-from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.measure import baselines
 from nonequilibrium.measure.given import Given
-from nonequilibrium.measure.inpaint import GREY, SOLVE, centre, inpaint, left
+from nonequilibrium.measure.inpaint import GREY, centre, inpaint, left
 from nonequilibrium.measure.measured import Measured
 
-# How the known pixels enter, by the words behind a method's name; and the rows of a figure.
-HOW = {"": "constant", ", replacement": "replacement", ", through the model": "through"}
-FILLED = {"constant r": "constant", "replacement": "replacement", "through the model": "through", "another": "through"}
 HOLES = {"centre": centre, "right half": left}  # what is filled in, with the mask of what is known
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.3)  # of non-local means, of which training images choose one
 
@@ -43,12 +38,9 @@ def halves(given: Given) -> Measured:
     known = left(*given.shape[1:])
     noisy = _noise(truth, given.seeded(7))
 
-    def through(A: Mask, y: Tensor, var: float) -> Through:
-        return Through(given.reverse, A, y, var, SOLVE)
-
     def posterior(r, number: int) -> Tensor:
-        draws, reverse = given.seeded(8 + number), Through.skip if isinstance(r, Through) else given.reverse
-        return sample(given.kernel, reverse, truth.shape, draws, r=r, dtype=torch.float32)
+        draws = given.seeded(8 + number)
+        return sample(given.kernel, given.reverse, truth.shape, draws, r=r, dtype=torch.float32)
 
     strips = {
         "held-out": truth,
@@ -56,11 +48,9 @@ def halves(given: Given) -> Measured:
         "filled right half, sample 1": posterior(Inpaint(truth, known), 0),
         "filled right half, sample 2": posterior(Inpaint(truth, known), 1),
         "filled right half, replacement": posterior(Inpaint(truth, known, annealed=True), 2),
-        "filled right half, through the model": posterior(through(Mask(known), torch.where(known, truth, 0.0), 0.0), 5),
         "SNR 1": noisy,
         "denoised": posterior(Denoise(noisy, 1.0), 3),
         "denoised, annealed": posterior(Denoise(noisy, 1.0, annealed=True), 4),
-        "denoised, through the model": posterior(through(Mask(torch.ones_like(known)), noisy, 1.0), 6),
     }
     error = [float((x - truth).square().mean()) for x in strips.values()]
     pictures = torch.stack([given.model.scale.to_pixels(x) for x in strips.values()])
@@ -88,7 +78,7 @@ def figure_3(given: Given) -> Measured:
 def inpainting(given: Given) -> Measured:
     """Two holes: six test images filled in by all T steps to look at, and more of them by the thinned chain to compare.
 
-    arrays inpainting_centre, inpainting_right_half: (6, 6, c, h, w), the image, what is known of it, then ``FILLED``.
+    arrays inpainting_centre, inpainting_right_half: (5, 6, c, h, w), the image, what is known of it, two samples by constant r, one by replacement.
     numbers["posteriors"]: rows of ``baselines.compare`` for each hole, PSNR over the missing pixels.
     """
     model, its, test = given.model, given.its, _test(given)
@@ -96,13 +86,44 @@ def inpainting(given: Given) -> Measured:
     arrays, tasks = {}, {}
     for hole, mask in HOLES.items():
         known = mask(*given.shape[1:])
+        filled = inpaint(model, some, known, [its.seed + 10, its.seed + 11], "constant")
+        replaced = inpaint(model, some, known, [its.seed + 12], "replacement")
         hidden = torch.where(known, some, torch.tensor(GREY, dtype=torch.uint8))
-        filled = [inpaint(model, some, known, [its.seed + 10 + k], r)[0] for k, r in enumerate(FILLED.values())]
-        arrays[f"inpainting_{hole.replace(' ', '_')}"] = torch.stack([some, hidden, *filled])
-        drawn = {name: inpaint(model, truth, known, _seeds(given), r, given.thin_steps) for name, r in HOW.items()}
+        arrays[f"inpainting_{hole.replace(' ', '_')}"] = torch.cat([torch.stack([some, hidden]), filled, replaced])
+        drawn = {
+            r: inpaint(model, truth, known, _seeds(given), r, given.thin_steps) for r in ("constant", "replacement")
+        }
         others = {"biharmonic": baselines.biharmonic(truth, known)}
         tasks[f"inpainting, {hole}"] = _rows(truth, drawn, others, ~known)
     return Measured(_compared(given, tasks), {}, arrays)
+
+
+def guided(given: Given) -> Measured:
+    """Two holes filled in by the thinned chain with r that looks through the model, beside the two ways of ``inpainting``.
+
+    arrays guided_centre, guided_right_half: (6, 8, c, h, w), the image, what is known of it, constant r, replacement, two samples
+    through the model. numbers["posteriors"] as there, PSNR and SSIM, on images of the same order; numbers["gain_over_biharmonic"]: PSNR
+    and SSIM of the mean of samples through the model less those of biharmonic inpainting, paired, with errors.
+    """
+    model, its, truth = given.model, given.its, _test(given)[: given.its.n_posterior]
+    arrays, tasks, gains = {}, {}, {}
+    for hole, mask in HOLES.items():
+        known = mask(*given.shape[1:])
+        ways = ("constant", "replacement", "through")
+        drawn = {r: inpaint(model, truth, known, _seeds(given), r, given.thin_steps) for r in ways}
+        smooth = baselines.biharmonic(truth, known)
+        tasks[f"inpainting, {hole}"] = _rows(truth, drawn, {"biharmonic": smooth}, ~known)
+        mean = drawn["through"].float().mean(0).round().to(torch.uint8)
+        ours, theirs = (baselines.quality(truth, filled, ~known) for filled in (mean, smooth))
+        gains[hole] = {key: _mean_and_se(ours[key] - theirs[key]) for key in ours}
+        hidden = torch.where(known, truth, torch.tensor(GREY, dtype=torch.uint8))
+        rows = [truth, hidden, drawn["constant"][0], drawn["replacement"][0], *drawn["through"][:2]]
+        arrays[f"guided_{hole.replace(' ', '_')}"] = torch.stack([row[:8] for row in rows])
+    return Measured({**_compared(given, tasks), "gain_over_biharmonic": gains}, {}, arrays)
+
+
+def _mean_and_se(values: Tensor) -> dict[str, float]:
+    return {"mean": float(values.mean()), "se": float(values.std()) / len(values) ** 0.5}
 
 
 def denoising(given: Given) -> Measured:
@@ -124,23 +145,19 @@ def denoising(given: Given) -> Measured:
     }
     others = {name: baselines.denoised_pixels(scale, x) for name, x in others.items()}
     drawn = {
-        name: torch.stack([scale.to_pixels(_denoised(given, noisy, given.thin(), seed, r)) for seed in _seeds(given)])
-        for name, r in {"": "constant", ", annealed": "annealed", ", through the model": "through"}.items()
+        r: torch.stack([scale.to_pixels(_denoised(given, noisy, given.thin(), seed, r)) for seed in _seeds(given)])
+        for r in ("constant", "annealed")
     }
     return Measured(_compared(given, {"denoising, SNR 1": _rows(truth, drawn, others)}))
 
 
 def _denoised(given: Given, noisy: Tensor, chain: tuple, seed: int, r: str = "constant") -> Tensor:
     """One posterior sample of each image given ``noisy``, by the steps of ``chain``."""
-    kernel, reverse = chain
-    everything = torch.ones(given.shape, dtype=torch.bool)
 
-    def factor(part: Tensor, _) -> Factor:
-        if r == "through":
-            return Through(reverse, Mask(everything), noisy[part], 1.0, SOLVE)
+    def factor(part: Tensor, _) -> Denoise:
         return Denoise(noisy[part], 1.0, annealed=r == "annealed")
 
-    return sample_each(kernel, Through.skip if r == "through" else reverse, len(noisy), given.shape, seed, factor)
+    return sample_each(*chain, len(noisy), given.shape, seed, factor)
 
 
 def _seeds(given: Given) -> list[int]:
@@ -150,11 +167,12 @@ def _seeds(given: Given) -> list[int]:
 
 
 def _rows(truth: Tensor, drawn: dict[str, Tensor], others: dict, missing: Tensor | None = None) -> list[dict]:
-    """Rows of ``baselines.compare``: samples by each way that r enters, the other methods after those of the first way."""
+    """Rows of ``baselines.compare``: samples by constant r, then the other methods, then samples by other ways that r enters."""
     rows = []
-    for number, (name, samples) in enumerate(drawn.items()):
-        each = baselines.compare(truth, samples, {} if number else others, missing)
-        rows += [row | {"method": row["method"] + (name if "sample" in row["method"] else "")} for row in each]
+    for r, samples in drawn.items():
+        first = r == "constant"
+        more = baselines.compare(truth, samples, others if first else {}, missing)
+        rows += [row if first else row | {"method": f"{row['method']}, {r}"} for row in more]
     return rows
 
 
