@@ -19,6 +19,7 @@ PROGRAM = """
 import sys
 for name in sys.argv[2:]:
     sys.modules[name] = None  # importing it raises ImportError
+import torch
 import nonequilibrium
 from nonequilibrium import bits, load_weights, sample_each, sampled_bound
 model = load_weights(sys.argv[1])

@@ -19,7 +19,7 @@ case "$1 $2" in
 "-m venv")
     rm -rf .venv; mkdir -p .venv/bin; cp python .venv/bin/python ;;
 "-m pip")
-    for name in papermill jupyter pytest ruff nonequilibrium dvc; do
+    for name in papermill jupyter pytest ruff mypy nonequilibrium dvc; do
         if test -e kill -a $name = dvc; then kill -9 $PPID; sleep 1; exit 1; fi
         if test -e without -a $name = dvc; then continue; fi
         printf '#!/bin/sh\necho '$name' "$@" >> calls\n' > .venv/bin/$name; chmod +x .venv/bin/$name
@@ -96,7 +96,7 @@ def test_every_command_that_the_makefile_checks_answers():
     """The list in the Makefile has what its recipes and the stages call."""
     text = (ROOT / "Makefile").read_text()
     listed = next(line for line in text.splitlines() if line.startswith("COMMANDS"))
-    assert all(name in listed for name in ("dvc", "papermill", "jupyter", "pytest", "ruff", "nonequilibrium"))
+    assert all(name in listed for name in ("dvc", "papermill", "jupyter", "pytest", "ruff", "mypy", "nonequilibrium"))
 
 
 def test_text_has_the_same_line_ends_in_every_checkout():
