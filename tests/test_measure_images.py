@@ -205,6 +205,6 @@ def test_inpainting_fills_the_holes_and_nothing_else(measured):
         assert (pictures[1][..., ~known] == 128).all()
         assert not torch.equal(pictures[2], pictures[3])
     known, truth = left(32, 32), test[:2]
-    drawn = inpaint(model, truth, known, [its.seed + 20, its.seed + 21], False, 5)
+    drawn = inpaint(model, truth, known, [its.seed + 20, its.seed + 21], "constant", 5)
     assert tasks["inpainting, right half"][:2] == compare(truth, drawn, {}, ~known)
     assert (found.numbers["n_posterior"], found.numbers["posterior_samples"]) == (2, 2)

@@ -16,7 +16,7 @@ same, and each of them would count as news.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -108,14 +108,15 @@ class Through:
         self.reverse, self.A, self.y, self.var, self.solve = reverse, A, y, var, solve
 
     @staticmethod
-    def skip(xt: Tensor, t: int) -> None:
+    def skip(xt: Tensor, t: Tensor | int) -> Any:
         """In place of ``reverse`` for ``sample``, which needs no plain p(x^{t−1}|x^t) beside that of this object."""
 
     def __call__(self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int) -> Normal:
-        if t == kernel.T + 1:
+        if p is not None and t == kernel.T + 1:
             return p  # the signal left in x^T is ᾱ_T: r_T is constant but for that
-        if t == 1:
+        if p is not None and t == 1:
             return self._edge(p)
+        assert xt is not None, "only at t = T + 1 is there no x^t"
         with torch.enable_grad():
             x = xt.detach().requires_grad_()
             p = self.reverse(x, t)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound
 from nonequilibrium.data.images import ImageSet
+from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.measure.metrics import seeded
@@ -31,7 +32,7 @@ class Given:
     its: ImageEvaluation
 
     @property
-    def reverse(self):
+    def reverse(self) -> Reverse[Normal]:
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""
         return self.model.reverse(self.kernel)
 
@@ -45,7 +46,7 @@ class Given:
         """Steps of the chain that many samples are drawn by, at most all T."""
         return min(self.its.thin_steps, self.kernel.T)
 
-    def thin(self) -> tuple:
+    def thin(self) -> tuple[GaussianKernel, Reverse[Normal]]:
         """(kernel, reverse) of that chain."""
         return self.model.thinned(self.thin_steps)
 

@@ -71,7 +71,7 @@ def estimators(given: Given) -> Measured:
     numbers["estimators"]: rows {"estimator", "K", "mc_se"} in bits per pixel. From 1,000 images on, mc_se is that for all of them.
     """
     n, proposal, pixels = len(given.heldout), given.model.proposal(), given.model.pixels
-    ways = {
+    ways: dict[str, dict] = {
         "uniform t, independent": {"proposal": None, "stratified": False},
         "uniform t, stratified": {"proposal": None, "stratified": True},
         "t by size of KL, independent": {"proposal": proposal, "stratified": False},

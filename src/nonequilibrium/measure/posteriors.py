@@ -78,7 +78,8 @@ def figure_3(given: Given) -> Measured:
 def inpainting(given: Given) -> Measured:
     """Two holes: six test images filled in by all T steps to look at, and more of them by the thinned chain to compare.
 
-    arrays inpainting_centre, inpainting_right_half: (5, 6, c, h, w), the image, what is known of it, two samples by constant r, one by replacement.
+    arrays inpainting_centre, inpainting_right_half: (5, 6, c, h, w), the image, what is known of it, two samples by constant r,
+    one by replacement.
     numbers["posteriors"]: rows of ``baselines.compare`` for each hole, PSNR over the missing pixels.
     """
     model, its, test = given.model, given.its, _test(given)
@@ -101,11 +102,11 @@ def inpainting(given: Given) -> Measured:
 def guided(given: Given) -> Measured:
     """Two holes filled in by the thinned chain with r that looks through the model, beside the two ways of ``inpainting``.
 
-    arrays guided_centre, guided_right_half: (6, 8, c, h, w), the image, what is known of it, constant r, replacement, two samples
-    through the model. numbers["posteriors"] as there, PSNR and SSIM, on images of the same order; numbers["gain_over_biharmonic"]: PSNR
-    and SSIM of the mean of samples through the model less those of biharmonic inpainting, paired, with errors.
+    arrays guided_centre, guided_right_half: (6, 8, c, h, w), the image, what is known of it, constant r, replacement, two
+    samples through the model. numbers["posteriors"]: as there, on the first of the same images. numbers["gain_over_biharmonic"]:
+    PSNR and SSIM of the mean of samples through the model less those of biharmonic inpainting, image by image, with errors.
     """
-    model, its, truth = given.model, given.its, _test(given)[: given.its.n_posterior]
+    model, truth = given.model, _test(given)[: given.its.n_posterior]
     arrays, tasks, gains = {}, {}, {}
     for hole, mask in HOLES.items():
         known = mask(*given.shape[1:])
@@ -157,7 +158,8 @@ def _denoised(given: Given, noisy: Tensor, chain: tuple, seed: int, r: str = "co
     def factor(part: Tensor, _) -> Denoise:
         return Denoise(noisy[part], 1.0, annealed=r == "annealed")
 
-    return sample_each(*chain, len(noisy), given.shape, seed, factor)
+    kernel, reverse = chain
+    return sample_each(kernel, reverse, len(noisy), given.shape, seed, factor)
 
 
 def _seeds(given: Given) -> list[int]:

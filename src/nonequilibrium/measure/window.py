@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.measure.given import Given
 from nonequilibrium.measure.measured import Measured
+from nonequilibrium.network.image import SplitNetwork
 
 OURS, CALIBRATION = "diffusion (ours)", "training images (ours)"
 
@@ -43,7 +46,7 @@ def calibration(given: Given) -> Measured:
         ends = [sample(kernel, reverse, x.shape, random, dtype=torch.float32, start=(t, x)) for x in parts]
         return _unit(given, torch.cat(ends))
 
-    levels = (given.model.network.split, 1, 4)
+    levels = (cast(SplitNetwork, given.model.network).split, 1, 4)
     noised_to = {f"training images, noised to σ = {sigma:g} and denoised": sigma for sigma in levels}
     sets = {CALIBRATION: train[:n]}
     sets |= {name: noised_and_denoised(sigma) for name, sigma in noised_to.items()}

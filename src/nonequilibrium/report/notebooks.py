@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import nbformat
 import papermill
@@ -68,7 +69,7 @@ def declared_parameters(path: Path) -> dict:
         for target in getattr(line, "targets", [getattr(line, "target", None)]):
             if isinstance(target, ast.Name):
                 try:
-                    declared[target.id] = ast.literal_eval(line.value)
+                    declared[target.id] = ast.literal_eval(cast(ast.Assign, line).value)
                 except ValueError:
                     declared[target.id] = None
     return declared

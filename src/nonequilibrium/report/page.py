@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -101,6 +102,11 @@ def markdown(source: str, headings: list | None = None, **options) -> str:
     return parse.render(source)
 
 
+def _mathml(equation: re.Match, block: bool) -> str:
+    """MathML of what stands between the dollars of HTML."""
+    return mathml(html.unescape(equation[1]), block)
+
+
 def output_html(source: str) -> str:
     """HTML that a cell put out, its equations as MathML, each table in a box that scrolls by itself."""
     soup = BeautifulSoup(source, "html.parser")
@@ -108,7 +114,7 @@ def output_html(source: str) -> str:
         if text.find_parent(["code", "pre", "script", "style", "math", "textarea"]) is None:
             escaped = html.escape(text, quote=False)
             for pattern, block in ((BLOCK, True), (INLINE, False)):
-                escaped = re.sub(pattern, lambda m, block=block: mathml(html.unescape(m[1]), block), escaped)
+                escaped = re.sub(pattern, partial(_mathml, block=block), escaped)
             text.replace_with(BeautifulSoup(escaped, "html.parser"))
     for table in soup.find_all("table"):
         if table.find_parent("table") is None and table.find_parent(class_="wide") is None:
@@ -121,7 +127,7 @@ def picture(content: bytes, alt: str) -> str:
     with Image.open(io.BytesIO(content)) as image:
         dpi = image.info.get("dpi", (96,))[0] or 96
         size = [round(pixels * 96 / dpi) for pixels in image.size]
-        kind = Image.MIME[image.format]
+        kind = Image.MIME[image.format or ""]
     source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     return f'<img src="{source}" width="{size[0]}" height="{size[1]}" alt="{html.escape(alt)}">'
 

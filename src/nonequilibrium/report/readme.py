@@ -46,5 +46,6 @@ def run(_: argparse.Namespace) -> None:
     text = path.read_text(encoding="utf-8")
     for name, new in parts(load(ROOT / "reports")).items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        text = re.sub(f"{begin}.*?{end}", lambda _, t=f"{begin}\n{new}\n{end}": t, text, flags=re.S)
+        whole = f"{begin}\n{new}\n{end}".replace("\\", r"\\")  # re.sub reads a backslash as its own
+        text = re.sub(f"{begin}.*?{end}", whole, text, flags=re.S)
     save_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

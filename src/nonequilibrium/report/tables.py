@@ -28,7 +28,7 @@ def table_1(found: Findings) -> DataFrame:
     columns = "data", "bits per", "K, paper", "K, ours", "K − L_null, paper", "K − L_null, ours", "status"
     rows = []
     for data, theirs in (paper.TABLE_1 | {"mnist": {}}).items():
-        name = next((name for name, its in EXPERIMENTS.items() if its.data == data), None)
+        name = next((name for name, its in EXPERIMENTS.items() if its.data == data), "")
         its, row = EXPERIMENTS.get(name), dict.fromkeys(columns, "")
         row |= {"data": data.replace("_", " ").capitalize(), "bits per": "pixel", "status": "not in this version"}
         if its:
@@ -36,7 +36,7 @@ def table_1(found: Findings) -> DataFrame:
         if theirs:
             error = theirs.get("K_se")
             row["K, paper"], row["K − L_null, paper"] = (printed(theirs[key], error) for key in ("K", "K_minus_L_null"))
-        if m := found.numbers.get(name):
+        if its and (m := found.numbers.get(name)):
             above = m["K"] - theirs.get("K", 0)
             row["K, ours"] = with_error(m["K"], m["K_se"], digits(its))
             row["K − L_null, ours"] = number(m["K_minus_L_null"], 3)
@@ -72,7 +72,8 @@ def seeds(found: Findings) -> DataFrame:
 
 def images(found: Findings, data: str, replication: bool = True) -> DataFrame:
     """K of the models of one image data set and, for the replication, the paper's and histograms without a network."""
-    rows, histograms = [], {}
+    rows: list[dict] = []
+    histograms: dict = {}
     for name, its in EXPERIMENTS.items():
         if its.data != data or its.replication is not replication or (m := found.numbers.get(name)) is None:
             continue
@@ -179,7 +180,7 @@ def provenance(found: Findings) -> DataFrame:
 
 def claims(found: Findings) -> list[dict]:
     """Rows for ``figures.claim_result_limit``: the paper's K, ours and the limits, a panel a toy that was measured."""
-    panels = {}
+    panels: dict = {}
     for name, m in found.numbers.items():
         if "limit" in m:
             its = EXPERIMENTS[name]
