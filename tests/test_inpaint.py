@@ -104,7 +104,15 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
     elif kind == "npy":
         np.save(mask, known.numpy())
     out = tmp_path / "new" / "out.png"
-    words = [str(tmp_path / "p.png"), "--mask", str(mask), "--weights", str(tmp_path / "w.safetensors")]
+    words = [
+        str(tmp_path / "p.png"),
+        "--mask",
+        str(mask),
+        "--model",
+        "cifar10",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+    ]
     assert main(["inpaint", *words, "--samples", "2", "--out", str(out)]) == 0
     assert "256 pixels missing, then 2 samples" in capsys.readouterr().out
     for number in (1, 2):
@@ -122,7 +130,17 @@ def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys)
     alpha[:4] = 0
     Image.fromarray(np.dstack([pictures[0].movedim(0, -1).numpy(), alpha])).save(tmp_path / "p.png")
     out = tmp_path / "out.png"
-    words = [str(tmp_path / "p.png"), "--weights", str(tmp_path / "w.safetensors"), "--out", str(out), "--samples", "1"]
+    words = [
+        str(tmp_path / "p.png"),
+        "--model",
+        "cifar10",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--out",
+        str(out),
+        "--samples",
+        "1",
+    ]
     for mask, missing in [([], 128), (["--mask", "centre"], 384), (["--mask", "left"], 16 * 32 + 64)]:
         assert main(["inpaint", *words, *mask]) == 0
         assert f"{missing} pixels missing" in capsys.readouterr().out
@@ -188,7 +206,15 @@ def test_a_disk_that_fails_leaves_nothing_half_written(model, pictures, tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", save)
-    words = [str(tmp_path / "p.png"), "--weights", str(tmp_path / "w.safetensors"), "--samples", "1"]
+    words = [
+        str(tmp_path / "p.png"),
+        "--model",
+        "cifar10",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--samples",
+        "1",
+    ]
     assert main(["inpaint", *words, "--out", str(tmp_path / "out.png")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert (tmp_path / "out.png").read_text() == "an earlier result"
@@ -199,7 +225,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
     save_weights(model, "cifar10", tmp_path / "w.safetensors")
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(tmp_path / "p.png")
     (tmp_path / "text.png").write_text("no picture")
-    weights = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out.png")]
+    weights = ["--model", "cifar10", "--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out.png")]
     for words, message in [
         ([str(tmp_path / "p.png")], "is 32×20; the model's images are 32×32"),
         ([str(tmp_path / "text.png")], "cannot be read as a picture"),

@@ -145,7 +145,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a picture (white is known, black or transparent missing; greys are split at half), a .npy of 0 and 1, "
         f"{' or '.join(MASKS)}; default: what is transparent in the picture, or else centre",
     )
-    parser.add_argument("--model", default="cifar10", help=", ".join(IMAGES))
+    parser.add_argument("--model", default="cifar10_unet", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
     parser.add_argument("--samples", type=int, default=4, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
