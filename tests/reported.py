@@ -42,6 +42,11 @@ def numbers(name: str, K: float) -> dict:
         found["estimators"] = [{"estimator": "uniform t", "mc_se": 0.2}, {"estimator": "t by size", "mc_se": 0.1}]
         row = {"method": "one sample", "PSNR": 12.0, "PSNR_se": 0.1, "SSIM": 0.5, "SSIM_se": 0.01}
         found["posteriors"] = {"inpainting": [row]}
+    if name == "cifar10_unet":
+        row = {"method": "one sample, through", "PSNR": 13.0, "PSNR_se": 0.1, "SSIM": 0.6, "SSIM_se": 0.01}
+        found |= {"posteriors": {"inpainting": [row]}, "n_posterior": 4, "posterior_samples": 2}
+        gain = {"mean": 0.5, "se": 0.1}
+        found["gain_over_biharmonic"] = {hole: {"PSNR": gain, "SSIM": gain} for hole in ("centre", "right half")}
     return found
 
 

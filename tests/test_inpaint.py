@@ -236,7 +236,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
         (["p.png", "--seed", "-1"], "--seed is -1; it must be a whole number from 0 to"),
         (["p.png", "--seed", "9" * 30], "--seed is 999"),
     ]:
-        assert main(["inpaint", *words, *weights]) in (1, 2)
+        assert main(["inpaint", *weights, *words]) in (1, 2)
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out.png").exists()

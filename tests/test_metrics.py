@@ -91,7 +91,8 @@ def test_every_command_that_is_printed_names_a_stage():
         stage = command.split()[-1] if command.split() and not command.split()[-1].startswith("--") else None
         # A plain word after "dvc repro" in a sentence is no stage; names are followed by a quotation mark or a code's end.
         if stage and ("@" in stage or stage in stages):
-            blank = re.sub(r"\{\w+\}$|(?<=@)$", "{}", stage)  # any experiment
-            named |= {blank.format(name) for name in EXPERIMENTS}
+            first, at, item = stage.partition("@")
+            any_of = at and not re.fullmatch(r"\w+", item)  # a name that is filled in, or none: any experiment
+            named |= {f"{first}@{name}" for name in EXPERIMENTS} if any_of else {stage}
     assert named <= stages, named - stages
     assert {"train@heartbeat", "measure@heartbeat", "seeds"} <= named

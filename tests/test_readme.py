@@ -3,14 +3,10 @@
 import re
 
 import pytest
-import torch
 from reported import write
 
 from nonequilibrium.__main__ import COMMANDS
 from nonequilibrium.experiment.registry import EXPERIMENTS
-from nonequilibrium.experiment.settings import load as parameters
-from nonequilibrium.experiment.train import train
-from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.files import ROOT
 from nonequilibrium.report import readme
 from nonequilibrium.report.findings import load
@@ -60,13 +56,10 @@ def test_experiments_and_commands_are_those_that_there_are():
     assert set(COMMANDS) <= set(re.findall(r"`(\w+)`", listed))
 
 
-def test_the_lines_of_python_run(tmp_path, capsys):
+def test_the_lines_of_python_run(monkeypatch, capsys):
+    """With images that a dependency ships in place of CIFAR-10's, which may not be here."""
     program = re.search(r"```python\n(.*?)```", TEXT, flags=re.S)[1]
-    weights = tmp_path / "heartbeat.safetensors"
-    torch.manual_seed(0)
-    save_weights(
-        train("heartbeat", parameters("heartbeat", {"n_steps": 20, "train_steps": 2}))[0], "heartbeat", weights
-    )
-    assert '"models/heartbeat.safetensors"' in program
-    exec(program.replace("models/heartbeat.safetensors", str(weights)), {})
-    assert capsys.readouterr().out.endswith("torch.Size([1000, 21])\n")
+    assert 'load_images("cifar10")' in program
+    monkeypatch.chdir(ROOT)
+    exec(program.replace('load_images("cifar10")', 'load_images("photographs")').replace("draws=20", "draws=2"), {})
+    assert 0 < float(capsys.readouterr().out.split(" ± ")[0]) < 8  # bits of 8

@@ -102,7 +102,7 @@ def test_every_command_that_the_makefile_checks_answers():
 def test_text_has_the_same_line_ends_in_every_checkout():
     lines = (ROOT / ".gitattributes").read_text().splitlines()
     assert "* text=auto eol=lf" in lines
-    kinds = {path.suffix for folder in ("models", "reports/figures") for path in (ROOT / folder).iterdir()}
+    kinds = {path.suffix for folder in ("models", "reports/figures") for path in (ROOT / folder).rglob("*")}
     for kind in kinds & {".png", ".gif", ".safetensors"}:
         assert f"*{kind} binary" in lines
 

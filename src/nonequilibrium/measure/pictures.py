@@ -32,8 +32,7 @@ MOST_BYTES = 64 * 2**20  # of a file; a picture of a model's size needs a thousa
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 ARCHIVE = b"PK"  # how .npz begins
 NO_WHITE = "holds whole numbers with a sign or of 32 bits, whose white is not defined; save it with 8 or 16 bits"
-# A PNG may name one colour as transparent, in the file's own bits; Pillow compares it with levels of 8 bits.
-UNSCALED_KEY = ("RGB;16B", "L;2", "L;4")
+UNSCALED_KEY = ("RGB;16B", "L;2", "L;4")  # a PNG's one transparent colour is in its own bits; Pillow compares it with 8
 
 
 class PictureError(Refusal, ValueError):
@@ -41,15 +40,12 @@ class PictureError(Refusal, ValueError):
 
 
 class Levels(NamedTuple):
-    """A picture as its file has it. values: (h, w, 1 or 3) float64. white: the level that is white, None if not defined.
-
-    opaque: (h, w) bool. doubt: why white is not defined, or empty.
-    """
+    """A picture as its file has it: values (h, w, 1 or 3), float64; the level that is white; opaque (h, w), bool."""
 
     values: np.ndarray
-    white: float | None
+    white: float | None  # None if not defined
     opaque: np.ndarray
-    doubt: str = ""
+    doubt: str = ""  # why white is not defined
 
 
 def read_picture(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
