@@ -79,7 +79,6 @@ def test_labels_of_the_training_curves_do_not_touch(steps):
     curve = pd.DataFrame({"step": np.linspace(0, steps, 100), "K": np.linspace(-3, 2, 100)})
     figure = figures.training_curves({title: curve for title in ("Swiss roll, the paper's 16 units", "b", "c")})
     assert not any(overlaps(ax) for ax in figure.axes)
-    assert not overlaps(figures.training_curve({"a": curve}, 2.35, {}, -6).axes[0])
 
 
 def every_figure():
@@ -96,7 +95,6 @@ def every_figure():
     yield drawn()[0]
     yield figures.heartbeat(bits)
     yield figures.claim_result_limit([{"title": "a", "points": [("b", -1.0, 0.1, "ours")]}], "bits")
-    yield figures.training_curve({"a": curve}, 1, {}, -1)
     yield figures.training_curves({"a": curve})
     yield figures.K_by_time_step(pd.DataFrame({"a": np.ones(9)}, index=range(2, 11)))
     yield figures.schedules({"a": GaussianKernel(schedule("even_log_snr", 5, beta_1=1e-3, alpha_bar_T=0.1))})

@@ -27,8 +27,10 @@ EVERY_EXPERIMENT = ("train", "measure")  # notebooks that run once an experiment
 # What frames an executed notebook changes none of its numbers, and a new frame is not worth an hour of measuring: only the report
 # depends on it. The other pages get it when their stages next run.
 FRAME, REPORT = "nonequilibrium.report.page", "08_report"
-# An experiment's stages depend on its own declaration, not on those of the others.
+# An experiment's stages depend on its own declaration, not on those of the others. Of the report they depend on what runs them alone:
+# a colour in the figure of a training curve is not worth a training.
 REGISTER = "nonequilibrium.experiment.registry"
+RUNS = ("nonequilibrium.report", "nonequilibrium.report.notebooks", "nonequilibrium.report.stages")
 
 
 @functools.cache
@@ -94,9 +96,7 @@ def declared(its) -> set[str]:
 
 def stages() -> dict[str, str]:
     """What ``.code`` holds: {stage: text}. The notebooks ``train`` and ``measure`` have a text for each experiment."""
-    from nonequilibrium.experiment.registry import (
-        EXPERIMENTS,
-    )  # brings PyTorch, which no other command of this module needs
+    from nonequilibrium.experiment.registry import EXPERIMENTS  # here, because it brings PyTorch
 
     texts = {name: manifest(start) for name, start in COMMANDS.items()}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -105,28 +105,26 @@ def stages() -> dict[str, str]:
             texts[path.stem] = manifest(start, but=() if path.stem == REPORT else (FRAME,))
             continue
         for name, its in EXPERIMENTS.items():
-            texts[f"{path.stem}_{name}"] = _of_experiment(path.stem, name, its, start)
+            texts[f"{path.stem}_{name}"] = _of_experiment(path, name, its, start)
     return texts
 
 
-def _of_experiment(notebook: str, name: str, its, start: list[str]) -> str:
-    """What a stage of one experiment depends on: its code and its declaration.
+def _of_experiment(path: Path, name: str, its, start: list[str]) -> str:
+    """What a stage of one experiment depends on: its code, its notebook's and its declaration.
 
     Training images takes up to hours, so it depends on what data set it is alone: it runs when parameters change, and by force.
     """
     from nonequilibrium.data.sources import DATA_SETS
 
-    if notebook == "train" and its.images:
+    if path.stem == "train" and its.images:
         return f"{its.data} {hashlib.sha256(repr(DATA_SETS[its.data]).encode()).hexdigest()}\n"
-    if notebook == "measure":
-        start = [
-            *start,
-            its.measure,
-            "nonequilibrium.report.stages",
-        ]
+    if path.stem == "measure":
+        start = [*start, its.measure, "nonequilibrium.report.stages"]
+    draw = {module for module in modules() if module.startswith("nonequilibrium.report.")} - set(RUNS)
     # What the register imports for the other experiments is no part of this one.
-    its_modules = manifest([*start, *declared(its)], but=(FRAME, REGISTER), closed=(REGISTER,))
-    return f"{its_modules}{REGISTER}[{name!r}] {hashlib.sha256(repr(its).encode()).hexdigest()}\n"
+    its_modules = manifest([*start, *declared(its)], but={REGISTER, *draw}, closed=(REGISTER,))
+    cells, entry = (hashlib.sha256(text.encode()).hexdigest() for text in (notebook_code(path), repr(its)))
+    return f"{its_modules}{path.name} {cells}\n{REGISTER}[{name!r}] {entry}\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

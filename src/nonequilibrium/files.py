@@ -144,11 +144,6 @@ def write_json(path: Path, content: dict) -> None:
     save_atomically(path, lambda temporary: temporary.write_text(to_json(content), encoding="utf-8"))
 
 
-def write_csv(path: Path, table) -> None:
-    """Write a pandas table as CSV atomically."""
-    save_atomically(path, lambda temporary: table.to_csv(temporary, index=False))
-
-
 # ---------------------------------------------------------------- digests
 
 

@@ -99,23 +99,6 @@ def _thousands(ax) -> None:
     )
 
 
-def training_curve(curves: dict[str, pd.DataFrame], paper: float, limits: dict[str, float], floor: float) -> Figure:
-    """K on the training draws against the training step. curves: {label: columns step, K}; K below ``floor`` is cut."""
-    style()
-    figure, ax = plt.subplots(figsize=(7.2, 4))
-    for label, curve in curves.items():
-        ax.plot(curve["step"], curve["K"], label=label, lw=1.2)
-    ax.axhline(paper, color=PAPER, ls="--", label=f"paper, {paper}")
-    for label, value in limits.items():
-        ax.axhline(value, color=LIMIT, ls=":", label=f"{label}, {value:.4g}")
-    ax.set(xlabel="training step", ylabel="K (bits), batch average", ylim=(floor, None))
-    ax.set_title("K rises while the network trains")
-    _thousands(ax)
-    ax.legend(loc="lower right", fontsize=9)
-    figure.tight_layout()
-    return figure
-
-
 def training_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """One panel a run, K (bits) on the training draws against the step. curves: {title: columns step, K}."""
     style()
