@@ -24,8 +24,8 @@ def heartbeat_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
     """H_q(X^t) of heartbeats for t = 0..T, nats per sequence, (T + 1,); a finite sum over 5^5 states."""
     per_class = law.dim // law.period
     states = torch.cartesian_prod(*[torch.arange(per_class + 1)] * law.period)  # ones in each class
-    log_ways = torch.tensor([math.log(math.comb(per_class, ones)) for ones in range(per_class + 1)]).double()
-    ways = torch.exp(log_ways[states].sum(1))
+    ways = torch.tensor([float(math.comb(per_class, ones)) for ones in range(per_class + 1)])[states].double().prod(1)
+    states = states.double()
     entropy = torch.full((kernel.T + 1,), math.log(law.period), dtype=torch.float64)
     for t in range(1, kernel.T + 1):
         kept, lost = float(kernel.alpha_bar[t]), float(kernel.one_minus_alpha_bar[t])

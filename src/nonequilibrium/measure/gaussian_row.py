@@ -10,7 +10,7 @@ With a few steps they are not, and M and S come from draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 
 Make = Callable[[Tensor], Factor]  # from known pixels y (n, d), zero where hidden, to the factor r
-CONVERGED = 40  # steps of conjugate gradients that solve for 16 known pixels to the last digit
+SOLVE = 0, 2, 8, 40  # steps of conjugate gradients: 40 solve for 16 known pixels to the last digit
+NOT_AFFINE = "solve = 2", "solve = 8"
 
 
 class Row:
@@ -49,7 +50,7 @@ class Row:
         A, v = self._best[int(t)]
         return Normal(xt @ A.T, v.expand_as(xt))
 
-    def ways(self, solve: int | None = None) -> dict[str, Make]:
+    def ways(self) -> dict[str, Make]:
         """The ways by which known pixels enter: name to factor."""
 
         def through(steps: int) -> Make:
@@ -58,7 +59,7 @@ class Row:
         return {
             "constant r": lambda y: Inpaint(y, self.known),
             "replacement": lambda y: Inpaint(y, self.known, annealed=True),
-            **{f"through the model, solve = {steps}": through(steps) for steps in (0, 2, 8, CONVERGED)},
+            **{f"through the model, solve = {steps}": through(steps) for steps in SOLVE},
         }
 
     # ------------------------------------------------------------ what is sampled
@@ -108,17 +109,23 @@ class Row:
         return float(0.5 * (trace - hole.sum() + torch.logdet(P) - torch.logdet(S)))
 
     def bias(self, n: int) -> float:
-        """By how much ``expected_kl`` of M and S fitted to n draws exceeds that of the true ones, nats, to first order in 1/n."""
+        """By how much ``expected_kl`` of M and S fitted to n draws exceeds that of the true ones on average, nats.
+
+        Exact where the true ones are the exact posterior's: S has a Wishart distribution, and M's error an inverse Wishart one.
+        """
         hole, known = int((~self.known).sum()), int(self.known.sum())
-        return (hole * known + hole * (hole + 1) / 2) / (2 * n)
+        freedom = torch.tensor(n - known, dtype=torch.float64)
+        steps = torch.arange(hole, dtype=torch.float64)
+        log_det = (torch.log(freedom / 2) - torch.digamma((freedom - steps) / 2)).sum()
+        return float(0.5 * (hole * known / (freedom - 1) + log_det))
 
 
 def row_divergences(
-    correlations: tuple[float, ...], sizes: tuple[int, ...], draws: int, seed: int
+    correlations: Sequence[float], sizes: Sequence[int], draws: int, seed: int
 ) -> list[dict[str, float | int | str]]:
     """KL to the exact posterior of each way of inpainting: a row for each correlation, T and way, in nats.
 
-    draws: samples for the ways that are not affine (their rows have a standard error, from ten parts), 0 to leave these out.
+    draws: samples for the ways that are not affine, in four parts whose spread gives the standard error of their rows.
     """
     rows: list[dict[str, float | int | str]] = []
     for correlation in correlations:
@@ -126,9 +133,7 @@ def row_divergences(
             row = Row(correlation, T)
             for way, make in row.ways().items():
                 entry: dict[str, float | int | str] = {"correlation": correlation, "T": T, "way": way}
-                if way.endswith((" 2", " 8")):
-                    if not draws:
-                        continue
+                if way.endswith(NOT_AFFINE):
                     generator, parts = torch.Generator().manual_seed(seed), 4
                     each = draws // parts
                     kl = torch.tensor([row.expected_kl(*row.drawn(make, each, generator)) for _ in range(parts)])
