@@ -25,12 +25,12 @@ class Enumerated:
         self.states = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * d).reshape(-1, d)
         steps = range(1, kernel.T + 1)
         with torch.no_grad():
-            self.q = {t: self._matrix(kernel.q_step(self.states, t)) for t in steps}
+            self.q = {t: self.matrix(kernel.q_step(self.states, t)) for t in steps}
             backward = {t: kernel.p_edge(self.states) if t == 1 else reverse(self.states, t) for t in steps}
-            self.p = {t: self._matrix(one) for t, one in backward.items()}
+            self.p = {t: self.matrix(one) for t, one in backward.items()}
         self.pi = torch.exp(kernel.log_pi(self.states))
 
-    def _matrix(self, rows: Bernoulli) -> Tensor:
+    def matrix(self, rows: Bernoulli) -> Tensor:
         """Probabilities of each state (columns) under the bits of each row."""
         columns = Bernoulli(rows.logit[:, None].expand(-1, len(self.states), -1))
         return torch.exp(self.kernel.log_prob(self.states.expand_as(columns.logit), columns))
