@@ -204,7 +204,8 @@ def evidence() -> dict[str, Tensor]:
 def bit_posteriors(kernel: BinomialKernel, reverse, law: Heartbeat, n: int, seed: int) -> list[dict]:
     """Samples given evidence of bits beside the exact posterior over the five templates: a row for each evidence and r.
 
-    total_variation: over six outcomes, the five templates and no heartbeat. among_valid: over the heartbeats among the samples.
+    total_variation: over six outcomes, the five templates and no heartbeat. among_valid: over the heartbeats among the samples,
+    None if there are none.
     """
     rows, templates = [], law.templates()
     for name, log_odds in evidence().items():
@@ -216,8 +217,8 @@ def bit_posteriors(kernel: BinomialKernel, reverse, law: Heartbeat, n: int, seed
             share = (x[:, None] == templates).all(-1).double().mean(0)
             valid = share.sum()
             distance = 0.5 * ((share - exact).abs().sum() + 1 - valid)
-            among = 0.5 * (share / valid - exact).abs().sum()
-            measured = {"total_variation": float(distance), "among_valid": float(among), "valid": float(valid)}
+            among = float(0.5 * (share / valid - exact).abs().sum()) if valid > 0 else None
+            measured = {"total_variation": float(distance), "among_valid": among, "valid": float(valid)}
             rows.append({"evidence": name, "way": way} | measured | {"share": share.tolist(), "exact": exact.tolist()})
     return rows
 
