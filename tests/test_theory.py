@@ -336,7 +336,7 @@ def test_the_table_of_equations_names_functions_and_tests_that_there_are():
 
 def test_the_notebook_and_the_table_have_every_equation():
     source = (ROOT / "notebooks" / "07_theory.ipynb").read_text(encoding="utf-8")
-    tagged = {int(n) for n in re.findall(r"tag\{(\d+)\}", source)}
+    tagged = {int(n) for n in re.findall(r"qquad \((\d+)\)", source)}
     assert tagged == {*range(1, 25), 44, 61}
     listed = set()
     for row in EQUATIONS:

@@ -27,6 +27,7 @@ from nonequilibrium.measure.metrics import seeded
 
 PI, NOISE, BETA_1, ALPHA_BAR_T = 0.2, 1e-3, 1e-6, 0.03  # the two toys as ``params.yaml`` has them
 RESAMPLES = 1000  # of the bootstrap
+BLOCK = 4096  # trajectories at a time
 # T of the chains; how many held-out examples and points; n of the averages (9); posteriors.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
@@ -100,7 +101,10 @@ def _se(values: Tensor) -> float:
 def _averages(kernel, reverse, law, name: str, its: dict, seed: int) -> dict:
     """Estimates of log p(x^0) by n = 1, 4, … trajectories on held-out examples, from the same trajectories."""
     x0 = law.sample(its["examples"][name], seeded(seed))
-    log_ratio = log_ratios(kernel, reverse, x0, max(its["averages"]), seeded(seed + 1))
+    random, most = seeded(seed + 1), max(its["averages"])
+    # A few examples at a time: all trajectories of all of them would take a gigabyte.
+    parts = [log_ratios(kernel, reverse, part, most, random) for part in x0.split(max(1, BLOCK // most))]
+    log_ratio = torch.cat(parts, 1)
     resampled = torch.randint(len(x0), (RESAMPLES, len(x0)), generator=seeded(seed + 5))
     rows = []
     for n in its["averages"]:
