@@ -42,13 +42,13 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "full": {
         "T": 50,
-        "examples": {"heartbeat": 400, "swiss_roll": 300},
+        "examples": {"heartbeat": 400, "swiss_roll": 150},
         "averages": (1, 4, 16, 64, 256),
         "chains": (10, 30, 100, 300, 1000, 3000),
         "chain_examples": 50,
         "points": 4000,
         "row": {"correlations": (0.8, 0.95, 0.99), "sizes": (50, 100, 200, 400), "draws": 2000},
-        "bits": {"T": 300, "n": 4000},
+        "bits": {"T": 200, "n": 3000},
     },
 }
 
