@@ -18,6 +18,7 @@ from nonequilibrium.bound.theory import reverse_entropy_bounds
 from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
+from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
@@ -214,8 +215,11 @@ def bit_posteriors(kernel: BinomialKernel, reverse, law: Heartbeat, n: int, seed
     rows, templates = [], law.templates()
     for name, log_odds in evidence().items():
         exact = template_posterior(templates, log_odds)
-        factors = {"constant r": BitFactor(log_odds), "annealed r": BitFactor(log_odds, annealed=True)}
-        factors["r through the templates"] = TemplateFactor(templates, log_odds)
+        factors: dict[str, Factor] = {
+            "constant r": BitFactor(log_odds),
+            "annealed r": BitFactor(log_odds, annealed=True),
+            "r through the templates": TemplateFactor(templates, log_odds),
+        }
         for way, r in factors.items():
             x = sample(kernel, reverse, (n, law.dim), seeded(seed), r=r)
             share = (x[:, None] == templates).all(-1).double().mean(0)
