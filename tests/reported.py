@@ -11,6 +11,14 @@ from nonequilibrium.report.findings import Findings, load
 
 SCORE = {"se": 3.0, "se_blocks": 6.0, "sigma": 0.17}
 HEARTBEAT = {"n_samples": 100, "valid": 0.9, "valid_ceiling": 0.95, "offsets": [20] * 5, "offsets_p_value": 0.5}
+AVERAGES = {"T": 50, "K_star": -3.5, "L_true": -2.3, "averages": [{"trajectories": 1, "mean": -3.4, "se": 0.1}]}
+CHAIN = {"T": 1000, "K_star": -2.4, "log_p": -2.35, "L_true": -2.32, "mean_1": -2.4, "se_1": 0.01, "spread_1": 2.0}
+THEORY = {
+    "jarzynski": {"heartbeat": AVERAGES | {"log_p": -2.7}, "swiss_roll": AVERAGES},
+    "chains": [CHAIN | {"mean_16": -2.35, "se_16": 0.01}],
+}
+GIVEN = {"evidence": "bit 3 is one", "way": "constant r", "total_variation": 0.4, "among_valid": None, "valid": 0.0}
+POSTERIORS = {"row": [{"correlation": 0.8, "T": 50, "way": "constant r", "KL": 0.23}], "bits": [GIVEN]}
 
 
 def numbers(name: str, K: float) -> dict:
@@ -71,6 +79,8 @@ def write(folder) -> Findings:
             path.write_text(json.dumps(content), encoding="utf-8")
         (reports / "plots").mkdir(exist_ok=True)
         pd.DataFrame(curve).to_csv(reports / "plots" / f"{name}_training.csv", index=False)
+    for name, content in {"theory": THEORY, "posteriors": POSTERIORS}.items():
+        (reports / "metrics" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     runs = {
         "runs": [{"seed": 0, "K": 2.0}, {"seed": 1, "K": 3.0}],
         "K": {"mean": 2.5, "std": 0.7, "min": 2.0, "max": 3.0},

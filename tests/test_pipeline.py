@@ -19,7 +19,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SUBJECTS = sorted({its.notebook for its in EXPERIMENTS.values()})
 TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
-DIFFUSE = {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
+THEORY = "07_theory"  # runs itself what it shows, for it needs no data and no training
+DIFFUSE = {THEORY} | {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
 
 
 def stage(entry):
@@ -59,10 +60,10 @@ def changed(before, after):
 
 
 def test_every_stage_depends_on_its_code_and_its_notebook():
-    assert set(code.stages()) == {"data", "08_report", *SUBJECTS} | {
+    assert set(code.stages()) == {"data", "08_report", THEORY, *SUBJECTS} | {
         f"{k}_{e}" for k in ("train", "measure") for e in EXPERIMENTS
     }
-    assert set(NOTEBOOKS) == {"08_report", "train", "measure", *SUBJECTS}
+    assert set(NOTEBOOKS) == {"08_report", THEORY, "train", "measure", *SUBJECTS}
     wanted = {
         "fetch": {".code/data.txt"},
         "train": {".code/train_${item}.txt"},  # of images the data set alone, so that prose and code cost no hours
@@ -72,6 +73,7 @@ def test_every_stage_depends_on_its_code_and_its_notebook():
             "${item.needs}",
         },
         "subject": {".code/${item}.txt", "notebooks/${item}.ipynb", "reports/measured", "models"},
+        "theory": {".code/07_theory.txt", "notebooks/07_theory.ipynb"},
         "report": {".code/08_report.txt", "notebooks/08_report.ipynb", "reports/measured", "reports/metrics", "models"},
     }
     for name, needs in wanted.items():
@@ -137,7 +139,7 @@ def test_a_colour_and_a_new_frame_of_the_pages_measure_nothing_anew(tmp_path, mo
     assert changed(before, manifests()) == {"08_report"}
     style = copy / "report" / "style.py"
     style.write_text(re.sub(r"#[0-9a-fA-F]{6}", "#123456", style.read_text(encoding="utf-8")), encoding="utf-8")
-    assert changed(before, manifests()) == {"08_report", *SUBJECTS}, "all that draws, and no training for its curve"
+    assert changed(before, manifests()) == {"08_report", THEORY, *SUBJECTS}, "all that draws, and no training for its curve"
 
 
 def test_another_experiment_in_the_register_makes_nothing_stale(monkeypatch):
@@ -177,7 +179,7 @@ def test_prose_formatting_and_line_ends_reach_nothing(tmp_path, monkeypatch):
 
 def test_the_report_depends_on_every_picture_that_another_stage_draws():
     declared = {path for path in STAGES["report"]["deps"] if path.startswith("reports/figures/")}
-    assert declared == {f"reports/figures/{name}" for name in SUBJECTS}
+    assert declared == {f"reports/figures/{name}" for name in (THEORY, *SUBJECTS)}
 
 
 def test_the_lock_file_knows_no_stage_that_is_gone():

@@ -10,7 +10,7 @@ import re
 import textwrap
 
 from nonequilibrium.files import ROOT, save_atomically
-from nonequilibrium.report import prose
+from nonequilibrium.report import prose, tables
 from nonequilibrium.report.findings import Findings, load
 
 SYMBOLS = 4  # words of the glossary that stand under the tables
@@ -31,6 +31,7 @@ def parts(found: Findings) -> dict[str, str]:
     words = re.split(r"\n(?=\* )", prose.section("glossary", found))
     return {
         "results": wrapped(prose.section("results", found, prose.as_markdown)),
+        "equations": prose.as_markdown(tables.equations(found)),
         "symbols": wrapped("\n".join(words[:SYMBOLS])),
         "glossary": wrapped("\n".join(words[SYMBOLS:])),
     }

@@ -1,0 +1,83 @@
+"""Tables of what the theory notebook measured, and of which lines are which equation; ``tables`` has them with the others."""
+
+from __future__ import annotations
+
+import json
+
+from pandas import DataFrame
+
+from nonequilibrium.report.equations import EQUATIONS
+from nonequilibrium.report.findings import Findings, number, with_error
+
+
+def equations(_: Findings) -> DataFrame:
+    """Which function is which equation, and which test checks it (``equations``)."""
+    return DataFrame(
+        {
+            "equation": row.number,
+            "what it says": row.says,
+            "function": row.function.partition(".")[2],
+            "test": row.test.replace("::test_", ": ").replace("_", " ").replace("test ", "test_", 1),
+        }
+        for row in EQUATIONS
+    )
+
+
+def theory(found: Findings, name: str) -> dict:
+    """What the theory notebook wrote as reports/metrics/<name>.json, theory or posteriors; empty where it has not."""
+    path = found.folder / "metrics" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def averages(found: Findings) -> DataFrame:
+    """The average (9) by number of trajectories on both toys, between K* and L, bits."""
+    return DataFrame(
+        {
+            "data": name.replace("_", " ").capitalize(),
+            "T": str(its["T"]),
+            "K*": number(its["K_star"], 2),
+            **{f"n = {row['trajectories']}": with_error(row["mean"], row["se"], 2) for row in its["averages"]},
+            "log p(x⁰), exact": number(its["log_p"], 2) if "log_p" in its else "",
+            "true L": number(its["L_true"], 2),
+        }
+        for name, its in theory(found, "theory").get("jarzynski", {}).items()
+    ).fillna("")
+
+
+def chains(found: Findings) -> DataFrame:
+    """How far below L the heartbeat's K*, log p(x^0) and averages of one and of sixteen trajectories are, by T, bits."""
+    return DataFrame(
+        {
+            "T": f"{row['T']:,}",
+            "L − K*": number(row["L_true"] - row["K_star"], 4),
+            "L − log p(x⁰)": number(row["L_true"] - row["log_p"], 4),
+            "one trajectory": with_error(row["L_true"] - row["mean_1"], row["se_1"], 3),
+            "sixteen": with_error(row["L_true"] - row["mean_16"], row["se_16"], 3),
+            "spread of one": number(row["spread_1"], 2),
+        }
+        for row in theory(found, "theory").get("chains", [])
+    )
+
+
+def row_posteriors(found: Findings) -> DataFrame:
+    """Divergence from the exact posterior of a Gaussian row by each way of inpainting, nats; a column for each T."""
+    rows: dict = {}
+    for e in theory(found, "posteriors").get("row", []):
+        first = {"correlation": f"{e['correlation']:g}", "how the known pixels enter": e["way"]}
+        row = rows.setdefault((e["correlation"], e["way"]), first)
+        row[f"T = {e['T']}"] = with_error(e["KL"], e.get("KL_se"), 3)
+    return DataFrame(list(rows.values())).fillna("")
+
+
+def bit_posteriors(found: Findings) -> DataFrame:
+    """Total variation between samples given evidence of bits and the exact posterior."""
+    return DataFrame(
+        {
+            "evidence": e["evidence"],
+            "r": e["way"],
+            "total variation": number(e["total_variation"], 3),
+            "among valid heartbeats": "" if e["among_valid"] is None else number(e["among_valid"], 3),
+            "valid (%)": number(100 * e["valid"], 1),
+        }
+        for e in theory(found, "posteriors").get("bits", [])
+    )
