@@ -6,7 +6,7 @@ A new experiment is an entry here, a section of ``params.yaml``, a notebook that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nonequilibrium import paper, params
@@ -57,33 +57,22 @@ _QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "ba
 _MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
 _MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
 
+_ROLL = Experiment(
+    title="Swiss roll, the paper's 16 units",
+    data="swiss_roll",
+    notebook="01_swiss_roll",
+    model=partial(PointsModel, law=SwissRoll),
+    optimum=SwissRollOptimum,
+    params=params.PointsParams,
+    evaluation="evaluate_swiss_roll",
+    unit="bits per point",
+    paper=paper.TABLE_1["swiss_roll"],
+    quick=_QUICK_ROLL,
+    quick_evaluation=_MEASURE_ROLL,
+)
 EXPERIMENTS = {
-    "swiss_roll": Experiment(
-        title="Swiss roll, the paper's 16 units",
-        data="swiss_roll",
-        notebook="01_swiss_roll",
-        model=partial(PointsModel, law=SwissRoll),
-        optimum=SwissRollOptimum,
-        params=params.PointsParams,
-        evaluation="evaluate_swiss_roll",
-        unit="bits per point",
-        paper=paper.TABLE_1["swiss_roll"],
-        quick=_QUICK_ROLL,
-        quick_evaluation=_MEASURE_ROLL,
-    ),
-    "swiss_roll_wide": Experiment(
-        title="Swiss roll, 256 units",
-        data="swiss_roll",
-        notebook="01_swiss_roll",
-        model=partial(PointsModel, law=SwissRoll),
-        optimum=SwissRollOptimum,
-        params=params.PointsParams,
-        evaluation="evaluate_swiss_roll",
-        unit="bits per point",
-        paper=paper.TABLE_1["swiss_roll"],
-        quick=_QUICK_ROLL,
-        quick_evaluation=_MEASURE_ROLL,
-    ),
+    "swiss_roll": _ROLL,
+    "swiss_roll_wide": replace(_ROLL, title="Swiss roll, 256 units"),
     "heartbeat": Experiment(
         title="Binary heartbeat",
         data="heartbeat",
