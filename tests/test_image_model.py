@@ -187,7 +187,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
     def absent(_):
         raise DataError("mnist is not here; `make data` fetches it")
 
-    monkeypatch.setattr(experiment, "load_images", absent)
+    monkeypatch.setattr("nonequilibrium.experiment.images.load_images", absent)
     assert main(["train", "mnist_dense"]) == 1
     assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
     assert main(["train", "mnist_dnese"]) == 2 and "did you mean 'mnist_dense'?" in capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
 
 
 def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "load_images", lambda _: load_images("digits"))
+    monkeypatch.setattr("nonequilibrium.experiment.images.load_images", lambda _: load_images("digits"))
     arguments = [f"{k}={v}" for k, v in dataclasses.asdict(small(train_steps=5)).items()]
     monkeypatch.setattr(experiment, "keep_freed_memory", lambda: None)
     options = [word for item in arguments for word in ("-p", item)]

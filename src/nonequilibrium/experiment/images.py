@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
-from nonequilibrium.data.images import ImageSet, Scale
+from nonequilibrium.data.images import ImageSet, Scale, load_images
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
@@ -59,7 +59,7 @@ class ImageModel(Model):
         name = "even_log_snr" if params.schedule == "learned" else params.schedule
         beta = schedule(name, params.n_steps, **options)
         self.schedule = LearnedSchedule(beta) if params.schedule == "learned" else FixedSchedule(beta)
-        shape = SHAPES[params.data]
+        shape = self.shape_of(params)
         self.register_buffer("constants", torch.zeros(2, dtype=torch.float64))
         # Mean square of KL_t as seen in training, by which the next steps t are drawn: many terms are small, few large.
         self.register_buffer("square", torch.ones(params.n_steps + 1, dtype=torch.float64))
@@ -67,18 +67,35 @@ class ImageModel(Model):
         generator = torch.Generator().manual_seed(params.seed)
         pixels = torch.zeros(1, shape[0])
         if images is not None:
-            scale = Scale.of(images.train)
-            self.constants.copy_(torch.tensor(scale))
-            self.images = images.train[:-VALIDATION] if len(images.train) > 10 * VALIDATION else images.train
-            self.validation = images.train[-VALIDATION:]
-            some = self.images[torch.randint(len(self.images), (2000,), generator=generator)]
-            pixels = scale.dequantise(some, generator).movedim(1, -1).reshape(-1, shape[0])
+            pixels = self.take(images, generator).movedim(1, -1).reshape(-1, shape[0])
         if isinstance(params, UNetParams):
             self.network = UNet(params, shape, generator)
         elif isinstance(params, SplitNetworkParams):
             self.network = SplitNetwork(params, shape, pixels, generator)
         elif isinstance(params, PaperNetworkParams):
             self.network = ImageNetwork(params, shape, pixels, generator)
+
+    @staticmethod
+    def data(params) -> ImageSet:
+        """What a model of these parameters is trained on; raises DataError if it must be fetched first or is damaged."""
+        return load_images(params.data)
+
+    @staticmethod
+    def shape_of(params) -> tuple[int, int, int]:
+        """(channels, height, width) of what the network is trained on."""
+        return SHAPES[params.data]
+
+    def take(self, images: ImageSet, generator: torch.Generator) -> Tensor:
+        """Keep the images to train on, set some aside, and return x^0 of a few of them, (n, c, h, w)."""
+        self.constants.copy_(torch.tensor(Scale.of(images.train)))
+        self.images = images.train[:-VALIDATION] if len(images.train) > 10 * VALIDATION else images.train
+        self.validation = images.train[-VALIDATION:]
+        some = self.images[torch.randint(len(self.images), (2000,), generator=generator)]
+        return self.x0(some, generator)
+
+    def x0(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """x^0 of stored images (n, c, h, w): with the noise that makes them continuous, shifted and scaled."""
+        return self.scale.dequantise(images, generator)
 
     @property
     def scale(self) -> Scale:
@@ -117,26 +134,31 @@ class ImageModel(Model):
                     proposal[part] *= 0.5 / proposal[part].sum()
         return counts, proposal
 
+    def batch(self, generator: torch.Generator) -> Tensor:
+        """Stored images for one training step, half of them mirrored where params.flip: (params.batch, c, h, w)."""
+        if self.images is None:
+            raise ValueError("the model has no images to train on")
+        size = self.params.batch
+        batch = self.images[torch.randint(len(self.images), (size,), generator=generator)]
+        if self.params.flip:
+            mirrored = torch.rand(size, generator=generator) < 0.5
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+        return batch
+
     def objective(self, generator: torch.Generator) -> Tensor:
         """One draw of what training maximises, nats per image: K, but that large noise may count more.
 
         A batch of images with fresh noise, one step t each, stratified over the batch.
         """
         p, device = self.params, self.constants.device
-        if self.images is None:
-            raise ValueError("the model has no images to train on")
-        which = torch.randint(len(self.images), (p.batch,), generator=generator)
-        batch = self.images[which].to(device)
-        if p.flip:
-            mirrored = torch.rand(p.batch, generator=generator) < 0.5
-            batch = torch.where(mirrored.to(device)[:, None, None, None], batch.flip(-1), batch)
+        batch = self.batch(generator).to(device)
         kernel = self.kernel()
         counts, proposal = self.training_weights(kernel)
         u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
         t = torch.searchsorted(torch.cumsum(proposal.cpu(), 0), u, right=True).clamp(2, p.n_steps)
         # Noise on the device that uses it: seeded by the one generator, so that a run is reproducible on its machine.
         noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        x0 = self.scale.dequantise(batch, noise)
+        x0 = self.x0(batch, noise)
         kl = kl_terms(kernel, self.reverse(kernel), x0, t, noise)
         self._learn_proposal(t, kl.detach())
         weight = (counts / proposal)[t.to(device)]
@@ -157,7 +179,7 @@ class ImageModel(Model):
     def validate(self, n: int = 300, draws: int = 8) -> float:
         """K in bits per pixel on ``n`` training images that were set aside; the same noise at each call."""
         generator = torch.Generator(self.constants.device).manual_seed(1)
-        x0 = self.scale.dequantise(self.validation[:n].to(self.constants.device), generator)
+        x0 = self.x0(self.validation[:n].to(self.constants.device), generator)
         with torch.no_grad():
             kernel = self.kernel()
         bound = sampled_bound(

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from nonequilibrium.data.images import ImageSet, load_images
+from nonequilibrium.data.images import ImageSet
 from nonequilibrium.errors import one_line
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.model import Model
@@ -81,7 +81,8 @@ def train(
     check_name("experiment", experiment, MODELS)
     check_log_every(log_every)
     usable_device(device)
-    images = load_images(params.data) if isinstance(params, ImageParams) else None
+    kind = cast(type[ImageModel], MODELS[experiment])
+    images = kind.data(params) if isinstance(params, ImageParams) else None
     key = fingerprint({"experiment": experiment, **dataclasses.asdict(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
@@ -92,7 +93,7 @@ def train(
     try:
         with enough_memory(experiment):
             if images is not None:
-                model: Model = ImageModel(params, images).to(device)
+                model: Model = kind(params, images).to(device)
             else:
                 torch.set_num_threads(1)
                 build = cast(Callable[..., PointsModel], MODELS[experiment])
@@ -121,6 +122,9 @@ def identity(experiment: str, params, images: ImageSet | None, rooms: tuple[str,
 
     How often the curve has a point, or a checkpoint is saved, changes no weight and is no part of it.
     """
-    data = None if images is None else hashlib.sha256(images.train.contiguous().numpy().data).hexdigest()
+    sums = hashlib.sha256()
+    for image in () if images is None else images.train:
+        sums.update(image.contiguous().numpy().data)
+    data = None if images is None else sums.hexdigest()
     settings = {"experiment": experiment, "parameters": dataclasses.asdict(params), "data": data}
     return settings | surroundings(rooms)

@@ -35,7 +35,7 @@ def measure(experiment: str, model: Model, evaluation) -> Measured:
     keep_freed_memory()
     its = EXPERIMENTS[experiment]
     room = importlib.import_module(its.measure)
-    with threads(os.cpu_count() if its.images and evaluation.n_heldout >= 1000 else 1):
+    with threads(cores() if its.images and evaluation.n_heldout >= 1000 else 1):
         return room.measured(experiment, model, evaluation)
 
 
@@ -45,11 +45,16 @@ def quick(experiment: str, overrides: dict | None = None) -> tuple[Model, Measur
     return model, measure(experiment, model, settings.evaluation(experiment, "quick"))
 
 
+def cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
-def threads(number: int | None) -> Iterator[None]:
+def threads(number: int) -> Iterator[None]:
     """PyTorch's threads inside the ``with`` block."""
     former = torch.get_num_threads()
-    torch.set_num_threads(number or 1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:
