@@ -8,7 +8,6 @@ import torch
 from nonequilibrium.data.images import ImageSet, Scale
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.diffusion.kernels import GaussianKernel
-from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment.images import VALIDATION, ImageModel
 from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.toys import HeartbeatModel
