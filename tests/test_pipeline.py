@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from nonequilibrium import code
+from nonequilibrium import code, reach
 from nonequilibrium.experiment import registry
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
@@ -34,22 +34,22 @@ def names(items):
 def copied_package(folder, monkeypatch):
     """The package in a folder of its own, which ``code`` then looks at."""
     copy = folder / "nonequilibrium"
-    shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "PACKAGE", copy)
+    shutil.copytree(reach.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(reach, "PACKAGE", copy)
     monkeypatch.setattr(code, "CODE", folder / "digests")
-    code.modules.cache_clear()
+    reach.forget()
     return copy
 
 
 @pytest.fixture(autouse=True)
 def fresh():
     yield
-    code.modules.cache_clear()
+    reach.forget()
 
 
 def manifests():
     """What the command writes, by stage."""
-    code.modules.cache_clear()
+    reach.forget()
     code.run(None)
     return {path.stem: path.read_text() for path in code.CODE.glob("*.txt")}
 
@@ -96,33 +96,43 @@ def test_no_stage_names_a_file_of_the_package_by_hand():
     assert re.findall(r"src/nonequilibrium\S*", text) == ["src/nonequilibrium"], "only the stage that makes the digests"
 
 
-LOADER = """
-import importlib, json, os, sys
-import matplotlib, nbconvert, papermill, scipy, seaborn, skimage, sklearn, torch  # once for all
-for name, modules in json.loads(sys.argv[1]).items():
-    if os.fork() == 0:  # each notebook begins with none of the package's modules
-        for module in modules:
-            importlib.import_module(module)
-        print("|".join([name, *(m for m in sys.modules if m.startswith("nonequilibrium."))]), flush=True)
-        os._exit(0)
-    os.wait()
+RECORDER = """
+import importlib, json, sys
+import torch
+from nonequilibrium import reach
+from nonequilibrium.experiment import settings
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.measure.measure import measure, trained
+
+name, seen = sys.argv[1], {}
+files_of = {str(path): module for module, path in reach.modules().items()}
+
+
+def record(frame, event, argument):
+    module = files_of.get(frame.f_code.co_filename)
+    if event == "call" and module:
+        seen.setdefault((module, frame.f_code.co_firstlineno), frame.f_code.co_qualname.split(".")[0])
+
+
+model = trained(name, None, {"train_steps": 20, "n_steps": 30})
+its = settings.evaluation(name, "quick")
+importlib.import_module(EXPERIMENTS[name].measure)  # what runs when a module is imported is not asked for
+sys.setprofile(record)
+measure(name, model, its)
+sys.setprofile(None)
+print(json.dumps(sorted({f"{module}.{function}" for (module, _), function in seen.items()})))
 """
 
 
-def test_what_a_stage_loads_is_among_what_it_depends_on():
-    """The imports as Python does them, against the imports as they were read."""
-    starts = {
-        name: sorted(code.imports(code.notebook_code(ROOT / "notebooks" / f"{name}.ipynb"))) + code.EVERY_NOTEBOOK
-        for name in NOTEBOOKS
-    }
-    rooms_of = {its.measure for its in EXPERIMENTS.values()}
-    starts |= {f"measure by {room}": [*starts["measure"], room] for room in rooms_of}
-    command = [sys.executable, "-c", LOADER, json.dumps(starts)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(lines) == len(starts)
-    for name, *loaded in (line.split("|") for line in lines):
-        rooms = {module.rpartition(".")[0] for module in loaded}  # a folder's own empty __init__ says nothing
-        assert len(loaded) > 5 and set(loaded) - rooms <= set(code.needed(starts[name])), name
+@pytest.mark.parametrize("name", ["swiss_roll", "heartbeat", "mnist_dense", "cifar10"])
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs the qualified names of running code")
+def test_all_that_runs_when_an_experiment_is_measured_is_among_what_its_stage_depends_on(name):
+    """The functions that Python calls, against what was found by reading."""
+    command = [sys.executable, "-c", RECORDER, name]
+    ran = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    listed = {line.split(" ")[0] for line in code.stages()[f"measure_{name}"].splitlines()}
+    assert len(ran) > 20
+    assert {one for one in ran if "<" not in one and not one.startswith(code.REGISTER)} - listed == set()
 
 
 def test_a_change_of_code_reaches_every_stage_that_runs_it(tmp_path, monkeypatch):
@@ -136,6 +146,10 @@ def test_a_colour_and_a_new_frame_of_the_pages_measure_nothing_anew(tmp_path, mo
     copy, before = copied_package(tmp_path, monkeypatch), manifests()
     template = copy / "report" / "page.html.j2"
     template.write_text(template.read_text(encoding="utf-8") + "<!-- -->", encoding="utf-8")
+    assert changed(before, manifests()) == {"08_report"}
+    before = manifests()
+    with (copy / "report" / "prose.macros.j2").open("a", encoding="utf-8") as file:
+        file.write("more words")
     assert changed(before, manifests()) == {"08_report"}
     style = copy / "report" / "style.py"
     style.write_text(re.sub(r"#[0-9a-fA-F]{6}", "#123456", style.read_text(encoding="utf-8")), encoding="utf-8")
@@ -160,7 +174,7 @@ def test_what_the_register_imports_for_another_experiment_trains_and_measures_no
         "from dataclasses", "from nonequilibrium.data.another import Another  # noqa\nfrom dataclasses", 1
     )
     (copy / "experiment" / "registry.py").write_text(other, encoding="utf-8")
-    code.modules.cache_clear()
+    reach.forget()
     assert not {name for name in changed(before, manifests()) if name.startswith(("train_", "measure_"))}
 
 

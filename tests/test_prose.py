@@ -2,7 +2,6 @@
 
 import html
 import re
-import shutil
 import warnings
 
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 from reported import write
 
 from nonequilibrium import paper
-from nonequilibrium.code import digest
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
 from nonequilibrium.report import page, prose, readme, tables
@@ -56,15 +54,6 @@ def test_the_notebook_shows_every_section_of_the_page_once():
     source = (ROOT / "notebooks" / "08_report.ipynb").read_text(encoding="utf-8")
     shown = re.findall(r'prose\.section\(\\"(\w+)\\"', source)
     assert sorted(shown) == sorted(set(prose.SECTIONS) - {"glossary", "results"}), "the glossary is in the introduction"
-
-
-def test_a_change_of_words_changes_the_digest_of_the_module(tmp_path):
-    for path in prose.HERE.parent.glob(f"{prose.HERE.stem}.*"):
-        shutil.copy(path, tmp_path)
-    before = digest(tmp_path / "prose.py")
-    with (tmp_path / "prose.macros.j2").open("a", encoding="utf-8") as file:
-        file.write("more words")
-    assert digest(tmp_path / "prose.py") != before
 
 
 def cells_of_page(text):

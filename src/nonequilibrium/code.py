@@ -2,8 +2,9 @@
 
     nonequilibrium code
 
-writes ``.code/<stage>.txt``, a line a module: its name and its digest. A stage depends on its file, so that a change of code makes
-stale what it should, and a change of prose nothing.
+writes ``.code/<stage>.txt``, a line a definition that the stage can reach: its name and its digest. A stage depends on its file, so
+that a change of code makes stale what it should, and prose, a new function or another experiment nothing. What became stale, and
+by what, is the difference between two such files.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from nonequilibrium import _HOME
-from nonequilibrium.files import PACKAGE, ROOT, code_digest, save_contents
+from nonequilibrium.files import ROOT, code_digest, save_contents
+from nonequilibrium.reach import Definition, meant, modules, reached, read, uses
 
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
-EVERY_NOTEBOOK = ["nonequilibrium.report.notebooks"]  # executes it
+EXECUTES = [("nonequilibrium.report.notebooks", "execute")]  # every notebook
+MEASURES = [("nonequilibrium.report.stages", "measure")]
 EVERY_EXPERIMENT = ("train", "measure")  # notebooks that run once an experiment
 # What frames an executed notebook changes none of its numbers, and a new frame is not worth an hour of measuring: only the report
 # depends on it. The other pages get it when their stages next run.
@@ -33,46 +35,6 @@ REGISTER = "nonequilibrium.experiment.registry"
 RUNS = ("nonequilibrium.report", "nonequilibrium.report.notebooks", "nonequilibrium.report.stages")
 
 
-@functools.cache
-def modules() -> dict[str, Path]:
-    """Every module of the package: {dotted name: file}."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(source: str) -> set[str]:
-    """The package's modules that ``source`` imports, anywhere in it; a name of the package itself stands for its home module."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            if node.module == "nonequilibrium":
-                found |= {f"nonequilibrium.{_HOME[alias.name]}" for alias in node.names if alias.name in _HOME}
-    return found & modules().keys()
-
-
-def needed(start: Iterable[str], closed: Iterable[str] = ()) -> list[str]:
-    """All modules that the modules ``start`` need, themselves included, sorted. closed: modules whose own imports do not count."""
-    found, new = set(), set(start)
-    while new:
-        found |= new
-        new = {
-            name for module in new - {*closed} for name in imports(modules()[module].read_text(encoding="utf-8"))
-        } - found
-    return sorted(found)
-
-
-def digest(path: Path) -> str:
-    """Of a module and of the templates that lie beside it under its name, see ``files.code_digest``."""
-    return code_digest([path, *path.parent.glob(f"{path.stem}.*.j2")])
-
-
 def notebook_code(path: Path) -> str:
     """The code cells of a notebook as one program, without the lines that only IPython understands."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -80,51 +42,91 @@ def notebook_code(path: Path) -> str:
     return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
-def manifest(start: Iterable[str], but: Iterable[str] = (), closed: Iterable[str] = ()) -> str:
-    """A line for each module that ``start`` needs, ``but`` for some: its name and its digest. closed: see ``needed``."""
-    return "".join(f"{name} {digest(modules()[name])}\n" for name in needed(start, closed) if name not in but)
+def named(program: str) -> set[Definition]:
+    """The package's definitions that a program names."""
+    return {one for one in uses(ast.parse(program), read(program)) if one[0]}  # and not its own
 
 
-def declared(its) -> set[str]:
-    """The package's modules that the entry ``its`` of the register takes something from."""
+def manifest(start: Iterable[Definition], closed: Iterable[str] = (), without: Iterable[str] = ()) -> str:
+    """A line for each definition that ``start`` reaches, and for the templates beside their modules. See ``reach.reached``."""
+    found = reached(start, closed, without)
+    lines = {f"{module}.{name}": digest for (module, name), digest in found.items()}
+    for module in {module for module, _ in found}:
+        path = modules()[module]
+        lines |= {template.name: code_digest([template]) for template in path.parent.glob(f"{path.stem}.*.j2")}
+    return "".join(f"{name} {lines[name]}\n" for name in sorted(lines))
+
+
+def taken(its) -> set[Definition]:
+    """The package's definitions that the values of a declaration are."""
     values = [getattr(its, each.name) for each in dataclasses.fields(its)]
     for value in values:
         if isinstance(value, functools.partial):
             values += [value.func, *value.args, *value.keywords.values()]
-    return {str(getattr(value, "__module__", None)) for value in values} & modules().keys()
+    pairs = ((getattr(value, "__module__", None), getattr(value, "__qualname__", None)) for value in values)
+    return {one for module, name in pairs if module in modules() and name for one in meant(module, name)}
+
+
+def declaration(its) -> str:
+    """A declaration in words, but for what is as it is by default: a new field of the register changes no old entry."""
+    values = {each.name: (getattr(its, each.name), each) for each in dataclasses.fields(its)}
+    return repr([(name, value) for name, (value, each) in values.items() if value != _default(each)])
+
+
+def _default(each: dataclasses.Field):
+    return each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+
+
+def others(*names: str) -> set[str]:
+    """Keys of the package's tables that belong to other experiments than ``names``: their names, data sets and parts."""
+    from nonequilibrium.experiment.registry import EXPERIMENTS  # here, because it brings PyTorch
+
+    def keys(chosen) -> set[str]:
+        return {key for name in chosen for key in _keys(name, EXPERIMENTS[name])}
+
+    return keys(EXPERIMENTS) - keys(names)
+
+
+def _keys(name: str, its) -> set[str]:
+    return {name, its.data, its.evaluation, *its.parts} | {value for value in its.quick.values() if type(value) is str}
 
 
 def stages() -> dict[str, str]:
     """What ``.code`` holds: {stage: text}. The notebooks ``train`` and ``measure`` have a text for each experiment."""
-    from nonequilibrium.experiment.registry import EXPERIMENTS  # here, because it brings PyTorch
+    from nonequilibrium.experiment.registry import EXPERIMENTS
 
-    texts = {name: manifest(start) for name, start in COMMANDS.items()}
+    texts = {name: manifest(one for each in start for one in meant(each, "")) for name, start in COMMANDS.items()}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        start = sorted(imports(notebook_code(path))) + EVERY_NOTEBOOK
-        if path.stem not in EVERY_EXPERIMENT:
-            texts[path.stem] = manifest(start, but=() if path.stem == REPORT else (FRAME,))
-            continue
-        for name, its in EXPERIMENTS.items():
-            texts[f"{path.stem}_{name}"] = _of_experiment(path, name, its, start)
+        start = {*named(notebook_code(path)), *EXECUTES}
+        if path.stem in EVERY_EXPERIMENT:
+            texts |= {
+                f"{path.stem}_{name}": _of_experiment(path, name, its, start) for name, its in EXPERIMENTS.items()
+            }
+        else:
+            subjects = [name for name, its in EXPERIMENTS.items() if its.notebook == path.stem]
+            frame = () if path.stem == REPORT else (FRAME,)
+            texts[path.stem] = manifest(start, frame, others(*subjects) if subjects else ())
     return texts
 
 
-def _of_experiment(path: Path, name: str, its, start: list[str]) -> str:
+def _of_experiment(path: Path, name: str, its, start: set[Definition]) -> str:
     """What a stage of one experiment depends on: its code, its notebook's and its declaration.
 
     Training images takes up to hours, so it depends on what data set it is alone: it runs when parameters change, and by force.
     """
     from nonequilibrium.data.sources import DATA_SETS
+    from nonequilibrium.experiment.registry import SETTINGS
 
     if path.stem == "train" and its.images:
-        return f"{its.data} {hashlib.sha256(repr(DATA_SETS[its.data]).encode()).hexdigest()}\n"
+        return f"{its.data} {hashlib.sha256(repr(DATA_SETS.get(its.data)).encode()).hexdigest()}\n"
+    start = start | taken(its)
     if path.stem == "measure":
-        start = [*start, its.measure, "nonequilibrium.report.stages"]
+        settings = SETTINGS[its.evaluation]
+        start |= {*MEASURES, (its.measure, "measured"), (settings.__module__, settings.__qualname__)}
     draw = {module for module in modules() if module.startswith("nonequilibrium.report.")} - set(RUNS)
-    # What the register imports for the other experiments is no part of this one.
-    its_modules = manifest([*start, *declared(its)], but={REGISTER, *draw}, closed=(REGISTER,))
-    cells, entry = (hashlib.sha256(text.encode()).hexdigest() for text in (notebook_code(path), repr(its)))
-    return f"{its_modules}{path.name} {cells}\n{REGISTER}[{name!r}] {entry}\n"
+    text = manifest(start, {REGISTER, *draw}, others(name))
+    cells, entry = (hashlib.sha256(words.encode()).hexdigest() for words in (notebook_code(path), declaration(its)))
+    return f"{text}{path.name} {cells}\n{REGISTER}[{name!r}] {entry}\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

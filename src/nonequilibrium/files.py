@@ -168,6 +168,11 @@ def code_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def tree_digest(nodes: Iterable[ast.AST]) -> str:
+    """The same of pieces of a syntax tree."""
+    return hashlib.sha256("".join(map(_plain, nodes)).encode()).hexdigest()
+
+
 @functools.lru_cache(maxsize=512)  # for a process that asks often; the bytes are the key
 def _meaning(source: bytes) -> str:
     try:
