@@ -41,6 +41,11 @@ def one_of(*choices, default=MISSING):
     return field(default=default, metadata={"kind": str, "choices": choices})
 
 
+def text(default=MISSING):
+    """A field that is any text: a name that is looked up where it is used, or a path."""
+    return field(default=default, metadata={"kind": str, "choices": None})
+
+
 def nearest(name, known) -> str | None:
     """The one of ``known`` that ``name`` most likely means: other case, spaces for underscores, an abbreviation, a slip; or None."""
 
@@ -106,6 +111,10 @@ def _value(name: str, value, meta):
         value = as_flag(value) if isinstance(value, str) else value
         if not isinstance(value, bool):
             raise ParameterError(f"{name} is {given}; it must be true or false")
+        return value
+    if kind is str and meta["choices"] is None:
+        if not isinstance(value, str) or not value.strip():
+            raise ParameterError(f"{name} is {given}; it must be a name or a path")
         return value
     if kind is str:
         if value not in meta["choices"]:

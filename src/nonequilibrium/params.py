@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nonequilibrium.fields import flag, number, one_of, whole
+from nonequilibrium.fields import flag, number, one_of, text, whole
 
 SEED = 2**31 - 1  # the largest
 
@@ -125,6 +125,46 @@ class UNetParams(ImageParams):
     channels: int = whole(1, 4096, 48)  # at full resolution
     levels: int = whole(1, 6, 3)  # resolutions
     blocks: int = whole(1, 10, 1)  # residual blocks at each of them on the way down
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextureParams(PaperNetworkParams):
+    """Pictures of any size (dead leaves, bark): the convolutional path alone, trained on patches of them."""
+
+    data: str = text("bark")  # "bark", or a picture or a folder of pictures of one's own
+    channels: int = whole(1, 3, 1)  # of a pixel: 1 grey, 3 colour
+    patch: int = whole(8, 1024, 64)  # side of a patch, pixels
+
+    def conflict(self) -> str | None:
+        """What no value alone is at fault for."""
+        if self.dense_layers or not self.conv_layers:
+            return "a dense path sees pictures of one size only; dense_layers must be 0 and conv_layers at least 1"
+        if self.channels == 2:
+            return "channels must be 1 (grey) or 3 (colour)"
+        if self.patch % 2 ** (self.scales - 1):
+            return f"patch = {self.patch} cannot be halved {self.scales - 1} times, which scales = {self.scales} needs"
+        return super().conflict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeavesParams(TextureParams):
+    """Dead leaves: what is drawn, and the network that learns it. Greys are uniform on 0..1."""
+
+    data: str = one_of("dead_leaves", default="dead_leaves")
+    noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel
+    smallest: float = number(0.5, 100, 1.0)  # least radius of a leaf, pixels
+    largest: float = number(2, 10_000, 256.0)  # largest
+    size: int = whole(16, 2048, 256)  # side of an image, pixels
+    n_train: int = whole(1, 100_000, 200)  # images
+    n_test: int = whole(2, 100_000, 100)
+
+    def conflict(self) -> str | None:
+        """What no value alone is at fault for."""
+        if self.smallest >= self.largest:
+            return f"smallest = {self.smallest:g} must be less than largest = {self.largest:g}"
+        if self.patch > self.size:
+            return f"patch = {self.patch} is larger than an image, size = {self.size}"
+        return super().conflict()
 
 
 @dataclass(frozen=True, kw_only=True)

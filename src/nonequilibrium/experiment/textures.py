@@ -1,0 +1,66 @@
+"""The model of pictures of any size: the image model, trained on patches. Its network sees what is near, so it runs on any size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.data.images import Scale
+from nonequilibrium.data.textures import Pictures, load_pictures
+from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.params import TextureParams
+
+ASIDE = 1 / 8  # part of every training picture, at its foot, that training is watched by
+
+
+class TextureModel(ImageModel):
+    """Trained on patches that are drawn from pictures of any sizes, every place of every picture alike."""
+
+    params: TextureParams
+
+    @staticmethod
+    def data(params) -> Pictures:  # type: ignore[override]
+        """What a model of these parameters is trained on; raises DataError if it cannot be used."""
+        return load_pictures(params.data, params.channels, params.patch)
+
+    @staticmethod
+    def shape_of(params) -> tuple[int, int, int]:
+        """(channels, height, width) of a patch."""
+        return params.channels, params.patch, params.patch
+
+    def take(self, images: Pictures, generator: torch.Generator) -> Tensor:  # type: ignore[override]
+        """Keep the pictures to train on, set the foot of each aside, and return x^0 of a few patches, (n, c, h, w)."""
+        patch = self.params.patch
+        self.constants.copy_(torch.tensor(self.scale_of(images)))
+        rows = [max(patch, int(ASIDE * picture.shape[-2])) for picture in images.train]
+        # A picture too small to share is trained on whole, and watched by too.
+        rows = [r if picture.shape[-2] - r >= patch else 0 for r, picture in zip(rows, images.train, strict=True)]
+        self.pictures = [p[:, : p.shape[-2] - r] for r, p in zip(rows, images.train, strict=True)]
+        watched = [p[:, p.shape[-2] - r :] for r, p in zip(rows, images.train, strict=True)]
+        self.validation = patches(watched, patch, 300, generator)
+        return self.x0(patches(self.pictures, patch, 100, generator), generator)
+
+    def scale_of(self, images: Pictures) -> Scale:
+        """The two constants that shift and scale all pixels alike."""
+        return Scale.of(torch.cat([picture.flatten() for picture in images.train]))
+
+    def batch(self, generator: torch.Generator) -> Tensor:
+        """Patches for one training step, half of them mirrored where params.flip: (params.batch, c, h, w)."""
+        batch = patches(self.pictures, self.params.patch, self.params.batch, generator)
+        if self.params.flip:
+            mirrored = torch.rand(len(batch), generator=generator) < 0.5
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+        return batch
+
+
+def patches(pictures: list[Tensor], side: int, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` square patches from uniform places of ``pictures``, (c, h, w) each of at least that side: (n, c, side, side)."""
+    corners = torch.tensor([(p.shape[-2] - side + 1) * (p.shape[-1] - side + 1) for p in pictures], dtype=torch.float64)
+    which = torch.multinomial(corners, n, replacement=True, generator=generator)
+    u, v = torch.rand(2, n, generator=generator, dtype=torch.float64)
+    found = []
+    for k, picture in enumerate(pictures[i] for i in which.tolist()):
+        top = int(u[k] * (picture.shape[-2] - side + 1))
+        left = int(v[k] * (picture.shape[-1] - side + 1))
+        found.append(picture[:, top : top + side, left : left + side])
+    return torch.stack(found)
