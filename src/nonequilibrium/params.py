@@ -201,6 +201,19 @@ class ImageEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeavesEvaluation:
+    """How dead leaves are measured, and the sizes of the MCGSM that they are measured against."""
+
+    n_heldout: int = whole(2, 100_000, 100)  # whole test images for K
+    draws: int = whole(1, 1000, 10)  # steps t an image, in each of two replicates
+    components: int = whole(1, 1000, 16)  # C of the MCGSM
+    scales: int = whole(1, 100, 8)  # S
+    features: int = whole(1, 10_000, 60)
+    mcgsm_steps: int = whole(1, 10_000_000, 4000)  # of its training
+    seed: int = whole(0, SEED, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoicesParams:
     """How long each variant of an image experiment is trained to see what a choice is worth."""
 

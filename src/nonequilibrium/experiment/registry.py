@@ -13,6 +13,7 @@ from nonequilibrium import paper, params
 from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.leaves import LeavesModel
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.experiment.toys import HeartbeatModel, PointsModel
 
@@ -56,6 +57,22 @@ _QUICK_DIGITS = {"data": "digits", "n_steps": 100, "ema": 0.98, "batch": 64, "tr
 _QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 16, "ema": 0.95}
 _MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
 _MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
+
+_QUICK_LEAVES = {
+    "n_steps": 100,
+    "size": 64,
+    "patch": 32,
+    "n_train": 20,
+    "n_test": 20,
+    "largest": 32.0,
+    "conv_channels": 12,
+} | {
+    "scales": 3,
+    "pixel_units": 24,
+    "batch": 8,
+    "ema": 0.95,
+    "train_steps": 300,
+}
 
 _ROLL = Experiment(
     title="Swiss roll, the paper's 16 units",
@@ -147,6 +164,18 @@ EXPERIMENTS = {
         quick=_QUICK_PHOTOGRAPHS | {"train_steps": 200, "batch": 8, "channels": 12, "levels": 2, "blocks": 1},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
+    "dead_leaves": Experiment(
+        title="Dead leaves",
+        data="dead_leaves",
+        notebook="05_dead_leaves",
+        model=LeavesModel,
+        params=params.LeavesParams,
+        evaluation="evaluate_dead_leaves",
+        unit="bits per pixel",
+        paper=paper.TABLE_1["dead_leaves"],
+        quick=_QUICK_LEAVES,
+        quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150, "components": 4},
+    ),
 }
 # What is no training: how experiments are measured and compared.
 SETTINGS = {
@@ -155,6 +184,7 @@ SETTINGS = {
     "evaluate_mnist": params.ImageEvaluation,
     "evaluate_cifar10": params.ImageEvaluation,
     "evaluate_cifar10_unet": params.ImageEvaluation,
+    "evaluate_dead_leaves": params.LeavesEvaluation,
     "mnist_dense_choices": params.ChoicesParams,
     "cifar10_choices": params.ChoicesParams,
     "seeds": params.SeedsParams,

@@ -1,0 +1,101 @@
+"""Dead leaves (Jeulin 1997; Lee, Mumford & Huang 2001): opaque discs of all sizes that fall until the ground is covered.
+
+The radii have a density ∝ r^−3 between two cut-offs, for which the images look alike at every scale. Places are uniform, greys
+uniform on 0..1 and independent. Seen from above, the leaf that fell last lies on top, so images are drawn from the front to the
+back: each leaf takes the pixels that no leaf before it has. Pixels then get Gaussian noise: without it a flat leaf, whose pixels
+are equal, has no density.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MEAN, VARIANCE = 0.5, 1 / 12  # of the greys
+BARE = np.iinfo(np.int64).max  # of a pixel that no leaf covers yet
+LARGE = 12.0  # pixels; a leaf with a larger radius is drawn alone, smaller ones many at a time
+
+
+class Leaves(NamedTuple):
+    """The leaves of an image in the order in which they are seen: radius, x, y (pixels) and grey, (n,) float64 each."""
+
+    radius: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    grey: np.ndarray
+
+
+def radii(u: np.ndarray, smallest: float, largest: float) -> np.ndarray:
+    """Radii with density ∝ r^−3 on [smallest, largest], from ``u`` uniform on [0, 1)."""
+    return (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5
+
+
+def dead_leaves(
+    size: int, smallest: float, largest: float, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, Leaves]:
+    """An image without noise: (greys (size, size) float32, index of each pixel's leaf (size, size) int64, all leaves).
+
+    The leaves are those that fell near enough to be seen, covered ones too. A pixel belongs to a leaf if its centre lies in it.
+    """
+    # A leaf is seen if its centre lies within its radius of the image, so centres reach as far beyond the border as radii do.
+    side = size + 2 * largest
+    cover = (
+        2 * math.pi * math.log(largest / smallest) / (smallest**-2 - largest**-2) / side**2
+    )  # of the plane, by one leaf
+    n = int(2 / cover) + 1  # after ln(size²) such times 1/cover few pixels are bare
+    top = np.full((size, size), BARE)
+    seen: list[np.ndarray] = []
+    fallen = 0
+    while (top == BARE).any():
+        u, x, y, grey = generator.random((4, n))
+        radius, x, y = radii(u, smallest, largest), x * side - largest, y * side - largest
+        near = np.hypot(x - np.clip(x, 0, size), y - np.clip(y, 0, size)) <= radius
+        leaves = np.stack([radius, x, y, grey])[:, near]
+        _cover(top, leaves, fallen)
+        seen.append(leaves)
+        fallen += leaves.shape[1]
+    leaves = Leaves(*np.concatenate(seen, axis=1))
+    return leaves.grey[top].astype(np.float32), top, leaves
+
+
+def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
+    """Give each pixel of ``top`` that no leaf has the first of ``leaves`` that covers it; they are numbered from ``first``."""
+    size = len(top)
+    radius, x, y, _ = leaves
+    number = first + np.arange(len(radius))
+    for k in np.flatnonzero(radius > LARGE):
+        rows, columns = (
+            slice(max(0, math.floor(c - radius[k])), max(0, math.ceil(c + radius[k]))) for c in (y[k], x[k])
+        )
+        part = top[rows, columns]
+        dy, dx = np.arange(size)[rows] + 0.5 - y[k], np.arange(size)[columns] + 0.5 - x[k]
+        inside = dy[:, None] ** 2 + dx**2 <= radius[k] ** 2
+        np.minimum(part, np.where(inside, number[k], BARE), out=part)
+    reach = 1
+    while reach <= LARGE:  # leaves of like size together, so that none has many pixels to try
+        some = (radius > (reach / 2 if reach > 1 else 0)) & (radius <= reach)
+        _stamp(top, radius[some], x[some], y[some], number[some], reach)
+        reach *= 2
+    some = (radius > reach / 2) & (radius <= LARGE)
+    _stamp(top, radius[some], x[some], y[some], number[some], math.ceil(LARGE))
+
+
+def _stamp(top, radius, x, y, number, reach: int) -> None:
+    """``_cover`` by leaves of a radius of at most ``reach``, all at once."""
+    size, offset = len(top), np.arange(-reach - 1, reach + 1)
+    rows, columns = (np.floor(c).astype(np.int64)[:, None] + offset for c in (y, x))
+    dy, dx = (rows + 0.5 - y[:, None]) ** 2, (columns + 0.5 - x[:, None]) ** 2
+    inside = dy[:, :, None] + dx[:, None, :] <= (radius**2)[:, None, None]
+    inside &= ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None, :]
+    k, i, j = np.nonzero(inside)
+    np.minimum.at(top.reshape(-1), rows[k, i] * size + columns[k, j], number[k])
+
+
+def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
+    """``n`` images without noise, greys on 0..1: (n, 1, size, size) float32. Image k depends on (seed, k) alone."""
+    images = [dead_leaves(size, smallest, largest, np.random.default_rng([seed, k]))[0] for k in range(n)]
+    return torch.from_numpy(np.stack(images))[:, None]
