@@ -58,8 +58,8 @@ def dead_leaves(
         _cover(top, leaves, fallen)
         seen.append(leaves)
         fallen += leaves.shape[1]
-    leaves = Leaves(*np.concatenate(seen, axis=1))
-    return leaves.grey[top].astype(np.float32), top, leaves
+    every = Leaves(*np.concatenate(seen, axis=1))
+    return every.grey[top].astype(np.float32), top, every
 
 
 def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:

@@ -31,6 +31,7 @@ class Experiment:
     unit: str  # of K
     paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
     parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
+    measured_by: str = ""  # the module of nonequilibrium.measure that does it, where its data do not say so
     replication: bool = True  # False: a network that the paper does not have
     optimum: Callable[..., PointsOptimum] | None = (
         None  # the best reverse for a kernel and a law of points, by which K* is measured
@@ -46,7 +47,7 @@ class Experiment:
     @property
     def measure(self) -> str:
         """The module that measures it."""
-        kind = "images" if self.images else "points" if self.optimum else self.data
+        kind = self.measured_by or "images" if self.images else "points" if self.optimum else self.data
         return f"nonequilibrium.measure.{kind}"
 
 
@@ -172,6 +173,7 @@ EXPERIMENTS = {
         params=params.LeavesParams,
         evaluation="evaluate_dead_leaves",
         unit="bits per pixel",
+        measured_by="leaves",
         paper=paper.TABLE_1["dead_leaves"],
         quick=_QUICK_LEAVES,
         quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150, "components": 4},

@@ -1,0 +1,188 @@
+"""How dead leaves are measured: K of whole images, beside MCGSM and Gaussians on the same ones, and samples of both (figure 4)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from skimage.measure import label
+from torch import Tensor
+
+from nonequilibrium import paper
+from nonequilibrium.bound.bound import Bound, L_null, bits, sampled_bound
+from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.experiment.leaves import LeavesModel
+from nonequilibrium.measure.mcgsm import MCGSM, drawn_from, fit, per_image, sample_image
+from nonequilibrium.measure.measured import Measured
+from nonequilibrium.measure.metrics import metrics, seeded
+from nonequilibrium.params import LeavesEvaluation
+
+SIDE = 9  # of MCGSM's neighbourhood
+SMALL = 64  # side of the patches by which it is shown that size does not matter
+GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit variance, bits
+
+
+def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Measured:
+    """K in bits per pixel of whole test images, what others reach on the same images, and a sample of each.
+
+    numbers: the contract of reports/metrics; an image is the unit of every standard error. ``mcgsm``, ``gaussian``: mean log density
+    of the pixels that have a whole neighbourhood, which spares them the border. ``limit``: what no density can exceed, from the
+    noise alone, h(x) ≥ h(noise). arrays: figure_4, (3, size, size), and the scores image by image.
+    """
+    pictures = model.data(model.params)
+    clean = torch.stack(pictures.test[: its.n_heldout])
+    heldout = model.x0(clean, seeded(its.seed))
+    size, noise = clean.shape[-1], model.params.noise / model.scale.sigma
+    whole, kl = _K(model, heldout, its, 1)
+    small, _ = _K(model, _corners(heldout), its, 2)
+    by_image = [
+        value.unflatten(-1, (len(heldout), -1)).mean(-1) for value in (small.kl.mT, small.rest, small.replicates)
+    ]
+    small = Bound(by_image[0].mT, *by_image[1:])
+    kernel = model.kernel()
+    numbers = metrics(experiment, whole, float(L_null(kernel, heldout).mean()) / size**2, its.seed, draws=its.draws)
+    baselines, mixture = _baselines(model, pictures.train, heldout, its)
+    ours = bits(whole.per_example)
+    margin = ours - baselines["MCGSM"]
+    numbers |= {
+        "size": size,
+        "noise": model.params.noise,
+        "noise_in_units_of_sigma": noise,
+        "smallest": model.params.smallest,
+        "largest": model.params.largest,
+        "sigma": model.scale.sigma,
+        "n_steps": model.params.n_steps,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "limit": -GAUSSIAN_ENTROPY - math.log2(noise),
+        "K_64": bits(small.K),
+        "K_64_minus_K": _mean(bits(small.per_example) - ours),
+        "K_64_minus_K_se": _se(bits(small.per_example) - ours),
+        "mcgsm": _mean(baselines["MCGSM"]),
+        "mcgsm_se": _se(baselines["MCGSM"]),
+        "mcgsm_sizes": [
+            {"components": C, "scales": S, "features": F, "bits_per_pixel": _mean(value), "se": _se(value)}
+            for (C, S, F), value in baselines["sizes"].items()
+        ],
+        "gaussian": {name: _mean(baselines[name]) for name in ("independent", "full covariance")},
+        "margin_over_mcgsm": _mean(margin),
+        "margin_se": _se(margin),
+        "mcgsm_paper": paper.MCGSM_DEAD_LEAVES,
+    }
+    shown = {
+        "data": heldout[0, 0],
+        "MCGSM": sample_image(mixture, size, seeded(its.seed + 5), SIDE),
+        "model": sample_each(kernel, model.reverse(kernel), 1, (1, size, size), its.seed + 6)[0, 0],
+    }
+    found = {name: statistics(x, noise) for name, x in shown.items()}
+    # The data's own statistics come from all test images, of which the one that is shown is a small part.
+    every = [statistics(x, noise) for x in heldout[:, 0]]
+    found["data"] = {key: np.mean([one[key] for one in every], 0) for key in every[0]}
+    numbers["flat"] = {name: float(one["flat"][0]) for name, one in found.items()}
+    tables = {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": bits(kl)[2:].numpy()})}
+    for key in ("marginal", "gradient", "spectrum"):
+        tables[key] = pd.DataFrame({"at": PLACES[key](size)} | {name: one[key] for name, one in found.items()})
+    scores = torch.stack([ours, baselines["MCGSM"]]).float()
+    return Measured(numbers, tables, {"figure_4": torch.stack([x.float() for x in shown.values()]), "scores": scores})
+
+
+def _K(model: LeavesModel, x0: Tensor, its: LeavesEvaluation, offset: int) -> tuple[Bound, Tensor]:
+    """The bound of x0 (n, 1, h, w) in nats per pixel, and its mean term by t."""
+    with torch.no_grad():
+        kernel = model.kernel()
+    pixels = x0.shape[-1] * x0.shape[-2]
+    block = max(1, 4 * 256**2 // pixels)
+    bound = sampled_bound(
+        kernel, model.reverse(kernel), x0, seeded(its.seed + offset), its.draws, model.proposal(), block=block
+    )
+    scaled = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
+    return scaled, scaled.kl.mean(0)
+
+
+def _corners(images: Tensor) -> Tensor:
+    """The four outermost patches of each image, at most SMALL wide: (4 n, 1, side, side), those of an image together."""
+    side = min(SMALL, images.shape[-1] // 2)
+    first, last = slice(0, side), slice(images.shape[-1] - side, None)
+    parts = [images[..., rows, columns] for rows in (first, last) for columns in (first, last)]
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
+def _baselines(model: LeavesModel, train: list[Tensor], heldout: Tensor, its: LeavesEvaluation) -> tuple[dict, MCGSM]:
+    """Bits per pixel of each held-out image under MCGSM and Gaussians that learned from the training images."""
+    draw_clean, scale, noise = drawn_from(torch.stack(train), SIDE), model.scale, model.params.noise
+
+    def draw(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        y, x = (v + noise * torch.randn(v.shape, generator=random) for v in draw_clean(n, random))
+        return (y - scale.mean) / scale.sigma, (x - scale.mean) / scale.sigma
+
+    sizes, mixture = {}, None
+    final = (its.components, its.scales, its.features)
+    for C, S, F in [tuple(max(1, value // 2) for value in final), final]:
+        random = seeded(its.seed + 3)
+        mixture = MCGSM(SIDE**2 // 2, C, S, F, random)
+        mixture.whiten(*draw(200_000, random))
+        fit(mixture, draw, random, its.mcgsm_steps)
+        sizes[C, S, F] = bits(per_image(mixture, heldout, SIDE))
+    random = seeded(its.seed + 4)
+    gaussian = MCGSM(SIDE**2 // 2, 1, 1, 1, random)
+    gaussian.whiten(*draw(200_000, random))
+    assert mixture is not None
+    found = {
+        "MCGSM": sizes[final],
+        "full covariance": bits(per_image(gaussian, heldout, SIDE)),
+        "independent": -GAUSSIAN_ENTROPY - bits((heldout.square().flatten(1).mean(1).double() - 1) / 2),
+        "sizes": sizes,
+    }
+    return found, mixture
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean())
+
+
+def _se(values: Tensor) -> float:
+    return float(values.std()) / len(values) ** 0.5
+
+
+MARGINAL = np.linspace(-2.5, 2.5, 51)  # borders of histograms, in units of sigma
+GRADIENT = np.linspace(-4, 4, 81)
+FLAT_AREA = 100  # pixels; a flat region that has at least as many counts
+
+
+def spectrum(x: Tensor) -> np.ndarray:
+    """Mean power of the frequencies 1, 2, … cycles an image: (size // 2,), of an image (size, size)."""
+    size = len(x)
+    window = torch.hann_window(size, dtype=torch.float64)
+    power = torch.fft.fft2((x - x.mean()) * window[:, None] * window).abs().square().numpy() / size**2
+    frequency = np.fft.fftfreq(size, 1 / size)
+    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(int)
+    return np.array([power[radius == k].mean() for k in range(1, size // 2 + 1)])
+
+
+def statistics(x: Tensor, noise: float) -> dict[str, np.ndarray]:
+    """What an image (size, size) looks like: histograms of pixels and of differences of neighbours, power, share of flat area.
+
+    A region is flat where neighbours differ by less than four times what noise of the size ``noise`` alone makes them differ.
+    """
+    x = x.double()
+    across, down = x.diff(dim=1), x.diff(dim=0)
+    limit = 4 * 2**0.5 * noise
+    edge = torch.zeros(x.shape, dtype=torch.bool)
+    edge[:, 1:] |= across.abs() > limit
+    edge[1:] |= down.abs() > limit
+    regions = label(~edge.numpy(), connectivity=1)
+    areas = np.bincount(regions.ravel())[1:]
+    return {
+        "marginal": np.histogram(x, MARGINAL, density=True)[0],
+        "gradient": np.histogram(across, GRADIENT, density=True)[0],
+        "spectrum": spectrum(x),
+        "flat": np.array([areas[areas >= FLAT_AREA].sum() / x.numel()]),
+    }
+
+
+PLACES = {
+    "marginal": lambda size: (MARGINAL[1:] + MARGINAL[:-1]) / 2,
+    "gradient": lambda size: (GRADIENT[1:] + GRADIENT[:-1]) / 2,
+    "spectrum": lambda size: np.arange(1, size // 2 + 1),
+}
