@@ -201,6 +201,18 @@ class ImageEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextureEvaluation:
+    """How a model of bark, or of pictures of one's own, is measured."""
+
+    n_heldout: int = whole(1, 100_000, 40)  # held-out pictures, or regions of pictures, for K
+    draws: int = whole(1, 1000, 40)  # steps t for each of them, in each of two replicates
+    hole: int = whole(8, 1000, 100)  # side of the hole in figure 5, pixels
+    samples: int = whole(2, 1000, 4)  # posterior samples of it
+    thin_steps: int = whole(2, 10_000, 500)  # of the chain they are drawn by
+    seed: int = whole(0, SEED, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoicesParams:
     """How long each variant of an image experiment is trained to see what a choice is worth."""
 

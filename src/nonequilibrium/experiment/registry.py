@@ -14,6 +14,7 @@ from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.model import Model
+from nonequilibrium.experiment.textures import TextureModel
 from nonequilibrium.experiment.toys import HeartbeatModel, PointsModel
 
 
@@ -54,6 +55,7 @@ _MEASURE_ROLL = {"n_heldout": 2000, "n_optimum": 400, "n_samples": 2000}
 # Quick runs of image experiments use images that a dependency ships, so that nothing is fetched.
 _QUICK_DIGITS = {"data": "digits", "n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
 _QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 16, "ema": 0.95}
+_QUICK_TEXTURES = _QUICK_DIGITS | {"data": "textures", "beta_1": 1e-4, "ema": 0.95, "batch": 4, "patch": 32}
 _MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
 _MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
 
@@ -147,6 +149,18 @@ EXPERIMENTS = {
         quick=_QUICK_PHOTOGRAPHS | {"train_steps": 200, "batch": 8, "channels": 12, "levels": 2, "blocks": 1},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
+    "bark": Experiment(
+        title="Bark",
+        data="bark",
+        notebook="06_bark",
+        model=TextureModel,
+        params=params.TextureParams,
+        evaluation="evaluate_bark",
+        unit="bits per pixel",
+        paper=paper.TABLE_1["bark"],
+        quick=_QUICK_TEXTURES | {"train_steps": 200, "conv_channels": 12, "scales": 3, "pixel_units": 24},
+        quick_evaluation={},
+    ),
 }
 # What is no training: how experiments are measured and compared.
 SETTINGS = {
@@ -155,6 +169,7 @@ SETTINGS = {
     "evaluate_mnist": params.ImageEvaluation,
     "evaluate_cifar10": params.ImageEvaluation,
     "evaluate_cifar10_unet": params.ImageEvaluation,
+    "evaluate_bark": params.TextureEvaluation,
     "mnist_dense_choices": params.ChoicesParams,
     "cifar10_choices": params.ChoicesParams,
     "seeds": params.SeedsParams,
