@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nonequilibrium.data.images import DataError
 from nonequilibrium.errors import Refusal, one_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 # Kinds that say by their first bytes what they are, by the endings of their names.
 KINDS = {
@@ -40,6 +43,11 @@ def read_any(path: Path, channels: int) -> Tensor:
 
     Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
     """
+    from PIL import (
+        Image,
+        UnidentifiedImageError,
+    )  # here, because a machine that trains on other images need not have it
+
     try:
         if not path.is_file():
             reason = "it is no ordinary file" if path.exists() else "there is no such file"
@@ -65,8 +73,10 @@ def read_any(path: Path, channels: int) -> Tensor:
     return torch.from_numpy(array.reshape(*array.shape[:2], channels).copy()).movedim(-1, 0).contiguous()
 
 
-def _upright(path: Path, data: bytes) -> Image.Image:
+def _upright(path: Path, data: bytes) -> Picture:
     """The picture as its orientation says, with 8 bits a channel. Its size is checked before its pixels are decompressed."""
+    from PIL import Image, ImageOps
+
     formats = sorted(set(KINDS.values()))
     with Image.open(io.BytesIO(data), formats=formats) as picture:
         width, height = picture.size
