@@ -159,7 +159,8 @@ EXPERIMENTS = {
         evaluation="evaluate_bark",
         unit="bits per pixel",
         paper=paper.TABLE_1["bark"],
-        quick=_QUICK_TEXTURES | {"train_steps": 200, "conv_channels": 12, "scales": 3, "pixel_units": 24},
+        quick=_QUICK_TEXTURES
+        | {"n_steps": 60, "train_steps": 150, "conv_channels": 12, "scales": 3, "pixel_units": 24},
         measured_by="bark",
         quick_evaluation={"n_heldout": 2, "draws": 8, "n_shown": 1, "hole": 48, "samples": 2, "thin_steps": 10},
     ),

@@ -195,6 +195,8 @@ def _figure_5(model: TextureModel, pictures: Pictures, its: TextureEvaluation, f
     found.tables["figure_5"] = pd.DataFrame(rows)
     found.numbers |= {"hole": int(hole.any(0).sum()), "samples": its.samples, "thin_steps": thin}
     found.numbers["others"] = list(filled)
+    means = found.tables["figure_5"].drop(columns="picture").groupby("method", sort=False).mean().reset_index()
+    found.numbers["holes"] = means.astype(object).where(means.notna(), None).to_dict("records")
     if left_out:
         found.numbers["left_out"] = left_out
         print(left_out)
