@@ -17,7 +17,7 @@ test: .venv/installed                 ## unit tests and every notebook
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
-data: .venv/installed                 ## MNIST and CIFAR-10, from their public addresses or NONEQUILIBRIUM_MIRROR
+data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR
 	python -m nonequilibrium data
 
 lab: .venv/installed                  ## the notebooks in JupyterLab

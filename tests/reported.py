@@ -46,6 +46,11 @@ def numbers(name: str, K: float) -> dict:
         noised = "training images, noised to σ = 1 and denoised"
         found["parzen"] |= {"training images (ours)": {"mean": 348.0} | SCORE, noised: {"mean": 365.0} | SCORE}
         found["noised_to"] = {noised: 1}
+    if name == "bark":
+        found |= {"source": "photographs", "title": "two photographs", "L_null": K - 2, "K_each": [K, K], "n_units": 40}
+        found |= {"error_unit": "squares of 64×64 pixels", "paper": {}}
+        row = {"PSNR": 11.0, "spectrum": 2.5, "gradients": 1.5}
+        found["holes"] = [{"method": "one sample, constant r"} | row, {"method": "other places", **row, "PSNR": None}]
     if name == "cifar10":
         found["estimators"] = [{"estimator": "uniform t", "mc_se": 0.2}, {"estimator": "t by size", "mc_se": 0.1}]
         row = {"method": "one sample", "PSNR": 12.0, "PSNR_se": 0.1, "SSIM": 0.5, "SSIM_se": 0.01}

@@ -48,7 +48,7 @@ def test_training_needs_no_notebook_or_plotting_library():
 
     program = (
         "import sys\n"
-        "for name in ('papermill', 'nbformat', 'dvc', 'seaborn', 'IPython', 'pandas', 'requests'): sys.modules[name] = None\n"
+        "for name in ('papermill', 'nbformat', 'dvc', 'seaborn', 'IPython', 'pandas', 'requests', 'PIL'): sys.modules[name] = None\n"
         "import nonequilibrium.experiment.train, nonequilibrium.experiment.weights"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

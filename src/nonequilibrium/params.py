@@ -214,6 +214,19 @@ class LeavesEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextureEvaluation:
+    """How a model of bark, or of pictures of one's own, is measured."""
+
+    n_heldout: int = whole(1, 100_000, 40)  # held-out pictures, or regions of pictures, for K
+    draws: int = whole(1, 100_000, 80)  # steps t in each of eight replicates, shared among the pictures
+    n_shown: int = whole(1, 100, 2)  # pictures in figure 5
+    hole: int = whole(8, 1000, 100)  # side of the hole in them, pixels
+    samples: int = whole(2, 1000, 4)  # posterior samples of each
+    thin_steps: int = whole(2, 10_000, 50)  # of the chain for those through the model, T thinned
+    seed: int = whole(0, SEED, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoicesParams:
     """How long each variant of an image experiment is trained to see what a choice is worth."""
 

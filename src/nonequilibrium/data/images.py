@@ -101,8 +101,18 @@ def _photographs(_: Path) -> ImageSet:
     return ImageSet(torch.cat(train), torch.cat(test), "32×32 patches of scikit-learn's two sample photographs")
 
 
+def _of_any_size(_: Path) -> ImageSet:
+    raise DataError("bark's pictures have no one size; data.textures.load_pictures loads them")
+
+
 # What ships inside a dependency serves quick runs; the others must be fetched.
-SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
+SOURCES = {
+    "mnist": _mnist,
+    "cifar10": _cifar10,
+    "digits": _digits,
+    "photographs": _photographs,
+    "bark": _of_any_size,
+}
 
 
 def present(name: str, data: Path = DATA) -> bool:

@@ -78,6 +78,19 @@ DATA_SETS = {
         ("{}", "cifar-10-binary.tar.xz", "cifar-10-binary.tar.bz2", "cifar-10-binary.tar"),
         dict.fromkeys(_CIFAR10, 10_000 * 3073),
     ),
+    "bark": DataSet(  # the two photographs that stand in for the paper's bark; that is in data.uiuc
+        "bark-cc0",
+        {
+            "bark_brown_02_diff_1k.jpg": "920fa0bed0c9d78c1d530e99795113afd532d7db746de440f4a85d7c83ed0f1a",
+            "bark_willow_02_diff_1k.jpg": "95e1380566834aab220bd8ea9a5287f3bfff46910c18017fcb46ebbbe832024f",
+        },
+        {f"bark_{kind}_02_diff_1k.jpg": [f"bark_{kind}_02_diff_1k.jpg"] for kind in ("brown", "willow")},
+        tuple(
+            f"https://dl.polyhaven.org/file/ph-assets/Textures/jpg/1k/bark_{kind}_02/" for kind in ("brown", "willow")
+        ),
+        ("bark-cc0/{}", "{}"),
+        {"bark_brown_02_diff_1k.jpg": 659_592, "bark_willow_02_diff_1k.jpg": 998_966},
+    ),
 }
 
 

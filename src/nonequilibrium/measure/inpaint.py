@@ -5,7 +5,8 @@
 The mask is a picture of the same size (white is known, black or transparent is to be filled in), an array (.npy), ``centre`` or
 ``left``. Without one, what is transparent in the picture is filled in, or else its centre. What is known comes out exactly as
 given. The result shows the picture with its hole, the samples, their mean and their spread: where they differ, the model is not
-sure. Each sample is a file of its own beside it, of the picture's size.
+sure. Each sample is a file of its own beside it, of the picture's size. A model without a dense path, such as bark's, takes
+pictures of any size.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure.inpaint_any import convolutional, fill, size_of
 from nonequilibrium.measure.pictures import (
     LOSSLESS,
     PictureError,
@@ -35,7 +37,7 @@ from nonequilibrium.measure.pictures import (
     some_known,
 )
 from nonequilibrium.measure.sheets import labelled, spread
-from nonequilibrium.training.devices import keep_freed_memory
+from nonequilibrium.training.devices import enough_memory, keep_freed_memory
 
 IMAGES = [name for name, its in EXPERIMENTS.items() if its.images]
 GREY = 128  # drawn where a pixel is missing
@@ -139,7 +141,9 @@ def check_out(out: Path, inputs: list[Path]) -> None:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium inpaint``."""
-    parser.add_argument("picture", type=Path, help="a picture file of the model's size (CIFAR-10: 32×32)")
+    parser.add_argument(
+        "picture", type=Path, help="a picture file of the model's size (CIFAR-10: 32×32), or of any for bark"
+    )
     parser.add_argument(
         "--mask",
         help="a picture (white is known, black or transparent missing; greys are split at half), a .npy of 0 and 1, "
@@ -175,6 +179,8 @@ def run(options: argparse.Namespace) -> None:
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
     shape = model.network.shape
+    if anywhere := convolutional(model.params):
+        shape = (shape[0], *size_of(options.picture))
     picture, opaque = read_picture(options.picture, shape)
     if options.mask is not None or opaque.all():
         mask = "centre" if options.mask is None else options.mask
@@ -183,7 +189,12 @@ def run(options: argparse.Namespace) -> None:
         known = some_known(f"the transparency of {options.picture}", opaque)
     keep_freed_memory()
     seeds = list(range(options.seed, options.seed + options.samples))
-    filled = inpaint(model, picture[None], known, seeds, options.r, min(options.steps, model.params.n_steps))[:, 0]
+    steps = min(options.steps, model.params.n_steps)
+    if anywhere and shape != model.network.shape:
+        with enough_memory("filling in"):
+            filled = fill(model, picture, known, seeds, options.r, steps, SOLVE)
+    else:
+        filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
     shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
     shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
     if len(filled) > 1:
