@@ -6,7 +6,19 @@ import pytest
 
 from nonequilibrium import _HOME, reach
 
-ORDER = ["ground", "diffusion", "data", "network", "bound", "training", "experiment", "measure", "report", "command"]
+ORDER = [
+    "ground",
+    "diffusion",
+    "data",
+    "network",
+    "bound",
+    "adapters",
+    "training",
+    "experiment",
+    "measure",
+    "report",
+    "command",
+]
 GROUND = {"", "errors", "fields", "files", "paper", "params", "values"}  # single files on which all stand
 PAPER = {"diffusion", "network", "bound"}  # a reader with the paper open finds the equations in these three
 
