@@ -153,8 +153,8 @@ def bits_per_dim(
     x0 = (level * 2 / (levels - 1) - 1).to(getattr(reverse, "device", None) or "cpu", torch.float32)
     if draws is None:
         parts = [full_bound(kernel, reverse, part, generator, replicates) for part in split(x0, block)]
-        bound = Bound(*(torch.cat([getattr(part, name) for part in parts]) for name in ("kl", "rest")), torch.empty(0))
-        bound.replicates = torch.cat([part.replicates for part in parts], 1)
+        kl, rest = torch.cat([part.kl for part in parts]), torch.cat([part.rest for part in parts])
+        bound = Bound(kl, rest, torch.cat([part.replicates for part in parts], 1))
     else:
         proposal = pilot(kernel, reverse, x0, generator)
         bound = sampled_bound(kernel, reverse, x0, generator, draws, proposal, replicates=replicates, block=block)
