@@ -54,6 +54,12 @@ def test_the_paper_s_rooms_need_nothing_of_ours_but_each_other(module):
     assert {room(other) for other in imported(module)} <= {"ground"} | PAPER
 
 
+def test_nothing_depends_on_how_other_people_s_models_are_read():
+    assert not [
+        name for name in reach.modules() if room(name) != "adapters" and "adapters" in map(room, imported(name))
+    ]
+
+
 def test_no_modules_import_each_other_in_a_circle():
     left = {name: imported(name) for name in reach.modules()}
     while gone := [name for name, its in left.items() if not its & left.keys()]:
