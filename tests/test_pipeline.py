@@ -20,7 +20,10 @@ NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SUBJECTS = sorted({its.notebook for its in EXPERIMENTS.values()})
 TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
 THEORY = "07_theory"  # runs itself what it shows, for it needs no data and no training
-DIFFUSE = {THEORY} | {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
+OWN = "09_your_own_model"  # for people with a model of another library; no stage, for the page says nothing of ours
+DIFFUSE = (
+    {THEORY, OWN} | {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
+)
 
 
 def stage(entry):
@@ -60,10 +63,10 @@ def changed(before, after):
 
 
 def test_every_stage_depends_on_its_code_and_its_notebook():
-    assert set(code.stages()) == {"data", "08_report", THEORY, *SUBJECTS} | {
+    assert set(code.stages()) == {"data", "08_report", THEORY, OWN, *SUBJECTS} | {
         f"{k}_{e}" for k in ("train", "measure") for e in EXPERIMENTS
     }
-    assert set(NOTEBOOKS) == {"08_report", THEORY, "train", "measure", *SUBJECTS}
+    assert set(NOTEBOOKS) == {"08_report", THEORY, OWN, "train", "measure", *SUBJECTS}
     wanted = {
         "fetch": {".code/data.txt"},
         "train": {".code/train_${item}.txt"},  # of images the data set alone, so that prose and code cost no hours
@@ -153,7 +156,7 @@ def test_a_colour_and_a_new_frame_of_the_pages_measure_nothing_anew(tmp_path, mo
     assert changed(before, manifests()) == {"08_report"}
     style = copy / "report" / "style.py"
     style.write_text(re.sub(r"#[0-9a-fA-F]{6}", "#123456", style.read_text(encoding="utf-8")), encoding="utf-8")
-    assert changed(before, manifests()) == {"08_report", THEORY, *SUBJECTS}, (
+    assert changed(before, manifests()) == {"08_report", THEORY, OWN, *SUBJECTS}, (
         "all that draws, and no training for its curve"
     )
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from reported import write
 
 from nonequilibrium.__main__ import COMMANDS
@@ -63,3 +64,13 @@ def test_the_lines_of_python_run(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     exec(program.replace('load_images("cifar10")', 'load_images("photographs")').replace("draws=20", "draws=2"), {})
     assert 0 < float(capsys.readouterr().out.split(" ± ")[0]) < 8  # bits of 8
+
+
+def test_the_lines_for_a_model_of_one_s_own_run(capsys):
+    program = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)[1]
+    names = {"network": lambda x, s: x, "betas": torch.linspace(1e-4, 0.1, 50)}
+    exec(program, names | {"images": torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)})
+    said = re.fullmatch(
+        r"(\S+) ± (\S+) bits/dim \(Monte Carlo alone ± (\S+)\)", capsys.readouterr().out.splitlines()[0]
+    )
+    assert all(float(number) > 0 for number in said.groups())

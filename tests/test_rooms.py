@@ -6,7 +6,19 @@ import pytest
 
 from nonequilibrium import _HOME, reach
 
-ORDER = ["ground", "diffusion", "data", "network", "bound", "training", "experiment", "measure", "report", "command"]
+ORDER = [
+    "ground",
+    "diffusion",
+    "data",
+    "network",
+    "bound",
+    "adapters",
+    "training",
+    "experiment",
+    "measure",
+    "report",
+    "command",
+]
 GROUND = {"", "errors", "fields", "files", "paper", "params", "values"}  # single files on which all stand
 PAPER = {"diffusion", "network", "bound"}  # a reader with the paper open finds the equations in these three
 
@@ -40,6 +52,12 @@ def test_a_module_imports_only_rooms_named_before_its_own(module):
 @pytest.mark.parametrize("module", sorted(name for name in reach.modules() if room(name) in PAPER))
 def test_the_paper_s_rooms_need_nothing_of_ours_but_each_other(module):
     assert {room(other) for other in imported(module)} <= {"ground"} | PAPER
+
+
+def test_nothing_depends_on_how_other_people_s_models_are_read():
+    assert not [
+        name for name in reach.modules() if room(name) != "adapters" and "adapters" in map(room, imported(name))
+    ]
 
 
 def test_no_modules_import_each_other_in_a_circle():
