@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def its():
-    return settings.evaluation("bark", "quick", {"draws": 60, "thin_steps": 6, "hole": 30})
+    return settings.evaluation("bark", "quick", {"draws": 24, "thin_steps": 4, "hole": 30})
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_K_is_that_of_the_regions_whole(model, its, found):
     x0 = torch.cat([piece.x0 for piece in bark._pieces(model, load_pictures("textures", 1, 32).test, its)])
     kernel = model.kernel()
     draws = torch.Generator().manual_seed(0)
-    bound = sampled_bound(kernel, model.reverse(kernel), x0, draws, 60, model.proposal(), replicates=4)
+    bound = sampled_bound(kernel, model.reverse(kernel), x0, draws, 12, model.proposal(), replicates=4)
     pixels, n = 256 * 320, found.numbers
     error = (n["K_mc_se"] ** 2 + (bits(bound.mc_se) / pixels) ** 2) ** 0.5
     assert abs(n["K"] - bits(bound.K) / pixels) < 4 * error
@@ -78,10 +78,10 @@ def _sum_of_kl(found, model):
     return bits(float(rest)) - found.numbers["K"]
 
 
-def test_the_same_twice(model, its, found):
-    again = measure("bark", model, its)
-    assert again.numbers == found.numbers
-    assert all(torch.equal(again.arrays[name], value) for name, value in found.arrays.items())
+def test_the_same_twice(model, its):
+    one, other = (measure("bark", model, dataclasses.replace(its, draws=2, n_heldout=1)) for _ in range(2))
+    assert one.numbers == other.numbers
+    assert all(torch.equal(one.arrays[name], value) for name, value in other.arrays.items())
 
 
 def test_weights_are_measured_on_what_they_were_trained_on(model, tmp_path):

@@ -98,8 +98,8 @@ def fetch_bark(data: Path = DATA, mirror: str | None = None, partial: Path = PAR
     Both, because models/ has weights of the photographs. Without either the textures that ship with scikit-image serve, so this
     raises nothing where a source fails; it says what is used, and why nothing better.
     """
-    sources, found, reasons = {"uiuc": uiuc.obtain, "photographs": functools.partial(fetch, "bark")}, [], []
-    for source, obtain in sources.items():
+    found, reasons = [], []
+    for source, obtain in (("uiuc", uiuc.obtain), ("photographs", functools.partial(fetch, "bark"))):
         try:
             with _alone(partial / f".bark-{source}{LOCK}", "bark"):
                 fetched = obtain(data, mirror, partial)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nonequilibrium.measure.measured import Measured
 from nonequilibrium.report.image_figures import _show
 from nonequilibrium.report.style import MUTED, OURS, style
+
+if TYPE_CHECKING:
+    from nonequilibrium.measure.measured import Measured
 
 COLUMNS = 3
 
