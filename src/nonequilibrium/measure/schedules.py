@@ -36,7 +36,7 @@ EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "the best, by gradient o
 TRAINED = {EVEN: (False, True), INVERSE: (False, True), "constant": (), BEST: (False,)}
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"climb": 4, "points": 48, "heldout": 400, "train": 60, "heartbeat": (20,), "steps": 20},
-    "full": {"climb": 40, "points": 100, "heldout": 2000, "train": 1000, "heartbeat": (20, 50), "steps": 60},
+    "full": {"climb": 30, "points": 100, "heldout": 2000, "train": 600, "heartbeat": (20, 50), "steps": 40},
 }
 
 
