@@ -35,7 +35,7 @@ EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "the best, by gradient o
 # Which schedules are trained with, β fixed and learned from there.
 TRAINED = {EVEN: (False, True), INVERSE: (False, True), "constant": (), BEST: (False,)}
 PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"climb": 4, "points": 48, "heldout": 400, "train": 60, "heartbeat": (20,), "steps": 20},
+    "quick": {"climb": 3, "points": 40, "heldout": 300, "train": 30, "heartbeat": (20,), "steps": 10},
     "full": {"climb": 30, "points": 100, "heldout": 2000, "train": 600, "heartbeat": (20, 50), "steps": 40},
 }
 
@@ -136,19 +136,26 @@ def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
     return entropy_terms(kernel, law.templates()[:1])[0] - heartbeat_optimal_kl(kernel, law).sum()
 
 
+def small_first_step(T: int) -> Tensor:
+    """β_1..β_T of the heartbeat with a first step that hardly touches the data; the others erase equal parts of the signal."""
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), torch.linspace(1, 0, T, dtype=torch.float64)])
+    alpha_bar[1] = 1 - BETA_1
+    return 1 - alpha_bar[1:] / alpha_bar[:-1]
+
+
 def heartbeat_row(T: int, steps: int) -> dict:
-    """K* of the paper's 1/(T−t+1) and of the best schedule by its gradient, bits a sequence."""
-    law, start = Heartbeat(), heartbeat_chain(T)
+    """K* of the paper's 1/(T−t+1), of a small first step, and of the best schedule by its gradient, bits a sequence."""
+    law = Heartbeat()
     # ᾱ falls by a softmax, so that it ends at almost nothing whatever the parameters are: β_T = 1 has no gradient.
     free = torch.zeros(T + 1, dtype=torch.float64)
-    free[-1] = -10.0
+    free[0], free[-1] = -12.0, -10.0
     free.requires_grad_()
 
     def beta() -> Tensor:
         alpha_bar = 1 - torch.cumsum(torch.softmax(free, 0), 0)[:-1]
         return 1 - alpha_bar / torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
 
-    ascent = torch.optim.Adam([free], lr=0.1)
+    ascent = torch.optim.Adam([free], lr=0.05)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(ascent, steps, eta_min=1e-3)
     for _ in range(steps):
         ascent.zero_grad()
@@ -156,6 +163,11 @@ def heartbeat_row(T: int, steps: int) -> dict:
         ascent.step()
         decay.step()
     with torch.no_grad():
-        best = BinomialKernel(beta(), PI)
-        stars = [bits(float(heartbeat_star(kernel, law))) for kernel in (start, best)]
-    return {"T": T, "inverse": stars[0], "best": stars[1], "alpha_bar": best.alpha_bar.tolist()}
+        chains = {
+            "inverse": heartbeat_chain(T),
+            "small_first": BinomialKernel(small_first_step(T), PI),
+            "best": BinomialKernel(beta(), PI),
+        }
+        stars = {name: bits(float(heartbeat_star(kernel, law))) for name, kernel in chains.items()}
+    alpha_bar = {f"alpha_bar_{name}": kernel.alpha_bar.tolist() for name, kernel in chains.items()}
+    return {"T": T} | stars | alpha_bar

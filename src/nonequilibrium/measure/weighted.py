@@ -32,9 +32,9 @@ EVIDENCE = "bits 3 and 4 are one, 9:1 each"  # no heartbeat has both
 # draws: particles of all runs together. sizes: T.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "pair": {"sizes": (20, 50), "counts": (1, 16, 256), "draws": 5120},
-        "row": {"T": 50, "counts": (1, 64), "draws": 1280},
-        "bits": {"sizes": (50,), "counts": (1, 16, 256), "draws": 1024},
+        "pair": {"sizes": (20, 40), "counts": (1, 256), "draws": 5120},
+        "row": {"T": 40, "counts": (1, 64), "draws": 1280},
+        "bits": {"sizes": (40,), "counts": (1, 256), "draws": 1024},
         "correlations": (0.8,),
     },
     "full": {
