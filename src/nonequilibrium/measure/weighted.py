@@ -15,7 +15,7 @@ from torch import Tensor
 from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.bit_evidence import BitFactor, template_posterior
-from nonequilibrium.diffusion.chain import Factor
+from nonequilibrium.diffusion.chain import Factor, Kernel, Reverse
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
@@ -64,11 +64,12 @@ def weighted(profile: str, seed: int = 7) -> dict:
     }
 
 
-def run(row_or_chain: tuple, shape: tuple[int, ...], r: Factor, seed: int) -> tuple[Particles, bool]:
+def run(chain: tuple[Kernel, Reverse], shape: tuple[int, ...], r: Factor, seed: int) -> tuple[Particles, bool]:
     """Particles of (kernel, reverse), and whether their weights collapsed."""
+    kernel, reverse = chain
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", Collapsed)
-        found = particles(*row_or_chain, shape, seeded(seed), r)
+        found = particles(kernel, reverse, shape, seeded(seed), r)
     return found, any(issubclass(each.category, Collapsed) for each in heard)
 
 
@@ -150,7 +151,7 @@ def row_rows(T: int, counts, draws: int, seed: int) -> dict:
                 draws // 4 if way == "through the model" else draws
             )  # derivatives through the reverse, eight a step
             runs = of_run // n
-            r = Denoise(y, VAR, way == "annealed r")
+            r: Factor = Denoise(y, VAR, way == "annealed r")
             if way == "through the model":
                 r = Through(row.reverse, seen, y.expand(runs * n, 32), VAR, solve=8)
             found, collapsed = run((row.kernel, row.reverse), (runs, n, 32), r, seed + n)

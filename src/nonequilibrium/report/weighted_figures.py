@@ -85,10 +85,10 @@ def schedules(found: dict) -> Figure:
         beta = 1 - np.array(its[f"alpha_bar_{name}"])[1:] / np.array(its[f"alpha_bar_{name}"])[:-1]
         axes[1].plot(range(1, T + 1), beta, label=f"{label}: K* = {its[name]:.2f}", **look)
     axes[1].set(yscale="log")
-    axes[1].set(xlabel="t", ylabel="β, noise of the step", title=f"Heartbeat, T = {T}")
+    axes[1].set(xlabel="t", ylabel="β, noise of the step", title=f"Heartbeat, T = {T}: the first step must be small")
     axes[1].legend(fontsize=8)
     figure.suptitle(
-        "The first step must be small: it is undone without a network. K* in bits; the heartbeat's true L is −2.32"
+        "What a schedule is worth: the best bound K* that it allows, in bits (the heartbeat's true L is −2.32)"
     )
     figure.tight_layout()
     return figure
