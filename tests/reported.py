@@ -63,6 +63,14 @@ def numbers(name: str, K: float) -> dict:
     return found
 
 
+PAIR = {"way": "constant r", "T": 50, "own_KL": 0.01}
+POSTERIORS |= {"particles": {"pair": {"rows": [PAIR | {"particles": n, "KL": 0.3 / n} for n in (1, 64)]}}}
+ROLL = {"schedule": "even in log SNR", "K_star": 3.4, "K_star_se": 0.1, "K_fixed": -3.7, "K_learned": -2.5}
+BEATS = {"T": 50, "inverse": -3.5, "small_first": -2.43, "best": -2.42}
+PARTED = {"what": "mean", "data": "swiss roll", "here": "of q", "there": "(65)", "K": -3.7, "K_there": -4.0}
+THEORY |= {"schedules": {"swiss_roll": [ROLL], "heartbeat": [BEATS]}, "differences": {"rows": [PARTED]}}
+
+
 def write(folder) -> Findings:
     """Write ``folder``/reports and ``folder``/models, and read them. K of the experiments is 3, 3.5, 4, …"""
     reports, models = folder / "reports", folder / "models"

@@ -102,6 +102,12 @@ EQUATIONS = [
             "test_theory.py::test_no_reverse_kernel_has_a_larger_K_than_the_optimum",
         ),
         (
+            "(15), β",
+            "K and its gradient in β, with frozen noise",
+            "diffusion.schedules.LearnedSchedule",
+            "test_schedules.py::test_the_gradient_of_K_in_beta_with_frozen_noise_is_that_of_finite_differences",
+        ),
+        (
             "(16)",
             "every marginal times r",
             "bound.enumerated.Enumerated.perturbed_marginals",
@@ -126,6 +132,12 @@ EQUATIONS = [
             "test_theory.py::test_the_perturbed_rate_is_that_of_table_App_1",
         ),
         (
+            "(22), Z̃",
+            "Z̃ counted: weights of many particles",
+            "diffusion.particles.particles",
+            "test_particles.py::test_particles_have_the_closed_form_s_mean_variance_and_evidence_whatever_r_t_is",
+        ),
+        (
             "(23)",
             "the same r at all t",
             "diffusion.posterior.Inpaint",
@@ -146,8 +158,8 @@ EQUATIONS = [
         (
             "(61)",
             "a smooth r moves the mean by f_Σ ∂log r/∂x",
-            "diffusion.posterior.Denoise",
-            "test_theory.py::test_the_exact_product_is_the_shift_61_to_first_order",
+            "diffusion.guides.Shift",
+            "test_particles.py::test_the_shift_61_is_the_exact_product_to_first_order_and_its_r_t_is_what_was_given",
         ),
     )
 ]

@@ -12,8 +12,11 @@ from nonequilibrium.report.findings import MINUS, Findings, number, with_error
 from nonequilibrium.report.theory_tables import averages as averages  # prose finds all tables here
 from nonequilibrium.report.theory_tables import bit_posteriors as bit_posteriors
 from nonequilibrium.report.theory_tables import chains as chains
+from nonequilibrium.report.theory_tables import differences as differences
 from nonequilibrium.report.theory_tables import equations as equations
 from nonequilibrium.report.theory_tables import row_posteriors as row_posteriors
+from nonequilibrium.report.theory_tables import schedule_limits as schedule_limits
+from nonequilibrium.report.theory_tables import weighted_posteriors as weighted_posteriors
 
 STAND_INS = ("photographs", "textures")  # for the paper's bark
 OWN = "diffusion (ours)", "training images (ours)"  # the Parzen scores that stand beside the paper's

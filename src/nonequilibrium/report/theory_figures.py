@@ -99,7 +99,11 @@ def posteriors(found: dict) -> Figure:
         first = first or ax
         for way, part in rows[rows["correlation"] == correlation].groupby("way", sort=False):
             label, colour, line = WAYS[str(way)]
-            ax.plot(part["T"], part["KL"], line, color=colour, ms=5, label=label)
+            shown, small = _at_most(part)
+            ax.plot(part["T"], shown, line[1:], color=colour)
+            ax.plot(part["T"][~small], shown[~small], line[0], color=colour, ms=5)
+            ax.plot(part["T"][small], shown[small], "v", color=colour, ms=8, mfc="white", zorder=3)
+            ax.plot([], [], line, color=colour, ms=5, label=label)
         ax.set(xscale="log", yscale="log", xlabel="number of steps T", xticks=sorted(rows["T"].unique()))
         ax.set_xticklabels(sorted(rows["T"].unique()))
         ax.minorticks_off()
@@ -107,12 +111,23 @@ def posteriors(found: dict) -> Figure:
         if ax is first:
             ax.set_ylabel("divergence from the exact\nposterior (nats), less is better")
     assert first is not None
-    first.legend(fontsize=8, ncol=6, loc="upper left", bbox_to_anchor=(-0.02, -0.2))
+    first.plot([], [], "v", color=OURS, ms=8, mfc="white", label="open: at most this (95 %), by draws")
+    first.legend(fontsize=8, ncol=4, loc="upper left", bbox_to_anchor=(-0.02, -0.2))
     _bits(figure.add_subplot(rows_of_panels[1]), pd.DataFrame(found["bits"]))
     figure.suptitle(
         "Looking through the model brings samples to the exact posterior; the paper's constant r does not", y=0.95
     )
     return figure
+
+
+def _at_most(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Divergences as a logarithmic axis can show them, and which of them are upper ends of 95 % intervals.
+
+    An estimate from draws may be negative, or within its error of zero; it then says only that the divergence is not larger.
+    """
+    error = rows["KL_se"].fillna(0.0)
+    small = rows["KL"] < 2 * error
+    return rows["KL"].where(~small, rows["KL"].clip(lower=0) + 2 * error), small
 
 
 def _bits(ax: Axes, rows: pd.DataFrame) -> None:

@@ -81,3 +81,61 @@ def bit_posteriors(found: Findings) -> DataFrame:
         }
         for e in theory(found, "posteriors").get("bits", [])
     )
+
+
+def weighted_posteriors(found: Findings) -> DataFrame:
+    """Divergence of samples of two pixels from the exact posterior by number of particles, at the most steps, nats."""
+    pair = theory(found, "posteriors").get("particles", {}).get("pair", {"rows": []})
+    rows: dict = {}
+    for e in pair["rows"]:
+        row = rows.setdefault((e["way"], e["T"]), {"r": e["way"], "T": str(e["T"])})
+        row[f"n = {e['particles']}"] = number(e["KL"], 3)
+        row["by the T steps alone"] = number(e["own_KL"], 4)
+    return DataFrame(list(rows.values())).fillna("")
+
+
+def schedule_limits(found: Findings) -> DataFrame:
+    """K* and K after short trainings of the swiss roll's schedules, and K* of the heartbeat's, bits."""
+    its = theory(found, "theory").get("schedules", {"swiss_roll": [], "heartbeat": []})
+    rows = [
+        {
+            "data": "Swiss roll, T = 40",
+            "schedule": e["schedule"],
+            "K*": with_error(e["K_star"], e["K_star_se"], 2),
+            "K, β fixed": number(e["K_fixed"], 2) if "K_fixed" in e else "",
+            "K, β learned": number(e["K_learned"], 2) if "K_learned" in e else "",
+        }
+        for e in its["swiss_roll"]
+    ]
+    names = {"inverse": "1/(T−t+1)", "small_first": "the same after a small first step", "best": "the best"}
+    for e in its["heartbeat"]:
+        rows += [
+            {"data": f"Heartbeat, T = {e['T']}", "schedule": label, "K*": number(e[name], 3)}
+            for name, label in names.items()
+        ]
+    return DataFrame(rows).fillna("")
+
+
+def differences(found: Findings) -> DataFrame:
+    """Paper, program and this package on the toys, and on CIFAR-10 by short trainings that differ in one choice, bits."""
+    rows = [
+        {
+            "what": e["what"],
+            "data": e["data"],
+            "here": e["here"],
+            "there": e["there"],
+            "K there − K here": ("± " if e.get("spread") else "") + number(e["K_there"] - e["K"], 4),
+        }
+        for e in theory(found, "theory").get("differences", {"rows": []})["rows"]
+    ]
+    path = found.folder / "metrics" / "cifar10_choices.json"
+    if rows and path.exists():
+        K = {row["choice"]: row["K"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        told = ("the reference program", "the paper's (64)", "leaky ReLU")
+        for choice in (name for name in K if any(words in name for words in told)):
+            what, _, there = choice.partition(": ")
+            off = number(K[choice] - K["as chosen"], 2)
+            rows.append(
+                {"what": what, "data": "CIFAR-10", "here": "as chosen", "there": there, "K there − K here": off}
+            )
+    return DataFrame(rows)
