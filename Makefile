@@ -4,7 +4,7 @@ export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff mypy nonequilibrium
 
-.PHONY: reproduce test data lab clean again
+.PHONY: reproduce test units cells data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # both of the next read what it writes; each of them on a core of its own
@@ -13,8 +13,13 @@ reproduce: .venv/installed            ## everything: train, measure, draw, repor
 	dvc repro
 	@echo "Open reports/index.html"
 
-test: .venv/installed                 ## unit tests and every notebook
+test: .venv/installed                 ## unit tests and every notebook, each on a core of its own
+	$(MAKE) --keep-going --jobs=2 units cells
+
+units: .venv/installed
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
+
+cells: .venv/installed
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
 data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR

@@ -155,4 +155,4 @@ def test_what_ships_with_a_dependency_needs_no_download(name, shape):
     assert int(found.train.max()) < found.levels
     flat = {bytes(image.numpy().tobytes()) for image in found.train}
     assert not any(image.numpy().tobytes() in flat for image in found.test), "held-out images must not be trained on"
-    assert images.SOURCES.keys() == {"mnist", "cifar10", "digits", "photographs", "bark"}
+    assert images.SOURCES.keys() == {"mnist", "cifar10", "digits", "photographs", "dead_leaves", "bark"}

@@ -102,7 +102,7 @@ def _photographs(_: Path) -> ImageSet:
 
 
 def _of_any_size(_: Path) -> ImageSet:
-    raise DataError("bark's pictures have no one size; data.textures.load_pictures loads them")
+    raise DataError("these pictures have no one size; their model's class loads them")
 
 
 # What ships inside a dependency serves quick runs; the others must be fetched.
@@ -111,6 +111,7 @@ SOURCES = {
     "cifar10": _cifar10,
     "digits": _digits,
     "photographs": _photographs,
+    "dead_leaves": _of_any_size,
     "bark": _of_any_size,
 }
 

@@ -32,7 +32,6 @@ class Experiment:
     unit: str  # of K
     paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
     parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
-    measured_by: str = ""  # the module of nonequilibrium.measure that does it, where its data do not say so
     replication: bool = True  # False: a network that the paper does not have
     optimum: Callable[..., PointsOptimum] | None = (
         None  # the best reverse for a kernel and a law of points, by which K* is measured

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors import safe_open
 
+from nonequilibrium.data.sources import DATA_SETS
 from nonequilibrium.experiment.registry import EXPERIMENTS, SETTINGS
 
 MINUS = str.maketrans("-", "−")
@@ -87,7 +88,7 @@ def load(reports: Path, models: Path | None = None) -> Findings:
             with safe_open(path, "pt") as arrays:
                 if "K_per_example" in arrays.keys():
                     found.K_per_example[name] = arrays.get_tensor("K_per_example")
-    sets = dict.fromkeys(its.data for its in EXPERIMENTS.values() if its.images)
+    sets = dict.fromkeys(its.data for its in EXPERIMENTS.values() if its.data in DATA_SETS)  # the others are drawn
     found.absent = [data for data in sets if not _read(reports / "data" / f"{data}.json").get("present", False)]
     return found
 

@@ -16,6 +16,7 @@ from nonequilibrium.report.style import MUTED, OURS, style
 if TYPE_CHECKING:
     from nonequilibrium.measure.measured import Measured
 
+
 COLUMNS = 3
 
 

@@ -1,0 +1,70 @@
+"""Figures of dead leaves. Every function returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nonequilibrium.report.style import MUTED, OURS, PAPER, style
+
+if TYPE_CHECKING:
+    from nonequilibrium.measure.measured import Measured
+
+COLOURS = {"data": MUTED, "MCGSM": PAPER, "model": OURS}
+GREYS = 2.2  # units of sigma around the mean that are drawn from black to white
+
+
+def figure_4(images: Tensor, title: str) -> Figure:
+    """Images (3, size, size) in units of sigma on one grey scale: data, a sample of MCGSM, a sample of the model."""
+    style()
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4.1))
+    names = ("(a) a held-out image", "(b) a sample of MCGSM", "(c) a sample of the model")
+    for ax, name, image in zip(axes, names, images, strict=True):
+        ax.imshow(image.numpy(), cmap="gray", vmin=-GREYS, vmax=GREYS, interpolation="nearest")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def statistics(found: Measured) -> Figure:
+    """Histograms of pixels and of differences of neighbours, power spectrum, share of flat area: data, MCGSM and the model."""
+    style()
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), gridspec_kw={"width_ratios": [3, 3, 3, 2]})
+    labels = {
+        "marginal": ("pixel, units of σ", "density"),
+        "gradient": ("difference of neighbours, units of σ", "density"),
+        "spectrum": ("cycles an image", "power"),
+    }
+    for ax, (key, (x, y)) in zip(axes, labels.items(), strict=False):
+        table = found.tables[key]
+        for name, colour in COLOURS.items():
+            ax.plot(table["at"], table[name], color=colour, label=name, lw=2.5 if name == "data" else 1.4)
+        ax.set(xlabel=x, ylabel=y)
+        if key != "marginal":
+            ax.set_yscale("log")
+        if key == "spectrum":
+            ax.set_xscale("log")
+    axes[0].legend(fontsize=8)
+    flat = found.numbers["flat"]
+    axes[3].bar(list(flat), list(flat.values()), color=[COLOURS[name] for name in flat])
+    axes[3].set(ylabel="share of area in flat regions", ylim=(0, 1))
+    figure.tight_layout()
+    return figure
+
+
+def scores(found: Measured) -> Figure:
+    """K of each held-out image against what MCGSM gives it; above the line the model is better."""
+    style()
+    model, mcgsm = found.arrays["scores"]
+    figure, ax = plt.subplots(figsize=(4.6, 4.4))
+    ax.plot(mcgsm, model, "o", color=OURS, ms=4, alpha=0.7)
+    ends = [min(float(mcgsm.min()), float(model.min())), max(float(mcgsm.max()), float(model.max()))]
+    ax.plot(ends, ends, color=MUTED, lw=1)
+    ax.set(xlabel="MCGSM, bits per pixel", ylabel="K of the model, bits per pixel", title="A dot is a held-out image")
+    figure.tight_layout()
+    return figure
