@@ -3,6 +3,10 @@
 The paper trained its small networks with SFO, a quasi-Newton method. Plain Adam is far slower on them, because the features under a
 readout are strongly correlated. This method follows the correlations of the gradient along each axis of a parameter
 (features, outputs, knots in t) and lets Adam work where they vanish.
+
+The SOAP of pytorch-optimizer 4.1.0 was tried in its place with like settings. On the swiss roll (one start, 4,000 steps, seeds 0 to 3)
+K was 1.92, 2.24, 1.62 and 1.50 bits with it, and 2.14, 1.66, 0.72 and 1.96 with this; on the heartbeat (2,000 steps, two seeds)
+−2.3697 and −2.3695 against −2.3700 and −2.3700. Neither is better beyond the spread of seeds, and this one needs nothing but torch.
 """
 
 from __future__ import annotations
