@@ -15,6 +15,7 @@ from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.settings import quick
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.fields import ParameterError
+from nonequilibrium.files import ROOT
 from nonequilibrium.measure.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
 from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_pictures
 
@@ -226,8 +227,10 @@ def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(tmp_path / "p.png")
     (tmp_path / "text.png").write_text("no picture")
     weights = ["--model", "cifar10", "--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out.png")]
+    # A model without a dense path takes any size; the U-Net has its own.
+    unet = ["--model", "cifar10_unet", "--weights", str(ROOT / "models" / "cifar10_unet.safetensors")]
     for words, message in [
-        ([str(tmp_path / "p.png")], "is 32×20; the model's images are 32×32"),
+        ([str(tmp_path / "p.png"), *unet], "is 32×20; the model's images are 32×32"),
         ([str(tmp_path / "text.png")], "cannot be read as a picture"),
         ([str(tmp_path / "absent.png")], "cannot be read as a picture"),
         (["p.png", "--model", "swiss_roll"], "'swiss_roll' is unknown"),
