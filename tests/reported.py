@@ -48,8 +48,14 @@ def numbers(name: str, K: float) -> dict:
         found["noised_to"] = {noised: 1}
     if name == "dead_leaves":
         found |= {"mcgsm": K - 0.1, "mcgsm_se": 0.01, "limit": K + 1, "gaussian": {"independent": K - 3}, "paper": {}}
-        found |= {"margin_over_mcgsm": 0.1, "margin_se": 0.01, "K_64": K, "K_64_minus_K": 0.01, "K_64_minus_K_se": 0.02}
-        found |= {"parameters": 9}
+        found |= {
+            "margin_over_mcgsm": 0.1,
+            "margin_se": 0.01,
+            "K_64": K,
+            "K_64_minus_K": 0.01,
+            "K_64_minus_K_se": 0.02,
+            "parameters": 9,
+        }
         found |= {"smallest": 2.0, "largest": 128.0, "noise": 0.02, "size": 256, "flat": {"data": 0.5, "model": 0.4}}
         found["mcgsm_sizes"] = [
             {"components": k, "scales": 8, "features": 60, "bits_per_pixel": K, "se": 0.01} for k in (8, 16)

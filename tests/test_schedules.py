@@ -102,7 +102,12 @@ def test_schedules_share_their_beta_1_and_a_short_training_learns_only_what_it_m
     given = schedules.roll_schedules()
     assert all(float(beta[0]) == pytest.approx(1e-6) and len(beta) == 40 for beta in given.values())
     heldout, beta = SwissRoll(schedules.NOISE).sample(100, seeded(9)), given["constant"]
-    fixed, unmoved = schedules.trained(beta, False, 3, 0, heldout)
-    learned, moved = schedules.trained(beta, True, 3, 0, heldout)
+
+    def trained(learn):
+        model = schedules.ScheduledPoints(schedules.params_of(beta, learn, 3, 0), beta, SwissRoll)
+        bound, kernel = schedules.trained(model, heldout)
+        return bound.K, kernel.beta[1:]
+
+    (fixed, unmoved), (learned, moved) = trained(False), trained(True)
     assert torch.allclose(unmoved, beta) and moved[0] == beta[0] and (moved[1:] != beta[1:]).all()
     assert fixed != learned

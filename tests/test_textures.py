@@ -1,5 +1,6 @@
 """Pictures of any size: which they are, what is held out, and what is refused in one sentence."""
 
+import dataclasses
 import hashlib
 import json
 import zipfile
@@ -14,7 +15,10 @@ from nonequilibrium.data import fetch, textures, uiuc
 from nonequilibrium.data.images import DataError
 from nonequilibrium.data.pictures import read_any
 from nonequilibrium.data.sources import DATA_SETS, FetchError
-from nonequilibrium.data.textures import APART, HELD_OUT, around, load_pictures, region_in_the_middle
+from nonequilibrium.data.textures import APART, HELD_OUT, Pictures, around, load_pictures, region_in_the_middle
+from nonequilibrium.experiment.settings import quick
+from nonequilibrium.experiment.textures import TextureModel
+from nonequilibrium.measure.pictures import read_picture
 
 
 def picture(path, height=40, width=50, mode="L", seed=0):
@@ -226,3 +230,31 @@ def test_fetching_bark_takes_what_can_be_had(tmp_path, monkeypatch, capsys):
     record()
     assert "bark (uiuc): already here, verified" in capsys.readouterr().out
     assert [p.name for p in data.iterdir()] == [uiuc.FOLDER]
+
+
+def test_a_picture_too_small_to_share_is_trained_on_whole_and_watched_by_too(tmp_path):
+    picture(tmp_path / "small.png", 40, 44)
+    params = quick("bark", {"data": str(tmp_path / "small.png"), "patch": 32, "batch": 2})
+    model = TextureModel(params, TextureModel.data(params))
+    assert [p.shape for p in model.pictures] == [(1, 40, 44)]
+    assert model.validation.shape == (300, 1, 32, 32)
+    large = picture(tmp_path / "large.png", 100, 44)
+    params = dataclasses.replace(params, data=str(tmp_path / "large.png"))
+    shared = TextureModel(params, Pictures([torch.from_numpy(large)[None]], [], "large"))
+    assert [p.shape for p in shared.pictures] == [(1, 68, 44)]
+    rows = {tuple(row.tolist()) for row in torch.from_numpy(large[68:]).unfold(1, 32, 1).flatten(0, 1)}
+    assert all(tuple(row.tolist()) in rows for row in shared.validation[:20].flatten(0, 2)), "the foot, and no more"
+
+
+def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
+    grey = np.random.default_rng(1).integers(0, 256, (24, 30), dtype=np.uint8)
+    deep = grey.astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "white_is_zero.tif", tiffinfo={262: 0})
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "colour.webp", lossless=True)
+    Image.fromarray(grey > 127).save(tmp_path / "two.png")
+    for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
+        for channels in (1, 3):
+            wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
+            assert opaque.all() and torch.equal(read_any(tmp_path / name, channels), wanted), name

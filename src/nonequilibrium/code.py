@@ -118,8 +118,8 @@ def _of_experiment(path: Path, name: str, its, start: set[Definition]) -> str:
     from nonequilibrium.experiment.registry import SETTINGS
 
     if path.stem == "train" and its.images:
-        if its.data not in DATA_SETS:  # images that are drawn: the code that draws them is the data set
-            return manifest(meant(f"nonequilibrium.data.{its.measured_by}", ""))
+        if its.draws is not None:  # the code that draws the images is the data set
+            return manifest(meant(its.draws.__module__, its.draws.__qualname__))
         return f"{its.data} {hashlib.sha256(repr(DATA_SETS[its.data]).encode()).hexdigest()}\n"
     start = start | taken(its)
     if path.stem == "measure":

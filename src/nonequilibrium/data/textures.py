@@ -16,7 +16,7 @@ from torch import Tensor
 from nonequilibrium.data.images import DataError, present
 from nonequilibrium.data.pictures import KINDS, read_any
 from nonequilibrium.data.sources import DATA, DATA_SETS
-from nonequilibrium.data.uiuc import CLASSES, EACH, FOLDER, whole
+from nonequilibrium.data.uiuc import FOLDER, NAMES, whole
 from nonequilibrium.errors import one_line
 
 HELD_OUT = (256, 320)  # height and width of the region of a picture that is held out
@@ -60,8 +60,7 @@ def _bark(name: str, channels: int, patch: int, data: Path) -> Pictures:
 def _uiuc(channels: int, data: Path):
     if not whole(data):
         return None
-    names = [f"T0{c}_{k:02d}.jpg" for c in CLASSES for k in range(1, EACH + 1)]
-    pictures = [read_any(data / FOLDER / name, channels) for name in names]
+    pictures = [read_any(data / FOLDER / name, channels) for name in NAMES]
     return pictures, "bark, UIUC textures T01–T04", every_fourth
 
 

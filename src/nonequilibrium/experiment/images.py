@@ -134,14 +134,17 @@ class ImageModel(Model):
                     proposal[part] *= 0.5 / proposal[part].sum()
         return counts, proposal
 
-    def batch(self, generator: torch.Generator) -> Tensor:
-        """Stored images for one training step, half of them mirrored where params.flip: (params.batch, c, h, w)."""
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """Stored images for one training step, (params.batch, c, h, w)."""
         if self.images is None:
             raise ValueError("the model has no images to train on")
-        size = self.params.batch
-        batch = self.images[torch.randint(len(self.images), (size,), generator=generator)]
+        return self.images[torch.randint(len(self.images), (self.params.batch,), generator=generator)]
+
+    def batch(self, generator: torch.Generator) -> Tensor:
+        """The same, half of them mirrored where params.flip."""
+        batch = self.drawn(generator)
         if self.params.flip:
-            mirrored = torch.rand(size, generator=generator) < 0.5
+            mirrored = torch.rand(len(batch), generator=generator) < 0.5
             batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
         return batch
 

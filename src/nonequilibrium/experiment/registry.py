@@ -11,6 +11,7 @@ from functools import partial
 
 from nonequilibrium import paper, params
 from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
+from nonequilibrium.data.leaves import leaves_images
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.leaves import LeavesModel
@@ -36,6 +37,7 @@ class Experiment:
     optimum: Callable[..., PointsOptimum] | None = (
         None  # the best reverse for a kernel and a law of points, by which K* is measured
     )
+    draws: Callable | None = None  # the function that draws its images, where they are not fetched
     measured_by: str = ""  # the module of measure/ that measures it, where it is not that of its kind
     quick: dict = field(default_factory=dict)  # parameters with which it trains in seconds; steps are upper limits
     quick_evaluation: dict = field(default_factory=dict)  # and with which it is measured then
@@ -175,6 +177,7 @@ EXPERIMENTS = {
         params=params.LeavesParams,
         evaluation="evaluate_dead_leaves",
         unit="bits per pixel",
+        draws=leaves_images,
         measured_by="leaves",
         paper=paper.TABLE_1["dead_leaves"],
         quick=_QUICK_LEAVES,

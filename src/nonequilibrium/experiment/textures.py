@@ -32,11 +32,12 @@ class TextureModel(ImageModel):
         """Keep the pictures to train on, set the foot of each aside, and return x^0 of a few patches, (n, c, h, w)."""
         patch = self.params.patch
         self.constants.copy_(torch.tensor(self.scale_of(images)))
-        rows = [max(patch, int(ASIDE * picture.shape[-2])) for picture in images.train]
-        # A picture too small to share is trained on whole, and watched by too.
-        rows = [r if picture.shape[-2] - r >= patch else 0 for r, picture in zip(rows, images.train, strict=True)]
-        self.pictures = [p[:, : p.shape[-2] - r] for r, p in zip(rows, images.train, strict=True)]
-        watched = [p[:, p.shape[-2] - r :] for r, p in zip(rows, images.train, strict=True)]
+        self.pictures, watched = [], []
+        for picture in images.train:
+            cut = picture.shape[-2] - max(patch, int(ASIDE * picture.shape[-2]))
+            # A picture too small to share is trained on whole, and watched by too.
+            self.pictures.append(picture[:, :cut] if cut >= patch else picture)
+            watched.append(picture[:, cut:] if cut >= patch else picture)
         self.validation = patches(watched, patch, 300, generator)
         return self.x0(patches(self.pictures, patch, 100, generator), generator)
 
@@ -44,13 +45,9 @@ class TextureModel(ImageModel):
         """The two constants that shift and scale all pixels alike."""
         return Scale.of(torch.cat([picture.flatten() for picture in images.train]))
 
-    def batch(self, generator: torch.Generator) -> Tensor:
-        """Patches for one training step, half of them mirrored where params.flip: (params.batch, c, h, w)."""
-        batch = patches(self.pictures, self.params.patch, self.params.batch, generator)
-        if self.params.flip:
-            mirrored = torch.rand(len(batch), generator=generator) < 0.5
-            batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
-        return batch
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """Patches for one training step, (params.batch, c, patch, patch)."""
+        return patches(self.pictures, self.params.patch, self.params.batch, generator)
 
 
 def patches(pictures: list[Tensor], side: int, n: int, generator: torch.Generator) -> Tensor:

@@ -15,16 +15,21 @@ from nonequilibrium.bound.bound import L_null, bits, entropy_terms, entropy_term
 from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.toys import Heartbeat, PointLaw, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel, Normal
-from nonequilibrium.diffusion.schedules import FixedSchedule, inverse_schedule, reference_schedule
-from nonequilibrium.experiment.toys import PointsModel
+from nonequilibrium.diffusion.schedules import inverse_schedule, reference_schedule
 from nonequilibrium.fields import check_name
 from nonequilibrium.measure.metrics import seeded
-from nonequilibrium.measure.schedules import EVEN, T_ROLL, heartbeat_star, roll_schedules
-from nonequilibrium.measure.theory import BETA_1, NOISE, PI
+from nonequilibrium.measure.schedules import (
+    EVEN,
+    T_ROLL,
+    ScheduledPoints,
+    heartbeat_star,
+    params_of,
+    roll_schedules,
+    trained,
+)
+from nonequilibrium.measure.theory import NOISE, PI
 from nonequilibrium.network.outputs import PARAMETERISATIONS
 from nonequilibrium.network.toys import RBFNetwork
-from nonequilibrium.params import PointsParams
-from nonequilibrium.training.fit import fit
 
 MINIBATCH = 128
 PROFILES: dict[str, dict[str, Any]] = {
@@ -46,14 +51,12 @@ class DirectNetwork(RBFNetwork):
         return self.parameterisation(kernel, xt, t, z_mu, z_sigma)
 
 
-class Variant(PointsModel):
-    """The swiss roll with a fixed schedule, and with ``mean`` as in ``network.outputs``; None keeps this program's x̂^0."""
-
-    def __init__(self, params: PointsParams, beta: Tensor, mean: str | None = None):
-        super().__init__(params, law=SwissRoll)
-        self.schedule = FixedSchedule(beta)
-        given = self.kernel(), params.units, self.law, params.width, seeded(params.seed)
-        self.network = RBFNetwork(*given) if mean is None else DirectNetwork(mean, *given)
+def variant(beta: Tensor, mean: str, steps: int, seed: int) -> ScheduledPoints:
+    """The swiss roll with a fixed schedule, and z^μ and z^Σ turned to μ and Σ by ``mean``."""
+    model = ScheduledPoints(params_of(beta, False, steps, seed), beta, SwissRoll)
+    p = model.params
+    model.network = DirectNetwork(mean, model.kernel(), p.units, model.law, p.width, seeded(p.seed))
+    return model
 
 
 def differences(profile: str, seed: int = 7) -> dict:
@@ -61,7 +64,7 @@ def differences(profile: str, seed: int = 7) -> dict:
     check_name("profile", profile, PROFILES)
     its, law = PROFILES[profile], SwissRoll(NOISE)
     heldout, even = law.sample(its["heldout"], seeded(seed)), roll_schedules()[EVEN]
-    ours, sum_kl = trained(even, None, its["train"], seed, heldout)
+    ours, sum_kl = K_of(even, None, its["train"], seed, heldout)
     rows = bound_rows(GaussianKernel(even), heldout, ours, sum_kl)
     rows += model_rows(even, ours, its["train"], seed, heldout)
     return {"train_steps": its["train"], "rows": [*rows, scale_row(law, seed), *heartbeat_rows(its["T"])]}
@@ -88,21 +91,24 @@ def model_rows(even: Tensor, K: float, steps: int, seed: int, heldout: Tensor) -
     for name, beta in (("K_star", even), ("K_star_there", reference)):
         kernel = GaussianKernel(beta)
         star[name] = bits(full_bound(kernel, SwissRollOptimum(kernel, SwissRoll(NOISE)), heldout[:1000], seeded(1)).K)
-    there, _ = trained(reference, None, steps, seed, heldout)
+    there, _ = K_of(reference, None, steps, seed, heldout)
     rows = [_row("schedule", "swiss roll", "even in log SNR", "1/linspace(T, 2)", (K, there), **star)]
     for mean, name in (("paper", "(x − z)(1 − Σ) + z, as (65)"), ("reference", "x√(1−β) + z√β, the program's")):
-        there, _ = trained(even, mean, steps, seed, heldout)
+        there, _ = K_of(even, mean, steps, seed, heldout)
         rows.append(_row("mean", "swiss roll", "of q(x^{t−1}|x^t, x̂⁰)", name, (K, there)))
     return rows
 
 
-def trained(beta: Tensor, mean: str | None, steps: int, seed: int, heldout: Tensor) -> tuple[float, float]:
-    """K and the sum of KL_t on held-out points after a short training, bits."""
-    params = PointsParams(noise=NOISE, n_steps=len(beta), beta_1=BETA_1, learn_beta=False, train_steps=steps, seed=seed)
-    model = Variant(params, beta, mean)
-    fit(model, model.objective, model.groups(), steps, seed, log_every=steps, label="difference")
-    kernel = model.kernel()
-    bound = full_bound(kernel, model.reverse(kernel), heldout, seeded(seed + 1))
+def K_of(beta: Tensor, mean: str | None, steps: int, seed: int, heldout: Tensor) -> tuple[float, float]:
+    """K and the sum of KL_t on held-out points after a short training, bits.
+
+    mean: as in ``variant``; None keeps this program's estimate of x^0.
+    """
+    if mean is None:
+        model = ScheduledPoints(params_of(beta, False, steps, seed), beta, SwissRoll)
+    else:
+        model = variant(beta, mean, steps, seed)
+    bound, _ = trained(model, heldout)
     return bits(bound.K), bits(float(bound.kl.sum(1).mean()))
 
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
+from nonequilibrium.data.levels import FORMATS, PictureError, contents
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.files import quiet
-from nonequilibrium.measure.pictures import FORMATS, PictureError, _contents
 from nonequilibrium.params import PaperNetworkParams, SplitNetworkParams
 
 MOST_PIXELS = 2**24  # of a picture: 4,096 × 4,096
@@ -170,7 +170,7 @@ def fill(
 
 def size_of(path: Path) -> tuple[int, int]:
     """(height, width) of a picture as its orientation says, before its pixels are read; raises PictureError."""
-    data = _contents(path, "a picture")
+    data = contents(path, "a picture")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size

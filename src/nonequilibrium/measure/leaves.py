@@ -12,8 +12,10 @@ from torch import Tensor
 
 from nonequilibrium import paper
 from nonequilibrium.bound.bound import Bound, L_null, bits, sampled_bound
+from nonequilibrium.data.leaves import VARIANCE
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.experiment.leaves import LeavesModel
+from nonequilibrium.measure.holes import gradients, spectrum
 from nonequilibrium.measure.mcgsm import MCGSM, drawn_from, fit, per_image, sample_image
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded
@@ -62,8 +64,8 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
         "mcgsm": _mean(baselines["MCGSM"]),
         "mcgsm_se": _se(baselines["MCGSM"]),
         "mcgsm_sizes": [
-            {"components": C, "scales": S, "features": F, "bits_per_pixel": _mean(value), "se": _se(value)}
-            for (C, S, F), value in baselines["sizes"].items()
+            {"components": C, "scales": S, "features": N, "bits_per_pixel": _mean(value), "se": _se(value)}
+            for (C, S, N), value in baselines["sizes"].items()
         ],
         "gaussian": {name: _mean(baselines[name]) for name in ("independent", "full covariance")},
         "margin_over_mcgsm": _mean(margin),
@@ -118,12 +120,12 @@ def _baselines(model: LeavesModel, train: list[Tensor], heldout: Tensor, its: Le
 
     sizes, mixture = {}, None
     final = (its.components, its.scales, its.features)
-    for C, S, F in [tuple(max(1, value // 2) for value in final), final]:
+    for C, S, N in [tuple(max(1, value // 2) for value in final), final]:
         random = seeded(its.seed + 3)
-        mixture = MCGSM(SIDE**2 // 2, C, S, F, random)
+        mixture = MCGSM(SIDE**2 // 2, C, S, N, random)
         mixture.whiten(*draw(200_000, random))
         fit(mixture, draw, random, its.mcgsm_steps)
-        sizes[C, S, F] = bits(per_image(mixture, heldout, SIDE))
+        sizes[C, S, N] = bits(per_image(mixture, heldout, SIDE))
     random = seeded(its.seed + 4)
     gaussian = MCGSM(SIDE**2 // 2, 1, 1, 1, random)
     gaussian.whiten(*draw(200_000, random))
@@ -147,21 +149,12 @@ def _se(values: Tensor) -> float:
 
 MARGINAL = np.linspace(-2.5, 2.5, 51)  # borders of histograms, in units of sigma
 GRADIENT = np.linspace(-4, 4, 81)
+LEVELS = 255 * VARIANCE**0.5  # grey levels in a unit of sigma
 FLAT_AREA = 100  # pixels; a flat region that has at least as many counts
 
 
-def spectrum(x: Tensor) -> np.ndarray:
-    """Mean power of the frequencies 1, 2, … cycles an image: (size // 2,), of an image (size, size)."""
-    size = len(x)
-    window = torch.hann_window(size, dtype=torch.float64)
-    power = torch.fft.fft2((x - x.mean()) * window[:, None] * window).abs().square().numpy() / size**2
-    frequency = np.fft.fftfreq(size, 1 / size)
-    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(int)
-    return np.array([power[radius == k].mean() for k in range(1, size // 2 + 1)])
-
-
 def statistics(x: Tensor, noise: float) -> dict[str, np.ndarray]:
-    """What an image (size, size) looks like: histograms of pixels and of differences of neighbours, power, share of flat area.
+    """What an image (size, size) looks like: histograms of pixels and of differences of neighbours, power (dB), share of flat area.
 
     A region is flat where neighbours differ by less than four times what noise of the size ``noise`` alone makes them differ.
     """
@@ -175,8 +168,8 @@ def statistics(x: Tensor, noise: float) -> dict[str, np.ndarray]:
     areas = np.bincount(regions.ravel())[1:]
     return {
         "marginal": np.histogram(x, MARGINAL, density=True)[0],
-        "gradient": np.histogram(across, GRADIENT, density=True)[0],
-        "spectrum": spectrum(x),
+        "gradient": np.histogram(gradients(x[None]), GRADIENT, density=True)[0],
+        "spectrum": spectrum(x[None] * LEVELS).numpy(),
         "flat": np.array([areas[areas >= FLAT_AREA].sum() / x.numel()]),
     }
 
@@ -184,5 +177,5 @@ def statistics(x: Tensor, noise: float) -> dict[str, np.ndarray]:
 PLACES = {
     "marginal": lambda size: (MARGINAL[1:] + MARGINAL[:-1]) / 2,
     "gradient": lambda size: (GRADIENT[1:] + GRADIENT[:-1]) / 2,
-    "spectrum": lambda size: np.arange(1, size // 2 + 1),
+    "spectrum": lambda size: 2 * np.arange(size // 4) + 1,  # cycles an image, the middle of each ring
 }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import bits, entropy_terms, full_bound, kl_terms
+from nonequilibrium.bound.bound import Bound, bits, entropy_terms, full_bound, kl_terms
 from nonequilibrium.bound.optimum import SwissRollOptimum, heartbeat_optimal_kl
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
@@ -31,7 +31,7 @@ from nonequilibrium.params import PointsParams
 from nonequilibrium.training.fit import fit
 
 T_ROLL = 40
-EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "the best, by gradient of K*"
+EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "after ascent on K*"
 # Which schedules are trained with, β fixed and learned from there.
 TRAINED = {EVEN: (False, True), INVERSE: (False, True), "constant": (), BEST: (False,)}
 PROFILES: dict[str, dict[str, Any]] = {
@@ -100,14 +100,18 @@ class ScheduledPoints(PointsModel):
         self.network = RBFNetwork(self.kernel(), params.units, self.law, params.width, seeded(params.seed))
 
 
-def trained(beta: Tensor, learn: bool, steps: int, seed: int, heldout: Tensor) -> tuple[float, Tensor]:
-    """K on held-out points, bits, after a short training of the paper's network from ``beta``, and β at its end."""
-    params = PointsParams(noise=NOISE, n_steps=len(beta), beta_1=BETA_1, learn_beta=learn, train_steps=steps, seed=seed)
-    model = ScheduledPoints(params, beta, SwissRoll)
-    fit(model, model.objective, model.groups(), steps, seed, log_every=steps, label="schedule")
+def params_of(beta: Tensor, learn: bool, steps: int, seed: int) -> PointsParams:
+    """Parameters of the paper's network with T = len(beta), for a short training."""
+    return PointsParams(noise=NOISE, n_steps=len(beta), beta_1=BETA_1, learn_beta=learn, train_steps=steps, seed=seed)
+
+
+def trained(model: PointsModel, heldout: Tensor) -> tuple[Bound, GaussianKernel]:
+    """The bound of held-out points after a short training of ``model``, and the chain at its end."""
+    p = model.params
+    fit(model, model.objective, model.groups(), p.train_steps, p.seed, log_every=p.train_steps, label="schedule")
     with torch.no_grad():
         kernel = model.kernel()
-        return bits(full_bound(kernel, model.reverse(kernel), heldout, seeded(seed + 1)).K), kernel.beta[1:].clone()
+        return full_bound(kernel, model.reverse(kernel), heldout, seeded(p.seed + 1)), kernel
 
 
 def roll_rows(its: dict, seed: int) -> list[dict]:
@@ -122,8 +126,10 @@ def roll_rows(its: dict, seed: int) -> list[dict]:
         row: dict[str, Any] = {"schedule": name, "K_star": bits(star.K), "K_star_se": bits(star.se)}
         row["beta"] = beta.tolist()
         for learn in TRAINED[name]:
-            K, after = trained(beta, learn, its["train"], seed, heldout)
-            row |= {"K_learned": K, "beta_learned": after.tolist()} if learn else {"K_fixed": K}
+            model = ScheduledPoints(params_of(beta, learn, its["train"], seed), beta, SwissRoll)
+            bound, chain = trained(model, heldout)
+            row["K_learned" if learn else "K_fixed"] = bits(bound.K)
+            row |= {"beta_learned": chain.beta[1:].tolist()} if learn else {}
         rows.append(row)
     return rows
 

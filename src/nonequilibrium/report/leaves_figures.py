@@ -34,18 +34,18 @@ def figure_4(images: Tensor, title: str) -> Figure:
 def statistics(found: Measured) -> Figure:
     """Histograms of pixels and of differences of neighbours, power spectrum, share of flat area: data, MCGSM and the model."""
     style()
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), gridspec_kw={"width_ratios": [3, 3, 3, 2]})
+    figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.2), gridspec_kw={"width_ratios": [3, 3, 3, 2.4]})
     labels = {
         "marginal": ("pixel, units of σ", "density"),
         "gradient": ("difference of neighbours, units of σ", "density"),
-        "spectrum": ("cycles an image", "power"),
+        "spectrum": ("cycles an image", "power (dB)"),
     }
     for ax, (key, (x, y)) in zip(axes, labels.items(), strict=False):
         table = found.tables[key]
         for name, colour in COLOURS.items():
             ax.plot(table["at"], table[name], color=colour, label=name, lw=2.5 if name == "data" else 1.4)
         ax.set(xlabel=x, ylabel=y)
-        if key != "marginal":
+        if key == "gradient":
             ax.set_yscale("log")
         if key == "spectrum":
             ax.set_xscale("log")
@@ -53,6 +53,7 @@ def statistics(found: Measured) -> Figure:
     flat = found.numbers["flat"]
     axes[3].bar(list(flat), list(flat.values()), color=[COLOURS[name] for name in flat])
     axes[3].set(ylabel="share of area in flat regions", ylim=(0, 1))
+    axes[3].tick_params(axis="x", labelsize=8)
     figure.tight_layout()
     return figure
 

@@ -107,7 +107,7 @@ def schedule_limits(found: Findings) -> DataFrame:
         }
         for e in its["swiss_roll"]
     ]
-    names = {"inverse": "1/(T−t+1)", "small_first": "the same after a small first step", "best": "the best"}
+    names = {"inverse": "1/(T−t+1)", "small_first": "the same after a small first step", "best": "after ascent on K*"}
     for e in its["heartbeat"]:
         rows += [
             {"data": f"Heartbeat, T = {e['T']}", "schedule": label, "K*": number(e[name], 3)}

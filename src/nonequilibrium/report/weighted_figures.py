@@ -24,7 +24,8 @@ def weighted(found: dict) -> Figure:
     axes[1].plot(own["T"], own["own_KL"], ":", color=INK, label="exact weights (what T steps cost)")
     axes[1].set(yscale="log", ylabel="divergence from the exact\nposterior (nats), less is better")
     axes[1].set_title("Two pixels seen in noise")
-    axes[1].legend(fontsize=8)
+    axes[1].set_ylim(top=300)  # room for the legend
+    axes[1].legend(fontsize=8, loc="upper left")
     _against_T(axes[2], pd.DataFrame(found["bits"]["rows"]), "total_variation")
     axes[2].set(ylabel="total variation, less is better", ylim=(0, 1))
     axes[2].set_title("Heartbeat: bits 3 and 4 said to be one")
@@ -72,14 +73,18 @@ def schedules(found: dict) -> Figure:
     for its in found["swiss_roll"]:
         alpha_bar = np.cumprod(1 - np.array(its["beta"]))
         t = np.arange(1, len(alpha_bar) + 1)
-        best = its["schedule"].startswith("the best")
+        best = its["schedule"].startswith("after ascent")
         label = f"{its['schedule']}: K* = {its['K_star']:.2f}"
         axes[0].plot(t, np.log2(alpha_bar / (1 - alpha_bar)), **(wide if best else {}), label=label)
     axes[0].set(xlabel="t", ylabel="log₂ of the signal-to-noise ratio", title="Swiss roll, T = 40")
     axes[0].legend(fontsize=8)
     its = found["heartbeat"][-1]
     T = its["T"]
-    names = {"inverse": "the paper's 1/(T−t+1)", "small_first": "the same after a small first step", "best": "the best"}
+    names = {
+        "inverse": "the paper's 1/(T−t+1)",
+        "small_first": "the same after a small first step",
+        "best": "after ascent on K*",
+    }
     for name, label in names.items():
         look = wide if name == "best" else {"color": PAPER if name == "inverse" else OURS}
         beta = 1 - np.array(its[f"alpha_bar_{name}"])[1:] / np.array(its[f"alpha_bar_{name}"])[:-1]
