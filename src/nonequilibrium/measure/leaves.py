@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nonequilibrium import paper
 from nonequilibrium.bound.bound import Bound, L_null, bits, sampled_bound
-from nonequilibrium.data.leaves import VARIANCE
+from nonequilibrium.data.leaves import VARIANCE, leaves_images
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.experiment.leaves import LeavesModel
+from nonequilibrium.experiment.leaves import TEST_SEED, LeavesModel
 from nonequilibrium.measure.holes import gradients, spectrum
 from nonequilibrium.measure.mcgsm import MCGSM, drawn_from, fit, per_image, sample_image
 from nonequilibrium.measure.measured import Measured
@@ -22,6 +22,9 @@ from nonequilibrium.measure.metrics import metrics, seeded
 from nonequilibrium.params import LeavesEvaluation
 
 SIDE = 9  # of MCGSM's neighbourhood
+# Of the draws of t, the part that is uniform. A whole image has so many pixels that KL_t hardly depends on the noise: with t drawn in
+# proportion to it every draw weighs the same, and a larger part would bring draws at large t, which weigh nothing.
+FLOOR = 0.01
 SMALL = 64  # side of the patches by which it is shown that size does not matter
 GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit variance, bits
 
@@ -33,8 +36,7 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
     of the pixels that have a whole neighbourhood, which spares them the border. ``limit``: what no density can exceed, from the
     noise alone, h(x) ≥ h(noise). arrays: figure_4, (3, size, size), and the scores image by image.
     """
-    pictures = model.data(model.params)
-    clean = torch.stack(pictures.test[: its.n_heldout])
+    train, clean = model.data(model.params).train, heldout_images(model, its.n_heldout)
     heldout = model.x0(clean, seeded(its.seed))
     size, noise = clean.shape[-1], model.params.noise / model.scale.sigma
     whole, kl = _K(model, heldout, its, 1)
@@ -45,7 +47,7 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
     small = Bound(by_image[0].mT, *by_image[1:])
     kernel = model.kernel()
     numbers = metrics(experiment, whole, float(L_null(kernel, heldout).mean()) / size**2, its.seed, draws=its.draws)
-    baselines, mixture = _baselines(model, pictures.train, heldout, its)
+    baselines, mixture = _baselines(model, train, heldout, its)
     ours = bits(whole.per_example)
     margin = ours - baselines["MCGSM"]
     numbers |= {
@@ -89,6 +91,12 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
     return Measured(numbers, tables, {"figure_4": torch.stack([x.float() for x in shown.values()]), "scores": scores})
 
 
+def heldout_images(model: LeavesModel, n: int) -> Tensor:
+    """``n`` test images without noise, (n, 1, size, size): those of the model's data, and as many more as are wanted."""
+    p = model.params
+    return leaves_images(n, p.size, p.smallest, p.largest, TEST_SEED)
+
+
 def _K(model: LeavesModel, x0: Tensor, its: LeavesEvaluation, offset: int) -> tuple[Bound, Tensor]:
     """The bound of x0 (n, 1, h, w) in nats per pixel, and its mean term by t."""
     with torch.no_grad():
@@ -96,7 +104,7 @@ def _K(model: LeavesModel, x0: Tensor, its: LeavesEvaluation, offset: int) -> tu
     pixels = x0.shape[-1] * x0.shape[-2]
     block = max(1, 4 * 256**2 // pixels)
     bound = sampled_bound(
-        kernel, model.reverse(kernel), x0, seeded(its.seed + offset), its.draws, model.proposal(), block=block
+        kernel, model.reverse(kernel), x0, seeded(its.seed + offset), its.draws, model.proposal(FLOOR), block=block
     )
     scaled = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
     return scaled, scaled.kl.mean(0)
