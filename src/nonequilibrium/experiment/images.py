@@ -17,7 +17,6 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
-from nonequilibrium.network.precision import computed_in
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.params import ImageParams, PaperNetworkParams, SplitNetworkParams, UNetParams
 from nonequilibrium.processes import gathered, of_batch, rows
@@ -239,8 +238,3 @@ class ImageModel(Model):
             "monitor": self.validate,
             "unit": (self.pixels, "bits/pixel"),
         }
-
-    def stored(self) -> dict[str, Tensor]:
-        """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
-        precision = computed_in(getattr(torch, self.params.precision), "cpu")
-        return {name: value.to(precision) if is_dense(name) else value for name, value in self.state_dict().items()}

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing import connection
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tqdm import tqdm
 
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import ParameterError
@@ -57,9 +59,10 @@ def run(function: Callable, devices: int, *arguments) -> Any:
     with tempfile.TemporaryDirectory() as name:
         folder, threads = Path(name), max(1, torch.get_num_threads() // devices)
         (folder / "work").write_bytes(pickle.dumps((function, arguments)))
-        started = torch.multiprocessing.start_processes(
-            _work, (devices, threads, folder), nprocs=devices, join=False, start_method="spawn"
-        )
+        with _few_words():
+            started = torch.multiprocessing.start_processes(
+                _work, (devices, threads, folder), nprocs=devices, join=False, start_method="spawn"
+            )
         processes = started.processes
         try:
             _wait(processes)
@@ -74,6 +77,19 @@ def run(function: Callable, devices: int, *arguments) -> Any:
         result, printed = pickle.loads((folder / "result").read_bytes())
     sys.stdout.write(printed)
     return result
+
+
+@contextlib.contextmanager
+def _few_words():
+    """Processes that are started inside keep torch's C++ advice to themselves: it is for programmers, and comes from each of them."""
+    name = "TORCH_CPP_LOG_LEVEL"
+    kept = os.environ.get(name)
+    os.environ.setdefault(name, "ERROR")
+    try:
+        yield
+    finally:
+        if kept is None:
+            del os.environ[name]
 
 
 def _wait(processes: list) -> None:
@@ -115,6 +131,7 @@ def _work(number: int, devices: int, threads: int, folder: Path) -> None:
     os.environ.update({name: str(value) for name, value in place.items()})
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the machine's name resolves to
+    tqdm.set_lock(threading.RLock())  # its usual lock is a semaphore of the system, which a killed process would leave
     torch.set_num_threads(threads)
     printed = io.StringIO()
     try:
