@@ -204,16 +204,25 @@ def begun(folder):
     return started, second
 
 
-def nobody_left(session):
-    """Whether no process of this session lives any more."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def living(session):
+    """The command lines of the processes of this session that live."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, its = path.read_text().rpartition(")")[2].split()[:4]
+            state, _, _, its = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its) == session and state != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
         except OSError:
-            continue
-        if int(its) == session and state != "Z":
-            return False
-    return True
+            pass  # it has just ended
+    return found
+
+
+def nobody_left(session):
+    """Whether no process of this session lives any more; what cleans up after Python may take a moment."""
+    until = time.monotonic() + 10
+    while living(session) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not living(session)
 
 
 needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="--devices 2 needs two cores")

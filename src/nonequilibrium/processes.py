@@ -90,6 +90,15 @@ def gathered(values: Tensor, n: int) -> Tensor:
     return total(every)
 
 
+def collected(pieces: dict[int, Any]) -> list:
+    """The pieces of work of all processes, in the order of their numbers; tensors keep their layout in memory."""
+    if world() > 1:
+        every: list = [None] * world()
+        distributed.all_gather_object(every, pieces)
+        pieces = {number: piece for one in every for number, piece in one.items()}
+    return [pieces[number] for number in sorted(pieces)]
+
+
 def of_batch(mean: Tensor, share: float) -> Tensor:
     """The mean over a batch, from the mean over the ``rows`` of this process.
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
 from nonequilibrium.files import quiet
-from nonequilibrium.processes import mine, total
+from nonequilibrium.processes import collected, mine
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def sample_each(
     r: for posteriors; from the indices of a block and their generators to the factor r of that block.
     """
     places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
-    every = torch.zeros(len(places), *shape)
+    parts = {}
     # The outer context lets the networks' low-precision copies of their weights live from step to step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         for number, part in enumerate(tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())):
@@ -109,5 +109,5 @@ def sample_each(
                 continue
             each = [torch.Generator().manual_seed(1_000_003 * one + i) for one, i in (places[k] for k in part)]
             factor = None if r is None else r(part, each)
-            every[part] = sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32)
-    return total(every)
+            parts[number] = sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32)
+    return torch.cat(collected(parts))
