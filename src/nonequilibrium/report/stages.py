@@ -7,6 +7,7 @@ nonequilibrium report
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.settings import evaluation
 from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT
-from nonequilibrium.measure.measure import measure as measure_model
-from nonequilibrium.measure.measure import trained
 from nonequilibrium.processes import first
 from nonequilibrium.report.notebooks import REPORT, execute
 from nonequilibrium.training.spawn import check_devices
@@ -42,8 +41,9 @@ def measure(options: argparse.Namespace) -> None:
         print(f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it", file=sys.stderr)
         return
     weights = options.weights or Path("models") / f"{name}.safetensors"
-    if not first():  # torchrun: the first process runs the notebook, whose work the others share
-        measure_model(name, trained(name, weights), evaluation(name))
+    if not first():  # torchrun: the first process runs the notebook, and the others share what it measures
+        room = importlib.import_module("nonequilibrium.measure.measure")  # by name, as the notebook has it
+        room.measure(name, room.trained(name, weights), evaluation(name))
         return
     given = {"experiment": name, "profile": "full", "weights": str(weights), "outputs": str(options.outputs)}
     given |= {"devices": options.devices} if options.devices > 1 else {}
