@@ -30,6 +30,7 @@ from nonequilibrium.bound.checks import (
 )
 from nonequilibrium.bound.tails import check_share, draw
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
+from nonequilibrium.processes import mine, total
 
 
 def bits(nats):
@@ -164,11 +165,13 @@ def full_bound(
     n = len(x0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
-        for t in torch.arange(2, kernel.T + 1).split(max(1, block // n)):
+        for number, t in enumerate(torch.arange(2, kernel.T + 1).split(max(1, block // n))):
             each, x = t, x0.expand(len(t), *x0.shape)
             if kernel.event_dim > 1:  # images go one a step, points in blocks
                 each, x = t.repeat_interleave(n), x.flatten(0, 1)
             xt, weight = draw(kernel, x, each, noise, share)
+            if not mine(number):
+                continue  # every process draws all the noise, so that no term depends on how many they are
             posterior = kernel.q_posterior(x, xt, each)
             terms = (weight * kernel.kl(posterior, reverse(xt, each))).double().reshape(len(t), n).cpu()
             if known is not None:
@@ -176,7 +179,7 @@ def full_bound(
                 terms = terms - (weight * kernel.kl(posterior, optimum(xt, each))).reshape(len(t), n).cpu()
                 terms = terms + expected[t][:, None]
             kl[r, :, t] = terms.T
-    rest = entropy_terms(kernel, x0).double().cpu()
+    kl, rest = total(kl), entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 
@@ -214,13 +217,16 @@ def sampled_bound(
         else:
             u = torch.rand(draws, n, generator=generator, dtype=torch.float64)
         for row in torch.searchsorted(cumulative, u, right=True).clamp(2, kernel.T):
-            for part in torch.arange(n).split(block):
+            for number, part in enumerate(torch.arange(n).split(block)):
                 t = row[part]
                 # One step an example: toy networks take blocks of points, so each example is a block of its own.
                 x = x0[part, None] if kernel.event_dim == 1 else x0[part]
+                if not mine(number):
+                    kernel.sample(kernel.q_marginal(x, t), noise)  # another process has these, which draws the same
+                    continue
                 terms = kl_terms(kernel, reverse, x, t, noise).double().reshape(len(part)).cpu()
                 kl[r, part, t] += terms / (weight[t] * draws)
-    rest = entropy_terms(kernel, x0).double().cpu()
+    kl, rest = total(kl), entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 

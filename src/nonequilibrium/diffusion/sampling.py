@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
 from nonequilibrium.files import quiet
+from nonequilibrium.processes import collected, mine
 
 
 @torch.no_grad()
@@ -100,11 +101,13 @@ def sample_each(
     r: for posteriors; from the indices of a block and their generators to the factor r of that block.
     """
     places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
-    parts = []
+    parts = {}
     # The outer context lets the networks' low-precision copies of their weights live from step to step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for part in tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet()):
+        for number, part in enumerate(tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())):
+            if not mine(number):
+                continue
             each = [torch.Generator().manual_seed(1_000_003 * one + i) for one, i in (places[k] for k in part)]
             factor = None if r is None else r(part, each)
-            parts.append(sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32))
-    return torch.cat(parts)
+            parts[number] = sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32)
+    return torch.cat(collected(parts))

@@ -17,9 +17,9 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
-from nonequilibrium.network.precision import computed_in
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.params import ImageParams, PaperNetworkParams, SplitNetworkParams, UNetParams
+from nonequilibrium.processes import gathered, of_batch, rows
 from nonequilibrium.training.optimiser import SOAP
 
 OPTIMISERS: dict[str, Callable] = {
@@ -162,10 +162,14 @@ class ImageModel(Model):
         # Noise on the device that uses it: seeded by the one generator, so that a run is reproducible on its machine.
         noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
         x0 = self.x0(batch, noise)
-        kl = kl_terms(kernel, self.reverse(kernel), x0, t, noise)
-        self._learn_proposal(t, kl.detach())
-        weight = (counts / proposal)[t.to(device)]
-        return entropy_terms(kernel, x0).mean() - (kl * weight.to(kl.dtype)).mean()
+        frozen = kernel.noise(kernel.q_marginal(x0, t), x0.shape, noise)
+        # Several processes draw the same batch, steps and noise; the network sees the rows that are this one's.
+        own = rows()
+        kl = kl_terms(kernel, self.reverse(kernel), x0[own], t[own], noise=frozen[own])
+        self._learn_proposal(t, gathered(kl.detach(), p.batch))
+        weight = (counts / proposal)[t[own].to(device)]
+        value = entropy_terms(kernel, x0[own]).mean() - (kl * weight.to(kl.dtype)).mean()
+        return of_batch(value, len(kl) / p.batch)
 
     @torch.no_grad()
     def _learn_proposal(self, t: Tensor, kl: Tensor, width: int = 10) -> None:
@@ -234,8 +238,3 @@ class ImageModel(Model):
             "monitor": self.validate,
             "unit": (self.pixels, "bits/pixel"),
         }
-
-    def stored(self) -> dict[str, Tensor]:
-        """The state as it is written to disk: dense layers in the precision they compute in, which loses nothing they use."""
-        precision = computed_in(getattr(torch, self.params.precision), "cpu")
-        return {name: value.to(precision) if is_dense(name) else value for name, value in self.state_dict().items()}

@@ -21,18 +21,22 @@ from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
 from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.toys import PointsModel, best_start, start_checkpoint
 from nonequilibrium.experiment.weights import outputs_of, save_trained
-from nonequilibrium.fields import check_name, overrides
+from nonequilibrium.fields import ParameterError, check_name, overrides
 from nonequilibrium.files import ROOT, check_writable, fingerprint, sweep
 from nonequilibrium.params import ImageParams
-from nonequilibrium.training.checkpoint import TRAINING_CODE, surroundings
+from nonequilibrium.processes import LostProcess, first, group, launched, own_device, synchronised, world
+from nonequilibrium.training.checkpoint import TRAINING_CODE, step_of, surroundings
 from nonequilibrium.training.devices import enough_memory, keep_freed_memory, usable_device
 from nonequilibrium.training.fit import TrainingError, check_log_every, fit
+from nonequilibrium.training.spawn import check_devices
+from nonequilibrium.training.spawn import run as run_apart
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium train``, which needs no notebook and no plotting library."""
     parser.add_argument("experiment", help="a section of params.yaml: " + ", ".join(EXPERIMENTS))
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; toys always use the cpu")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes that share an image experiment")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter to change")
     parser.add_argument("--outputs", type=Path, default=ROOT, help="where models/ and reports/ are; the repository")
     parser.add_argument(
@@ -47,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     params = load(name, overrides(options.p))
     check_log_every(options.log_every)
     usable_device(device)
+    _check_devices(name, params, options.devices, device)
     check_writable(*outputs_of(name, options.outputs).values())
     if not isinstance(params, ImageParams) and device != "cpu":
         print(f"{name}: a toy always trains on the cpu, not on {device}", file=sys.stderr)
@@ -56,7 +61,9 @@ def run(options: argparse.Namespace) -> None:
     def save(model: Model, curve: list[dict]) -> None:
         save_trained(model, name, curve, options.outputs, device)
 
-    _, curve = train(name, params, ROOT / ".checkpoints", device, options.log_every, save)
+    _, curve = train(name, params, ROOT / ".checkpoints", device, options.log_every, save, options.devices)
+    if not first():
+        return
     print(f"{name}: K = {curve[-1].get('K_validation', curve[-1]['K']):.3f}, {time.time() - began:.0f} s")
 
 
@@ -67,6 +74,7 @@ def train(
     device: str = "cpu",
     log_every: int = 100,
     save: Callable[[Model, list[dict]], None] | None = None,
+    devices: int = 1,
 ) -> tuple[Model, list[dict]]:
     """Train ``experiment`` from nothing, or from the checkpoint that an interrupted run with the same identity left.
 
@@ -75,35 +83,31 @@ def train(
         the result then does not depend on how many there are.
     save: called with the model and its curve when training has finished. The checkpoint is removed only after it, so that a result
         which could not be written is not lost.
+    devices: processes of this machine that share each batch of an image experiment, with ``cuda`` a GPU each. Under torchrun the
+        processes are those that it started. The result does not depend on how many they are, but for rounding; so a checkpoint of
+        so many is continued by any other number.
     Returns the model, on the CPU, and its training curve. Raises DataError if the images are not there, TrainingError if training
-    cannot go on or ``save`` meets an OSError, ParameterError for a device that does not work.
+    cannot go on, a process is killed or ``save`` meets an OSError, ParameterError for devices that do not work.
     """
     check_name("experiment", experiment, MODELS)
     check_log_every(log_every)
     usable_device(device)
-    kind = cast(type[ImageModel], MODELS[experiment])
-    images = kind.data(params) if isinstance(params, ImageParams) else None
+    _check_devices(experiment, params, devices, device)
     key = fingerprint({"experiment": experiment, **dataclasses.asdict(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
         sweep(Path(checkpoints))
-    options: dict[str, Any] = {"checkpoint": checkpoint, "identity": identity(experiment, params, images)}
-    options |= {"label": experiment, "log_every": log_every}
-    threads, starts = torch.get_num_threads(), getattr(params, "starts", 1)
+    work = experiment, params, checkpoint, device, log_every
     try:
-        with enough_memory(experiment):
-            if images is not None:
-                model: Model = kind(params, images).to(device)
-            else:
-                torch.set_num_threads(1)
-                build = cast(Callable[..., PointsModel], MODELS[experiment])
-                model = best_start(build, params, options) if starts > 1 else MODELS[experiment](params)
-            options |= model.fit_options()
-            curve = fit(model, model.objective, model.groups(), params.train_steps, params.seed, **options)
-    finally:
-        torch.set_num_threads(threads)
-    model.finish()
-    model = model.cpu()
+        if devices > 1:
+            model, curve = run_apart(_fitted, devices, *work)
+        else:
+            with group():
+                model, curve = _fitted(*work)
+    except LostProcess as error:
+        raise TrainingError(f"{experiment}: {error}; {_left(checkpoint)}") from None
+    if not first():
+        return model, curve
     if save is not None:
         try:
             save(model, curve)
@@ -111,10 +115,53 @@ def train(
             kept = f"; {checkpoint} holds the finished training" if checkpoint and checkpoint.exists() else ""
             raise TrainingError(f"{experiment}: the result could not be written ({one_line(error)}){kept}") from None
     if checkpoint is not None:
+        starts = getattr(params, "starts", 1)
         for path in (checkpoint, *(start_checkpoint(checkpoint, number) for number in range(starts))):
             if path.is_file():
                 path.unlink(missing_ok=True)
     return model, curve
+
+
+def _check_devices(experiment: str, params, devices: int, device: str) -> None:
+    """Raises ParameterError unless so many processes can train ``experiment``."""
+    if isinstance(params, ImageParams):
+        check_devices(devices, device, params.batch)
+    elif devices != 1 or launched():
+        raise ParameterError(f"devices is not 1; {experiment} is a toy, which trains in one process")
+
+
+def _left(checkpoint: Path | None) -> str:
+    """What an ended training leaves to go on from, in words."""
+    step = None if checkpoint is None else step_of(checkpoint)
+    if step is None:
+        return "no checkpoint was saved, so the training begins anew"
+    return f"the checkpoint of step {step} is kept: run the same command to go on"
+
+
+def _fitted(experiment: str, params, checkpoint: Path | None, device: str, log_every: int) -> tuple[Model, list[dict]]:
+    """The trained model, on the CPU, and its training curve: what each of the processes does that share the work."""
+    kind = cast(type[ImageModel], MODELS[experiment])
+    images = kind.data(params) if isinstance(params, ImageParams) else None
+    options: dict[str, Any] = {"checkpoint": checkpoint, "identity": identity(experiment, params, images)}
+    options |= {"label": experiment, "log_every": log_every}
+    threads, device = torch.get_num_threads(), own_device(device)
+    try:
+        with enough_memory(experiment):
+            if world() > 1:
+                keep_freed_memory()
+            if images is not None:
+                model: Model = kind(params, images).to(device)
+            else:
+                torch.set_num_threads(1)
+                build = cast(Callable[..., PointsModel], MODELS[experiment])
+                several = getattr(params, "starts", 1) > 1
+                model = best_start(build, params, options) if several else MODELS[experiment](params)
+            options |= model.fit_options()
+            curve = fit(model, synchronised(model), model.groups(), params.train_steps, params.seed, **options)
+    finally:
+        torch.set_num_threads(threads)
+    model.finish()
+    return model.cpu(), curve
 
 
 def identity(experiment: str, params, images: ImageSet | None, rooms: tuple[str, ...] = TRAINING_CODE) -> dict:

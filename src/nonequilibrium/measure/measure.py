@@ -17,7 +17,9 @@ from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.fields import check_name
 from nonequilibrium.measure.measured import Measured
+from nonequilibrium.processes import group, here
 from nonequilibrium.training.devices import keep_freed_memory
+from nonequilibrium.training.spawn import check_devices, run
 
 
 def trained(experiment: str, weights: Path | str | None = None, overrides: dict | None = None) -> Model:
@@ -30,8 +32,19 @@ def trained(experiment: str, weights: Path | str | None = None, overrides: dict 
         return train(experiment, params, log_every=params.train_steps)[0]  # no curve is kept, whose points take time
 
 
-def measure(experiment: str, model: Model, evaluation) -> Measured:
-    """Everything that the register names for ``experiment``, measured on ``model`` with the settings ``evaluation``."""
+def measure(experiment: str, model: Model, evaluation, devices: int = 1) -> Measured:
+    """Everything that the register names for ``experiment``, measured on ``model`` with the settings ``evaluation``.
+
+    devices: processes of this machine that share the work. The numbers are the same however many they are.
+    """
+    check_devices(devices)
+    if devices > 1:
+        return run(measure, devices, experiment, model, evaluation)
+    with group():
+        return _measured(experiment, model, evaluation)
+
+
+def _measured(experiment: str, model: Model, evaluation) -> Measured:
     keep_freed_memory()
     its = EXPERIMENTS[experiment]
     room = importlib.import_module(its.measure)
@@ -46,8 +59,9 @@ def quick(experiment: str, overrides: dict | None = None) -> tuple[Model, Measur
 
 
 def cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which can be fewer than the machine has; those who share work share them too."""
+    every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, every // here())
 
 
 @contextmanager

@@ -19,6 +19,9 @@ def computed_in(precision: torch.dtype, device_type: str) -> torch.dtype:
 
 
 def low_precision(device_type: str, precision: torch.dtype) -> torch.autocast:
-    """A context whose matrix products and convolutions are of ``precision`` where the device has it, of float32 elsewhere."""
-    dtype = computed_in(precision, device_type)
+    """A context whose matrix products and convolutions are of ``precision`` in training where the device has it, of float32 elsewhere.
+
+    Training is where gradients are recorded. Bounds and samples are always of float32, so that a number does not depend on the device.
+    """
+    dtype = computed_in(precision, device_type) if torch.is_grad_enabled() else torch.float32
     return torch.autocast(device_type, torch.bfloat16, enabled=dtype != torch.float32)

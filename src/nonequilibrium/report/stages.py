@@ -7,14 +7,18 @@ nonequilibrium report
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
 from nonequilibrium.data.images import present
 from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.experiment.settings import evaluation
 from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT
+from nonequilibrium.processes import first
 from nonequilibrium.report.notebooks import REPORT, execute
+from nonequilibrium.training.spawn import check_devices
 
 
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +28,25 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs", type=Path, default=Path("reports"), help="where metrics/ and measured/ are; reports"
     )
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes that share the work")
 
 
 def measure(options: argparse.Namespace) -> None:
     """Measure trained weights on held-out data and write metrics/ and measured/, or say that the data set is not here."""
     name = options.experiment
     check_name("experiment", name, EXPERIMENTS)
+    check_devices(options.devices)
     its = EXPERIMENTS[name]
     if its.images and not present(its.data):
         print(f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it", file=sys.stderr)
         return
     weights = options.weights or Path("models") / f"{name}.safetensors"
+    if not first():  # torchrun: the first process runs the notebook, and the others share what it measures
+        room = importlib.import_module("nonequilibrium.measure.measure")  # by name, as the notebook has it
+        room.measure(name, room.trained(name, weights), evaluation(name))
+        return
     given = {"experiment": name, "profile": "full", "weights": str(weights), "outputs": str(options.outputs)}
+    given |= {"devices": options.devices} if options.devices > 1 else {}
     execute("measure", given, f"measure_{name}")
 
 

@@ -24,7 +24,7 @@ from nonequilibrium.files import PACKAGE, code_digest, save_atomically
 KIND = "nonequilibrium, unfinished work"
 # The rooms of which training consists, and what they stand on.
 TRAINING_CODE = ("bound", "data", "diffusion", "experiment", "network", "training")
-GROUND = ("errors.py", "fields.py", "files.py", "params.py", "values.py")
+GROUND = ("errors.py", "fields.py", "files.py", "params.py", "processes.py", "values.py")
 
 
 class Unusable(Exception):
@@ -104,6 +104,15 @@ def read_state(path: Path, identity: dict) -> dict | None:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
         begin_anew(path, error)
+        return None
+
+
+def step_of(path: Path) -> int | None:
+    """The step after which a checkpoint was saved, whosever it is; None where there is no whole one."""
+    try:
+        payload = path.read_bytes().partition(b"\n")[2]
+        return int(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)["step"])
+    except Exception:  # torch raises many kinds
         return None
 
 

@@ -19,6 +19,7 @@ from nonequilibrium.bound.bound import bits
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.files import quiet
+from nonequilibrium.processes import first, from_first
 from nonequilibrium.training.checkpoint import read_state, write_state
 from nonequilibrium.training.optimiser import SOAP
 
@@ -81,7 +82,7 @@ def fit(
     if average is not None:
         averaged = AveragedModel(average[0], multi_avg_fn=get_ema_multi_avg_fn(average[1]))
         parts["averaged"] = averaged
-    state = None if checkpoint is None else read_state(checkpoint, identity)
+    state = None if checkpoint is None else from_first(read_state, checkpoint, identity)
     if state is not None:
         try:
             for name, part in parts.items():
@@ -140,7 +141,7 @@ def fit(
                 bar.set_postfix_str(f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}")
                 recent = []
             bar.update()
-            if checkpoint is not None and (time.monotonic() - saved > every_seconds or step == steps):
+            if checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps):
                 save(checkpoint, step)
                 saved = time.monotonic()
     if average is not None and averaged is not None:
