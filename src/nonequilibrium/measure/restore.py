@@ -1,0 +1,258 @@
+"""Held-out images restored from what was seen of them, by each way that r enters the reverse chain, beside other methods."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.data.images import ImageSet
+from nonequilibrium.diffusion.between import Between
+from nonequilibrium.diffusion.chain import Factor
+from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
+from nonequilibrium.diffusion.evidence import Downsample, Through
+from nonequilibrium.diffusion.particles import Collapsed, particles
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.diffusion.renoise import renoised
+from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.measure import observations
+from nonequilibrium.measure.measured import Measured
+from nonequilibrium.measure.metrics import seeded
+from nonequilibrium.measure.observations import DENOISING, Task
+
+TIMES = 2  # how often a step is gone back and forth
+THROUGH, CONSTANT, ANNEALED = "through the model", "constant r", "annealed r"
+REPLACEMENT, RENOISED, WEIGHTED = "replacement", "re-noised", "replacement, weighted"
+MEAN = "mean of the model, one call"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is drawn. images: of each task. samples: of each image through the model; others: by the other ways.
+
+    steps: of the thinned chain. solve: steps of conjugate gradients. particles: (images, particles) of the weighted way.
+    """
+
+    images: dict[str, int]
+    samples: int
+    others: int
+    steps: int
+    solve: int
+    particles: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, its thinned chain, a task, x^0 of the images (n, c, h, w) and what was seen of them."""
+
+    model: ImageModel
+    chain: tuple
+    task: Task
+    x0: Tensor
+    y: Tensor
+    seed: int
+    sizes: Sizes
+
+    def each(self, factor: Callable[[Tensor], Factor], samples: int, plain: bool = True) -> Tensor:
+        """x of ``samples`` samples of every image, (samples, n, c, h, w). factor: from the indices of images to their r."""
+        kernel, reverse = self.chain
+        n, shape = len(self.x0), self.x0.shape[1:]
+        seeds = list(range(self.seed, self.seed + samples))
+        reverse = reverse if plain else Through.skip
+        drawn = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block=32)
+        return drawn.reshape(samples, n, *shape)
+
+
+def through(its: Setting) -> Tensor:
+    """Samples through the model, (samples, n, c, h, w)."""
+    reverse, task = its.chain[1], its.task
+
+    def factor(part: Tensor) -> Factor:
+        y = its.y[part]
+        far: Factor = Through(reverse, task.A, y, task.var)
+        if task.known is not None:
+            far = Inpaint(its.x0[part], task.known, annealed=True)
+        return Between(Through(reverse, task.A, y, task.var, its.sizes.solve), far)
+
+    return its.each(factor, its.sizes.samples, plain=False)
+
+
+def held(annealed: bool) -> Callable[[Setting], Tensor]:
+    """Known pixels held at their values, or replaced by their own forward chain."""
+
+    def drawn(its: Setting) -> Tensor:
+        return its.each(lambda part: Inpaint(its.x0[part], its.task.known, annealed), its.sizes.others)
+
+    return drawn
+
+
+def back_and_forth(its: Setting) -> Tensor:
+    """Replacement with every step gone ``TIMES`` more times."""
+    r = Inpaint(its.x0, its.task.known, annealed=True)
+    draws = [seeded(its.seed + 100 + k) for k in range(its.sizes.others)]
+    return torch.stack([renoised(*its.chain, its.x0.shape, g, r, TIMES, torch.float32) for g in draws])
+
+
+def noise_taken(annealed: bool) -> Callable[[Setting], Tensor]:
+    """The paper's way of denoising, r the same at all t, or annealed."""
+
+    def drawn(its: Setting) -> Tensor:
+        return its.each(lambda part: Denoise(its.y[part], its.task.var, annealed), its.sizes.others)
+
+    return drawn
+
+
+def from_there(its: Setting) -> Tensor:
+    """The chain from the step whose noise is that of y."""
+    draws = [seeded(its.seed + 200 + k) for k in range(its.sizes.samples)]
+    chain = noise_chain(its.model, its.task.var, its.sizes.steps)
+    return torch.stack([torch.cat([denoised(*chain, y, its.task.var, g) for y in its.y.split(32)]) for g in draws])
+
+
+def noise_chain(model: ImageModel, var: float, steps: int) -> tuple:
+    """A thinned chain of about ``steps`` steps one of which has nearly the noise ``var``: of the lengths up to half as many more."""
+    T = model.params.n_steps
+    lengths = range(min(steps, T), min(steps + steps // 2, T) + 1)
+    chains = [model.thinned(n) for n in lengths]
+    return min(chains, key=lambda chain: excess(chain[0], var))
+
+
+def by_one_call(its: Setting) -> Tensor:
+    """The model's mean of x^0 given y, by the whole chain's step of this noise, (1, n, c, h, w)."""
+    chain = its.model.thinned(its.model.params.n_steps)
+    draws = seeded(its.seed + 300)
+    return torch.cat([denoised_mean(*chain, y, its.task.var, draws) for y in its.y.split(32)])[None]
+
+
+def ways(task: Task, model_looks_through: bool) -> dict[str, Callable[[Setting], Tensor]]:
+    """How r can enter, by name: each from a setting to samples (k, n, c, h, w)."""
+    if task.name == DENOISING:
+        found = {CONSTANT: noise_taken(False), ANNEALED: noise_taken(True)}
+        return found | ({THROUGH: from_there, MEAN: by_one_call} if model_looks_through else {})
+    found = {}
+    if task.known is not None:
+        found = {CONSTANT: held(False), REPLACEMENT: held(True), RENOISED: back_and_forth}
+    return found | ({THROUGH: through} if model_looks_through else {})
+
+
+def weighted(its: Setting) -> tuple[dict[str, Tensor], dict]:
+    """Replacement with weights (``particles``) on the first few images: estimates x (n, c, h, w) by name, and what the weights are worth."""
+    n, number = its.sizes.particles
+    x0 = its.x0[:n]
+    r = Inpaint(x0.repeat_interleave(number, 0), its.task.known, annealed=True)
+    kernel, reverse = its.chain
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Collapsed)  # the numbers below say it
+        found = particles(kernel, reverse, (n, number, *x0.shape[1:]), seeded(its.seed + 400), r, dtype=torch.float32)
+    worth = {
+        "particles": number,
+        "least_effective": float(found.ess.mean(1).min()),
+        "ancestors": float(found.ancestors.double().mean()),
+        "resampled": float(found.resampled.double().sum(0).mean()),
+    }
+    estimates = {
+        f"one sample, {WEIGHTED}": found.sample(seeded(its.seed + 401)),
+        f"mean of {number} particles, {WEIGHTED}": found.expectation(found.x).float(),
+    }
+    return estimates, worth
+
+
+def elsewhere(its: Setting, train: Tensor) -> tuple[dict[str, Tensor], str]:
+    """The same images by other methods, uint8 (n, c, h, w), and what is left out and why."""
+    task, scale, shape = its.task, its.model.scale, tuple(its.x0.shape[-2:])
+    pixels = scale.to_pixels(its.x0)
+    if task.known is not None:
+        return observations.filled(pixels, task.known)
+    if isinstance(task.A, Downsample):
+        return observations.enlarged(its.y, scale, shape), ""
+    if task.A is None:
+        found, left_out = observations.denoised(its.y, train, seeded(its.seed + 500))
+    else:
+        found, left_out = {"Wiener deconvolution": observations.sharpened(its.y, task.A, task.var, train)}, ""
+        found["the blurred image itself"] = its.y
+    return {name: observations.baselines.denoised_pixels(scale, x) for name, x in found.items()}, left_out
+
+
+def _row(method: str, truth: Tensor, estimate: Tensor, missing: Tensor | None) -> tuple[dict, dict[str, Tensor]]:
+    values = observations.scores(truth, estimate, missing)
+    row: dict = {"method": method, "n": len(truth)}
+    for name, each in values.items():
+        row |= {name: float(each.mean()), f"{name}_se": float(each.std()) / len(each) ** 0.5}
+    return row, values
+
+
+def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
+    """Ours less theirs, image by image: {measure: {"mean", "se"}}."""
+    found = {}
+    for key in ours:
+        off = ours[key] - theirs[key]
+        found[key] = {"mean": float(off.mean()), "se": float(off.std()) / len(off) ** 0.5}
+    return found
+
+
+def restored(
+    model: ImageModel, images: ImageSet, sizes: Sizes, seed: int, label: str, looks_through: bool = True
+) -> Measured:
+    """Every task on held-out images by every way, beside the other methods.
+
+    numbers: {"n_steps", "thin_steps", "solve", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n, PSNR
+    (dB), SSIM, spectrum (dB) and their _se. gains: the mean of samples through the model less each other method, image by image.
+    arrays: <label>_<number of the task>, (strips, up to 8, c, h, w) uint8; "strips" in numbers names them.
+    """
+    order = torch.randperm(len(images.test), generator=seeded(seed))
+    height, width = images.test.shape[-2:]
+    train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))
+    chain, numbers, arrays = model.thinned(min(sizes.steps, model.params.n_steps)), {}, {}
+    for place, (name, task) in enumerate(observations.tasks(height, width).items()):
+        if not (n := sizes.images.get(name, 0)):
+            continue
+        test = images.test[order[:n]]
+        x0 = model.scale.dequantise(test, seeded(seed + 2))
+        its = Setting(model, chain, task, x0, task.seen(x0, seeded(seed + 3)), 1000 * (place + 1) + seed, sizes)
+        rows, values, strips = (
+            [],
+            {},
+            {"held-out": test, "what is seen": task.shown(its.y, model.scale, (height, width))},
+        )
+        for way, draw in ways(task, looks_through).items():
+            drawn = draw(its)
+            k = len(drawn)
+            estimates = {f"one sample, {way}": drawn[0], f"mean of {k} samples, {way}": drawn.mean(0)}
+            estimates = {way: drawn[0]} if k == 1 else estimates
+            for method, x in estimates.items():
+                pixels = kept(its, model.scale.to_pixels(x) if method.startswith("one") else _nearest(model, x), test)
+                row, values[method] = _row(method, test, pixels, task.missing)
+                rows.append(row)
+                strips[method] = pixels
+        theirs, left_out = elsewhere(its, train)
+        for method, pixels in theirs.items():
+            row, values[method] = _row(method, test, pixels, task.missing)
+            rows.append(row)
+            strips[method] = pixels
+        entry: dict = {"rows": rows, "left_out": left_out, "strips": list(strips)}
+        ours = next((method for method in values if method.startswith("mean") and method.endswith(THROUGH)), None)
+        if ours:
+            entry["gains"] = {method: gain(values[ours], its_) for method, its_ in values.items() if method in theirs}
+        if task.known is not None and sizes.particles[0]:
+            estimates, entry["weighted"] = weighted(its)
+            some = test[: sizes.particles[0]]
+            for method, x in estimates.items():
+                pixels = kept(its, _nearest(model, x), some)
+                rows.append(_row(method, some, pixels, task.missing)[0])
+        numbers[name] = entry
+        arrays[f"{label}_{place}"] = torch.stack([strip[:8] for strip in strips.values()])
+    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve, "tasks": numbers}
+    return Measured({label: found}, {}, arrays)
+
+
+def _nearest(model: ImageModel, x: Tensor) -> Tensor:
+    return observations.baselines.denoised_pixels(model.scale, x)
+
+
+def kept(its: Setting, pixels: Tensor, truth: Tensor) -> Tensor:
+    """Known pixels exactly as given."""
+    return pixels if its.task.known is None else torch.where(its.task.known, truth, pixels)
