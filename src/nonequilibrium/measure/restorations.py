@@ -57,9 +57,9 @@ def _images(few: int, many: int, denoised: int) -> dict[str, int]:
 PAPER_S, UNET = "the paper's network", "U-Net"
 PROFILES = {
     "quick": Profile(
-        {"cifar10_unet": (UNET, Sizes(_images(2, 2, 2), 2, 2, 12, 2, (1, 4)))},
-        ("mnist_dense", ClassSizes(4, 50, (250, 150), (1.0, 3.0), (2, 4))),
-        {"mnist_dense": (10, (1, 4, 16), 50)},
+        {"cifar10_unet": (UNET, Sizes({_ALL[0]: 3, _ALL[2]: 3, _ALL[4]: 3, _ALL[6]: 3}, 2, 2, 10, 2, (2, 4)))},
+        ("mnist_dense", ClassSizes(4, 40, (150, 100), (1.0, 3.0), (2, 4))),
+        {"mnist_dense": (10, (1, 4, 16), 40)},
     ),
     "full": Profile(
         {

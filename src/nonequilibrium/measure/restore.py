@@ -140,7 +140,7 @@ def ways(task: Task, model_looks_through: bool) -> dict[str, Callable[[Setting],
 
 
 def weighted(its: Setting) -> tuple[dict[str, Tensor], dict]:
-    """Replacement with weights (``particles``) on the first few images: estimates x (n, c, h, w) by name, and what the weights are worth."""
+    """Replacement with weights (``particles``) on the first few images: x (n, c, h, w) by name, and what the weights are worth."""
     n, number = its.sizes.particles
     x0 = its.x0[:n]
     r = Inpaint(x0.repeat_interleave(number, 0), its.task.known, annealed=True)
@@ -199,14 +199,15 @@ def restored(
 ) -> Measured:
     """Every task on held-out images by every way, beside the other methods.
 
-    numbers: {"n_steps", "thin_steps", "solve", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n, PSNR
+    numbers: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n, PSNR
     (dB), SSIM, spectrum (dB) and their _se. gains: the mean of samples through the model less each other method, image by image.
-    arrays: <label>_<number of the task>, (strips, up to 8, c, h, w) uint8; "strips" in numbers names them.
+    arrays: under the names "keys" of numbers, (strips, up to 8, c, h, w) uint8; "strips" in numbers names them.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))
     height, width = images.test.shape[-2:]
     train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))
-    chain, numbers, arrays = model.thinned(min(sizes.steps, model.params.n_steps)), {}, {}
+    chain = model.thinned(min(sizes.steps, model.params.n_steps))
+    numbers, keys, arrays = {}, {}, {}
     for place, (name, task) in enumerate(observations.tasks(height, width).items()):
         if not (n := sizes.images.get(name, 0)):
             continue
@@ -244,8 +245,10 @@ def restored(
                 pixels = kept(its, _nearest(model, x), some)
                 rows.append(_row(method, some, pixels, task.missing)[0])
         numbers[name] = entry
-        arrays[f"{label}_{place}"] = torch.stack([strip[:8] for strip in strips.values()])
-    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve, "tasks": numbers}
+        keys[name] = f"{label}_{place}"
+        arrays[keys[name]] = torch.stack([strip[:8] for strip in strips.values()])
+    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve}
+    found |= {"tasks": numbers, "keys": keys}
     return Measured({label: found}, {}, arrays)
 
 

@@ -26,7 +26,7 @@ class NoisyClassifier(nn.Module):
     """log p(y|x^t, t) of images: three convolutions and a linear layer, told how noisy x^t is.
 
     shape: (channels, height, width). classes: how many y there are. generator: of the weights at the start.
-    Called as ``classifier(kernel, xt, t)`` with xt (n, channels, height, width) and t (n,) or one number, it returns (n, classes), nats.
+    Called as ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number, it returns (n, classes), nats.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, generator: torch.Generator):
