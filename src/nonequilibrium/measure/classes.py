@@ -60,7 +60,7 @@ def classifiers(
 
 
 def judged(judge: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> dict[str, float]:
-    """Shares of x (n, c, h, w): ``wanted``, taken for the wanted class, its standard error, and ``sure``, taken for any class surely."""
+    """Shares of x (n, c, h, w): ``wanted``, taken for the wanted class, with its error, and ``sure``, taken surely for any class."""
     with torch.no_grad():
         log_p = torch.cat([judge(part) for part in x.split(500)])
     share = float((log_p.argmax(1) == wanted).float().mean())

@@ -27,7 +27,7 @@ BLOCK = 64  # trajectories at a time
 def image_log_ratios(
     kernel: Kernel[Normal], reverse: Reverse[Normal], x0: Tensor, trajectories: int, generator: torch.Generator
 ) -> Tensor:
-    """``trajectories.log_ratios`` of images x0 (n, c, h, w), for a reverse that takes one axis before an image: (trajectories, n) nats."""
+    """``trajectories.log_ratios`` of images x0 (n, c, h, w) by a reverse that takes (n, c, h, w) alone: (trajectories, n) nats."""
 
     def one_axis(xt: Tensor, t: Tensor | int) -> Normal:
         p = reverse(xt.flatten(0, 1), t)
@@ -66,8 +66,8 @@ def averages(log_ratio: Tensor, sizes: Sequence[int], pixels: int, seed: int) ->
 def likelihoods(model: ImageModel, images: ImageSet, n: int, sizes: Sequence[int], steps: int, seed: int) -> dict:
     """K of the chain thinned to ``steps`` steps on n test images, every step of it measured, and the gains of (9) above it.
 
-    {"T", "images", "trajectories", "K", "K_mc_se", "one", "rows", "effective_sample_size", "spread"}: bits per pixel, ``one`` the mean of
-    single trajectories, which has the expectation K, and ``spread`` the standard deviation of one trajectory of an image.
+    {"T", "images", "trajectories", "K", "K_mc_se", "one", "rows", "effective_sample_size", "spread"}: bits per pixel. ``one`` is the
+    mean of single trajectories, which has the expectation K. ``spread`` is the standard deviation of one trajectory of an image.
     """
     kernel, reverse = model.thinned(min(steps, model.params.n_steps))
     test = images.test[torch.randperm(len(images.test), generator=seeded(seed))[:n]]

@@ -199,8 +199,8 @@ def restored(
 ) -> Measured:
     """Every task on held-out images by every way, beside the other methods.
 
-    numbers: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n, PSNR
-    (dB), SSIM, spectrum (dB) and their _se. gains: the mean of samples through the model less each other method, image by image.
+    numbers: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n,
+    PSNR (dB), SSIM, spectrum (dB) and their _se. gains: the mean of samples through the model less each other method, image by image.
     arrays: under the names "keys" of numbers, (strips, up to 8, c, h, w) uint8; "strips" in numbers names them.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))

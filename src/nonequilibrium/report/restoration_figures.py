@@ -14,7 +14,7 @@ MEASURES = {"PSNR": "PSNR (dB)", "SSIM": "SSIM", "spectrum": "spectrum, off by (
 
 
 def class_rows(panels: dict[str, Tensor], columns: int, white: int = 255) -> Figure:
-    """Panels of ten rows of digits side by side, a row a class. panels: {title: (10 · each, c, h, w) uint8}; columns: of each, at most."""
+    """Panels of ten rows of digits, a row a class. panels: {title: (10 · each, c, h, w) uint8}; columns: digits of a row, at most."""
     style()
     figure, axes = plt.subplots(1, len(panels), figsize=(0.34 * columns * len(panels) + 0.5, 3.9), squeeze=False)
     for ax, (title, images) in zip(axes[0], panels.items(), strict=True):
@@ -48,7 +48,7 @@ def averages(found: dict[str, dict], titles: dict[str, str]) -> Figure:
 
 
 def quality(tasks: dict[str, list[dict]], title: str) -> Figure:
-    """PSNR, SSIM and the spectrum's distance with standard errors, a row of panels a task. tasks: {task: rows of ``restore.restored``}."""
+    """PSNR, SSIM and the spectrum's distance with errors, a row of panels a task. tasks: {task: rows of ``restore.restored``}."""
     style()
     heights = [len(rows) + 2.5 for rows in tasks.values()]
     grid = {"height_ratios": heights}
@@ -75,7 +75,7 @@ def learned(method: str) -> bool:
 
 
 def chosen(entry: dict, pictures: Tensor, names: list[str]) -> dict[str, Tensor]:
-    """Strips of one task by name, those of ``names`` that there are; pictures: (strips, n, c, h, w) in the order of entry["strips"]."""
+    """Strips of one task, those of ``names`` that there are; pictures: (strips, n, c, h, w) in the order of entry["strips"]."""
     found = dict(zip(entry["strips"], pictures, strict=True))
     return {name: found[name] for name in names if name in found}
 

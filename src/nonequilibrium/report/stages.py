@@ -16,6 +16,8 @@ from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT
 from nonequilibrium.report.notebooks import REPORT, execute
 
+RESTORATION = "10_restoration"  # draws what several experiments' models restored
+
 
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium measure``."""
@@ -45,6 +47,6 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(_: argparse.Namespace) -> None:
     """Draw every figure and write every page again from what was measured."""
-    for notebook in sorted({its.notebook for its in EXPERIMENTS.values()}):
+    for notebook in sorted({its.notebook for its in EXPERIMENTS.values()} | {RESTORATION}):
         execute(notebook, {"reports": "reports", "outputs": "reports"})
     print(execute(REPORT, {"outputs": "reports"}).relative_to(ROOT))
