@@ -25,7 +25,10 @@ TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
 THEORY = "07_theory"  # runs itself what it shows, for it needs no data and no training
 OWN = "09_your_own_model"  # for people with a model of another library; no stage, for the page says nothing of ours
 DIFFUSE = (
-    {THEORY, OWN, "restorations"} | {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
+    {THEORY, OWN, "restorations"}
+    | {f"measure_{name}" for name in EXPERIMENTS}
+    | {f"train_{name}" for name in TOYS}
+    | set(SUBJECTS)
 )
 FULL = PROFILES["full"]
 RESTORED = {*FULL.restored, FULL.digits[0], *FULL.averages}  # experiments

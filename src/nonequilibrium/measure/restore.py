@@ -72,11 +72,11 @@ def through(its: Setting) -> Tensor:
     reverse, task = its.chain[1], its.task
 
     def factor(part: Tensor) -> Factor:
-        y = its.y[part]
-        far: Factor = Through(reverse, task.A, y, task.var)
+        y, solve = its.y[part], its.sizes.solve
         if task.known is not None:
-            far = Inpaint(its.x0[part], task.known, annealed=True)
-        return Between(Through(reverse, task.A, y, task.var, its.sizes.solve), far)
+            return Between(Through(reverse, task.A, y, task.var, solve), Inpaint(its.x0[part], task.known, annealed=True))
+        # The pixels of a block are seen through one number. Taken for independent, each of them would be moved too far.
+        return Between(Through(reverse, task.A, y, task.var, max(solve, 2)), Through(reverse, task.A, y, task.var, 1))
 
     return its.each(factor, its.sizes.samples, plain=False)
 
@@ -199,8 +199,8 @@ def restored(
 ) -> Measured:
     """Every task on held-out images by every way, beside the other methods.
 
-    numbers: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method, n,
-    PSNR (dB), SSIM, spectrum (dB) and their _se. gains: the mean of samples through the model less each other method, image by image.
+    numbers: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "weighted"}}}. A row has method,
+    n, PSNR (dB), SSIM, spectrum (dB), their _se. gains: the mean of samples through the model less each other method, by image.
     arrays: under the names "keys" of numbers, (strips, up to 8, c, h, w) uint8; "strips" in numbers names them.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))
