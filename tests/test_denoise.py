@@ -91,6 +91,19 @@ def test_super_resolution_of_gaussian_images_is_the_exact_posterior_also_where_i
     assert (prior - exact_mean).abs().max() > 0.3, "the observation says something"
 
 
+def test_a_shift_beyond_what_data_have_ends_at_the_limit_and_others_are_left_as_they_are():
+    kernel, reverse = chain(correlated(0.9), 40)
+    y = torch.full((2, 32), 50.0, dtype=torch.float64)
+    known = torch.zeros(32, dtype=torch.bool)
+    known[0] = True
+    t = int(((kernel.one_minus_alpha_bar / kernel.alpha_bar).sqrt() - 0.5).abs().argmin())
+    xt = torch.randn(2, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    through = Through(reverse, Mask(known), torch.where(known, y, 0.0), 0.1, 8)
+    free, limited = (Between(through, through, limits=limits)(kernel, None, xt, t) for limits in (None, (-3.0, 3.0)))
+    of_free, of_limited = (kernel.x0_given(p, xt, t).mean for p in (free, limited))
+    assert of_free[:, 0].min() > 10 and torch.allclose(of_limited, of_free.clamp(-3, 3))
+
+
 def test_between_holds_known_pixels_and_looks_through_only_where_it_is_told_to():
     kernel, reverse = chain(correlated(0.9), 40)
     known, calls = torch.arange(32) % 2 == 0, []

@@ -16,7 +16,7 @@ from nonequilibrium.diffusion.evidence import Blur
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.fields import ParameterError
-from nonequilibrium.measure import observations, restorations, restore
+from nonequilibrium.measure import observations, restorations, restore, ways
 from nonequilibrium.measure.likelihoods import averages, image_log_ratios
 from nonequilibrium.measure.measured import MeasuredError
 
@@ -145,7 +145,7 @@ class White:
 @pytest.fixture(scope="module")
 def found():
     names = list(observations.tasks(32, 32))
-    sizes = restore.Sizes(dict.fromkeys(names, 3), 2, 2, 12, 2, (2, 4))
+    sizes = ways.Sizes(dict.fromkeys(names, 3), 2, 2, 12, 2, (2, 4))
     return restore.restored(White(), PHOTOGRAPHS, sizes, 7, "white")
 
 
@@ -155,10 +155,10 @@ def test_every_task_has_every_way_beside_other_methods(found):
     for task, entry in its["tasks"].items():
         methods = [row["method"] for row in entry["rows"]]
         assert len(set(methods)) == len(methods)
-        assert f"mean of 2 samples, {restore.THROUGH}" in methods
+        assert f"mean of 2 samples, {ways.THROUGH}" in methods
         if task.startswith("inpainting"):
-            ways = (restore.CONSTANT, restore.REPLACEMENT, restore.RENOISED)
-            assert all(f"one sample, {way}" in methods for way in ways) and "biharmonic" in entry["gains"]
+            cheap = (ways.CONSTANT, ways.REPLACEMENT, ways.RENOISED)
+            assert all(f"one sample, {way}" in methods for way in cheap) and "biharmonic" in entry["gains"]
             assert 1 <= entry["weighted"]["least_effective"] <= entry["weighted"]["particles"] == 4
         for row in entry["rows"]:
             assert all(torch.isfinite(torch.tensor(row[key])) for key in ("PSNR", "PSNR_se", "SSIM", "spectrum"))
@@ -179,9 +179,9 @@ def test_a_gain_is_taken_image_by_image():
 
 
 def test_a_chain_for_denoising_has_a_step_of_nearly_this_noise():
-    chain = restore.noise_chain(White(), 1.0, 12)
+    chain = ways.noise_chain(White(), 1.0, 12)
     assert 12 <= chain[0].T <= 18
-    assert restore.excess(chain[0], 1.0) == min(restore.excess(White().thinned(n)[0], 1.0) for n in range(12, 19))
+    assert ways.excess(chain[0], 1.0) == min(ways.excess(White().thinned(n)[0], 1.0) for n in range(12, 19))
 
 
 # ---------------------------------------------------------------- the command

@@ -23,18 +23,25 @@ class Between:
     """``through`` where lowest ≤ σ_t ≤ highest, elsewhere ``outside``; an ``r`` of ``sampling.sample`` with ``Through.skip``.
 
     outside: a factor of p(x^{t−1}|x^t), such as ``Inpaint`` with annealed = True, or another ``Through``, with fewer steps of solving.
+    limits: the least and the largest value that data have. A shift is a first-order step; now and then, in a chain of few steps, it
+        takes the mean of x^0 far beyond what any image has, and what follows never comes back. The mean is then put at the limit.
     """
 
     through: Through
     outside: Factor
     lowest: float = LOWEST
     highest: float = HIGHEST
+    limits: tuple[float, float] | None = None
 
     def __call__(self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int) -> Normal:
         if xt is None:
             return self.outside(kernel, p, xt, t)
         noise = (kernel.one_minus_alpha_bar[t] / kernel.alpha_bar[t]) ** 0.5
         if t == 1 or self.lowest <= noise <= self.highest:
-            return self.through(kernel, p, xt, t)
+            shifted = self.through(kernel, p, xt, t)
+            if t == 1 or self.limits is None:
+                return shifted
+            x0 = kernel.x0_given(shifted, xt, t).mean.clamp(*self.limits)
+            return Normal(kernel.q_posterior(x0, xt, t).mean, shifted.var)
         given = None if isinstance(self.outside, Through) else self.through.reverse(xt, t)
         return self.outside(kernel, given, xt, t)

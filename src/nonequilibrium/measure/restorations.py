@@ -26,7 +26,8 @@ from nonequilibrium.measure.likelihoods import likelihoods
 from nonequilibrium.measure.measure import threads, trained
 from nonequilibrium.measure.measured import Measured, MeasuredError
 from nonequilibrium.measure.metrics import provenance
-from nonequilibrium.measure.restore import Sizes, restored
+from nonequilibrium.measure.restore import restored
+from nonequilibrium.measure.ways import Sizes
 
 NAME = "restorations"
 SEED = 7
@@ -58,7 +59,7 @@ PAPER_S, UNET = "the paper's network", "U-Net"
 PROFILES = {
     "quick": Profile(
         {"cifar10_unet": (UNET, Sizes({_ALL[0]: 3, _ALL[2]: 3, _ALL[4]: 3, _ALL[6]: 3}, 2, 2, 10, 2, (2, 4)))},
-        ("mnist_dense", ClassSizes(4, 40, (150, 100), (1.0, 3.0), (2, 4))),
+        ("mnist_dense", ClassSizes(10, 40, (150, 100), (1.0, 3.0), (2, 4))),
         {"mnist_dense": (10, (1, 4, 16), 40)},
     ),
     "full": Profile(

@@ -16,11 +16,15 @@ MEASURES = {"PSNR": "PSNR (dB)", "SSIM": "SSIM", "spectrum": "spectrum, off by (
 def class_rows(panels: dict[str, Tensor], columns: int, white: int = 255) -> Figure:
     """Panels of ten rows of digits, a row a class. panels: {title: (10 · each, c, h, w) uint8}; columns: digits of a row, at most."""
     style()
-    figure, axes = plt.subplots(1, len(panels), figsize=(0.34 * columns * len(panels) + 0.5, 3.9), squeeze=False)
+    columns = min(columns, *(len(images) // 10 for images in panels.values()))
+    size = (0.34 * columns * len(panels) + 1.2, 3.9)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
     for ax, (title, images) in zip(axes[0], panels.items(), strict=True):
         shown = images.unflatten(0, (10, -1))[:, :columns, 0]
+        shown = torch.nn.functional.pad(shown, (0, 1, 0, 1), value=white)  # a thin line between digits
         rows, across, h, w = shown.shape
-        ax.imshow(shown.permute(0, 2, 1, 3).reshape(rows * h, across * w), cmap="gray", vmin=0, vmax=white)
+        sheet = shown.permute(0, 2, 1, 3).reshape(rows * h, across * w)
+        ax.imshow(sheet, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
         ax.set_title(title, fontsize=9)
         ax.set(xticks=[], yticks=[(k + 0.5) * h for k in range(10)])
         ax.set_yticklabels(range(10))
