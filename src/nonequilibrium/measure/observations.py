@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nonequilibrium.data.images import Scale
-from nonequilibrium.diffusion.evidence import Blur, Downsample, Linear, Mask
+from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask
 from nonequilibrium.measure import baselines
 from nonequilibrium.measure.holes import others, spectrum
 from nonequilibrium.measure.inpaint import centre, left
@@ -50,9 +51,9 @@ class Task:
     """One kind of observation. A: what is seen of x. var: of its noise. known: (h, w) bool where A is a mask."""
 
     name: str
-    A: Linear | None
+    A: Any  # a ``Linear``, or None where x itself is seen
     var: float
-    known: Tensor | None = None
+    known: Any = None  # Tensor or None
 
     @property
     def missing(self) -> Tensor | None:

@@ -16,7 +16,7 @@ from nonequilibrium.measure.ways import THROUGH, Setting, Sizes, ways, weighted
 
 def elsewhere(its: Setting, train: Tensor) -> tuple[dict[str, Tensor], str]:
     """The same images by other methods, uint8 (n, c, h, w), and what is left out and why."""
-    task, scale, shape = its.task, its.model.scale, tuple(its.x0.shape[-2:])
+    task, scale, shape = its.task, its.model.scale, (its.x0.shape[-2], its.x0.shape[-1])
     pixels = scale.to_pixels(its.x0)
     if task.known is not None:
         return observations.filled(pixels, task.known)
@@ -100,7 +100,7 @@ def restored(
         numbers[name] = entry
         keys[name] = f"{label}_{place}"
         arrays[keys[name]] = torch.stack([strip[:8] for strip in strips.values()])
-    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve}
+    found: dict = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve}
     found |= {"tasks": numbers, "keys": keys}
     return Measured({label: found}, {}, arrays)
 

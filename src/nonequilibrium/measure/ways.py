@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Setting:
     """A model, its thinned chain, a task, x^0 of the images (n, c, h, w) and what was seen of them."""
 
     model: ImageModel
-    chain: tuple
+    chain: tuple[Any, Any]
     task: Task
     x0: Tensor
     y: Tensor
@@ -120,7 +121,7 @@ def from_there(its: Setting) -> Tensor:
     return torch.stack([torch.cat([denoised(*chain, y, its.task.var, g) for y in its.y.split(32)]) for g in draws])
 
 
-def noise_chain(model: ImageModel, var: float, steps: int) -> tuple:
+def noise_chain(model: ImageModel, var: float, steps: int) -> tuple[Any, Any]:
     """A thinned chain of about ``steps`` steps one of which has nearly the noise ``var``: of the lengths up to half as many more."""
     T = model.params.n_steps
     lengths = range(min(steps, T), min(steps + steps // 2, T) + 1)

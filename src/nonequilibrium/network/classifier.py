@@ -29,7 +29,7 @@ class NoisyClassifier(nn.Module):
     Called as ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number, it returns (n, classes), nats.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, generator: torch.Generator):
+    def __init__(self, shape: tuple[int, ...], classes: int, generator: torch.Generator):
         super().__init__()
         self.shape = shape
         channels = (shape[0], *WIDTHS)
