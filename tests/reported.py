@@ -77,6 +77,14 @@ def numbers(name: str, K: float) -> dict:
     return found
 
 
+RESTORED = {"method": "one sample", "n": 4, "PSNR": 12.0, "PSNR_se": 0.1, "SSIM": 0.5, "SSIM_se": 0.01, "spectrum": 2.0}
+GAINED = {"trajectories": 10, "gain": 0.01, "se": 0.001, "low": 0.008, "high": 0.012}
+RESTORATIONS = {
+    "classes": {"rows": [{"samples": "guided", "wanted": 0.8, "wanted_se": 0.02, "sure": 0.7, "n": 100}]},
+    "averages": {"mnist_dense": {"T": 100, "K": 4.0, "rows": [GAINED]}},
+    "models": {"cifar10_unet": "U-Net"},
+    "cifar10_unet": {"tasks": {"denoising, SNR 1": {"rows": [RESTORED]}}},
+}
 PAIR = {"way": "constant r", "T": 50, "own_KL": 0.01}
 POSTERIORS |= {"particles": {"pair": {"rows": [PAIR | {"particles": n, "KL": 0.3 / n} for n in (1, 64)]}}}
 ROLL = {"schedule": "even in log SNR", "K_star": 3.4, "K_star_se": 0.1, "K_fixed": -3.7, "K_learned": -2.5}
@@ -106,7 +114,7 @@ def write(folder) -> Findings:
             path.write_text(json.dumps(content), encoding="utf-8")
         (reports / "plots").mkdir(exist_ok=True)
         pd.DataFrame(curve).to_csv(reports / "plots" / f"{name}_training.csv", index=False)
-    for name, content in {"theory": THEORY, "posteriors": POSTERIORS}.items():
+    for name, content in {"theory": THEORY, "posteriors": POSTERIORS, "restorations": RESTORATIONS}.items():
         (reports / "metrics" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     runs = {
         "runs": [{"seed": 0, "K": 2.0}, {"seed": 1, "K": 3.0}],

@@ -15,16 +15,23 @@ from nonequilibrium.data.sources import DATA_SETS
 from nonequilibrium.experiment import registry
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure.restorations import PROFILES
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-SUBJECTS = sorted({its.notebook for its in EXPERIMENTS.values()})
+RESTORATION = "10_restoration"  # draws what the command ``restorations`` measured of several experiments' models
+SUBJECTS = sorted({its.notebook for its in EXPERIMENTS.values()} | {RESTORATION})
 TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
 THEORY = "07_theory"  # runs itself what it shows, for it needs no data and no training
 OWN = "09_your_own_model"  # for people with a model of another library; no stage, for the page says nothing of ours
 DIFFUSE = (
-    {THEORY, OWN} | {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS} | set(SUBJECTS)
+    {THEORY, OWN, "restorations"}
+    | {f"measure_{name}" for name in EXPERIMENTS}
+    | {f"train_{name}" for name in TOYS}
+    | set(SUBJECTS)
 )
+FULL = PROFILES["full"]
+RESTORED = {*FULL.restored, FULL.digits[0], *FULL.averages}  # experiments
 
 
 def stage(entry):
@@ -64,7 +71,7 @@ def changed(before, after):
 
 
 def test_every_stage_depends_on_its_code_and_its_notebook():
-    assert set(code.stages()) == {"data", "08_report", THEORY, OWN, *SUBJECTS} | {
+    assert set(code.stages()) == {"data", "restorations", "08_report", THEORY, OWN, *SUBJECTS} | {
         f"{k}_{e}" for k in ("train", "measure") for e in EXPERIMENTS
     }
     assert set(NOTEBOOKS) == {"08_report", THEORY, OWN, "train", "measure", *SUBJECTS}
@@ -77,6 +84,12 @@ def test_every_stage_depends_on_its_code_and_its_notebook():
             "${item.needs}",
         },
         "subject": {".code/${item}.txt", "notebooks/${item}.ipynb", "reports/measured", "models"},
+        "restorations": {
+            ".code/restorations.txt",
+            *(f"models/{name}.safetensors" for name in RESTORED),
+            "reports/data/cifar10.json",
+            "reports/data/mnist.json",
+        },
         "theory": {".code/07_theory.txt", "notebooks/07_theory.ipynb"},
         "report": {".code/08_report.txt", "notebooks/08_report.ipynb", "reports/measured", "reports/metrics", "models"},
     }

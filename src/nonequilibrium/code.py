@@ -23,6 +23,7 @@ from nonequilibrium.reach import Definition, meant, modules, reached, read, uses
 
 CODE = ROOT / ".code"
 COMMANDS = {"data": ["nonequilibrium.data.fetch"]}  # stages that run no notebook
+RESTORATIONS = "nonequilibrium.measure.restorations"  # a command whose experiments are those that its profiles name
 EXECUTES = [("nonequilibrium.report.notebooks", "execute")]  # every notebook
 MEASURES = [("nonequilibrium.report.stages", "measure")]
 EVERY_EXPERIMENT = ("train", "measure")  # notebooks that run once an experiment
@@ -96,6 +97,7 @@ def stages() -> dict[str, str]:
     from nonequilibrium.experiment.registry import EXPERIMENTS
 
     texts = {name: manifest(one for each in start for one in meant(each, "")) for name, start in COMMANDS.items()}
+    texts["restorations"] = _of_restorations()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         start = {*named(notebook_code(path)), *EXECUTES}
         if path.stem in EVERY_EXPERIMENT:
@@ -107,6 +109,21 @@ def stages() -> dict[str, str]:
             frame = () if path.stem == REPORT else (FRAME,)
             texts[path.stem] = manifest(start, frame, others(*subjects) if subjects else ())
     return texts
+
+
+def _of_restorations() -> str:
+    """What the stage of posteriors on images depends on: its code and the declarations of the experiments it names."""
+    from nonequilibrium.experiment.registry import EXPERIMENTS
+    from nonequilibrium.measure.restorations import PROFILES
+
+    full = PROFILES["full"]
+    experiments = sorted({*full.restored, full.digits[0], *full.averages})
+    start = {*meant(RESTORATIONS, "")} | {one for name in experiments for one in taken(EXPERIMENTS[name])}
+    text = manifest(start, {REGISTER}, others(*experiments))
+    for name in experiments:
+        entry = hashlib.sha256(declaration(EXPERIMENTS[name]).encode()).hexdigest()
+        text += f"{REGISTER}[{name!r}] {entry}\n"
+    return text
 
 
 def _of_experiment(path: Path, name: str, its, start: set[Definition]) -> str:

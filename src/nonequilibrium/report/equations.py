@@ -138,6 +138,12 @@ EQUATIONS = [
             "test_particles.py::test_particles_have_the_closed_form_s_mean_variance_and_evidence_whatever_r_t_is",
         ),
         (
+            "(22), noise",
+            "denoising: what was seen is a state of the chain",
+            "diffusion.denoise.denoised",
+            "test_denoise.py::test_denoising_from_the_step_of_this_noise_draws_the_exact_posterior",
+        ),
+        (
             "(23)",
             "the same r at all t",
             "diffusion.posterior.Inpaint",
@@ -160,6 +166,12 @@ EQUATIONS = [
             "a smooth r moves the mean by f_Σ ∂log r/∂x",
             "diffusion.guides.Shift",
             "test_particles.py::test_the_shift_61_is_the_exact_product_to_first_order_and_its_r_t_is_what_was_given",
+        ),
+        (
+            "(61), classes",
+            "r is the probability of a class given x^t",
+            "network.classifier.class_guide",
+            "test_classifier.py::test_guided_samples_of_gaussian_classes_have_the_law_of_their_class",
         ),
     )
 ]

@@ -20,6 +20,8 @@ from nonequilibrium.processes import first
 from nonequilibrium.report.notebooks import REPORT, execute
 from nonequilibrium.training.spawn import check_devices
 
+RESTORATION = "10_restoration"  # draws what several experiments' models restored
+
 
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium measure``."""
@@ -56,6 +58,6 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(_: argparse.Namespace) -> None:
     """Draw every figure and write every page again from what was measured."""
-    for notebook in sorted({its.notebook for its in EXPERIMENTS.values()}):
+    for notebook in sorted({its.notebook for its in EXPERIMENTS.values()} | {RESTORATION}):
         execute(notebook, {"reports": "reports", "outputs": "reports"})
     print(execute(REPORT, {"outputs": "reports"}).relative_to(ROOT))

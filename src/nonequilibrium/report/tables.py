@@ -9,7 +9,8 @@ from pandas import DataFrame
 from nonequilibrium import paper
 from nonequilibrium.experiment.registry import EXPERIMENTS, Experiment
 from nonequilibrium.report.findings import MINUS, Findings, number, with_error
-from nonequilibrium.report.theory_tables import averages as averages  # prose finds all tables here
+from nonequilibrium.report.restoration_tables import restorations as restorations  # prose finds all tables here
+from nonequilibrium.report.theory_tables import averages as averages
 from nonequilibrium.report.theory_tables import bit_posteriors as bit_posteriors
 from nonequilibrium.report.theory_tables import chains as chains
 from nonequilibrium.report.theory_tables import differences as differences
