@@ -64,8 +64,8 @@ PROFILES = {
     ),
     "full": Profile(
         {
-            "cifar10": (PAPER_S, Sizes(_images(16, 40, 48), 16, 2, 30, 0, (4, 16))),
-            "cifar10_unet": (UNET, Sizes(_images(6, 12, 32), 16, 2, 30, 3, (2, 16))),
+            "cifar10": (PAPER_S, Sizes(_images(12, 24, 32), 16, 2, 30, 0, (4, 16))),
+            "cifar10_unet": (UNET, Sizes(_images(4, 10, 24), 16, 2, 30, 3, (2, 16))),
         },
         ("mnist_dense", ClassSizes(60, 100, (1200, 800), (1.0, 3.0), (10, 8))),
         {"mnist_dense": (50, (1, 10, 32, 100), 100), "cifar10": (50, (1, 10, 32), 50)},
