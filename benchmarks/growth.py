@@ -1,7 +1,7 @@
 """How time and memory of bound, sampling and training grow with T, pixels, examples and parameters.
 
-Each combination has a process of its own, which works through rising sizes of an untrained network of CIFAR-10's kind. Memory is what
-the process held at most while it worked on a size, less what it held before the first.
+Each size has a process of its own, with an untrained network of CIFAR-10's kind. Memory is what the process held at most while it worked,
+less what it held before it made the network, when it had done the same at a tiny size.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from nonequilibrium.experiment.images import OPTIMISERS, ImageModel
 from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.files import ROOT
-from nonequilibrium.measure.growth import fitted
+from nonequilibrium.report.growth import fitted
 from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.fit import fit
 
 SIZES = {
     "T": [30, 60, 120, 240],
-    "pixels": [16**2, 32**2, 64**2, 128**2],
+    "pixels": [16**2, 32**2, 64**2, 96**2],
     "examples": [8, 16, 32, 64],
     "parameters": [24, 48, 96, 144],  # maps of a convolution; the parameters follow
 }
 BASE = {"T": 30, "pixels": 32**2, "examples": 8, "parameters": 48}
+TINY = {"T": 4, "pixels": 8**2, "examples": 2}
+SHORT = 3.0  # seconds
 WORK = "bound", "sampling", "training"
 STEPS = 4  # of a training
 
@@ -80,18 +82,18 @@ def forget_peak() -> None:
         file.write("5")
 
 
-def process(which: str, factor: str, sizes: list[int], clock: str, repeats: int) -> None:
-    """Print a line of JSON: for each size the seconds (the least of the repeats) and the bytes."""
+def process(which: str, factor: str, size: int, clock: str) -> dict:
+    """Seconds (the less of two runs, where they are short) and bytes of one size."""
     torch.set_grad_enabled(which == "training")
-    work(which, built(**BASE | {"T": 4, "pixels": 256}))  # what is loaded and set up once
-    forget_peak()
-    before, rows = held("VmRSS"), []
-    for size in sizes:
-        model = built(**BASE | {factor: size})
-        n = sum(p.numel() for p in model.network.parameters())
-        taken = min(seconds(lambda m=model: work(which, m), CLOCKS[clock]) for _ in range(repeats))
-        rows.append({"size": n if factor == "parameters" else size, "seconds": taken, "bytes": held("VmHWM") - before})
-    print(json.dumps(rows))
+    work(which, built(**BASE | TINY))  # what is loaded and set up once
+    before, model = held("VmRSS"), built(**BASE | {factor: size})
+    forget_peak()  # building looks at thousands of images, which is no part of the work
+    taken = seconds(lambda: work(which, model), CLOCKS[clock])
+    peak = held("VmHWM") - before
+    if taken < SHORT:
+        taken = min(taken, seconds(lambda: work(which, model), CLOCKS[clock]))
+    n = sum(p.numel() for p in model.network.parameters())
+    return {"size": n if factor == "parameters" else size, "seconds": taken, "bytes": max(peak, 2**20)}
 
 
 def many_images(n: int) -> dict:
@@ -105,7 +107,7 @@ def many_images(n: int) -> dict:
     return {"images": len(x0), "bytes": held("VmHWM")}
 
 
-def in_process(*words) -> dict | list:
+def in_process(*words) -> dict:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.growth", *map(str, words)], check=True, capture_output=True
     )
@@ -120,10 +122,10 @@ def measured(its: Settings) -> dict:
             if which == "training" and factor == "T":
                 sizes = [10 * size for size in sizes]  # a step of training sees one t an image
             sizes = sizes[:2] if its.small else sizes
-            rows = in_process(which, factor, json.dumps(sizes), clock, 1 if its.small else 2)
+            rows = [in_process(which, factor, size, clock) for size in sizes]
             fits = {}
             for cost in ("seconds", "bytes"):
-                law = fitted([row["size"] for row in rows], [max(row[cost], 1e-9) for row in rows])
+                law = fitted([row["size"] for row in rows], [row[cost] for row in rows])
                 fits[cost] = {"factor": law.factor, "exponent": law.exponent, "se": law.se}
             found.setdefault(which, {})[factor] = {"rows": rows, "fits": fits}
     return {"work": found, "base": BASE, "K": in_process("many", 300 if its.small else 10_000)}
@@ -134,5 +136,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "many":
         print(json.dumps(many_images(int(sys.argv[2]))))
     else:
-        which, factor, sizes, clock, repeats = sys.argv[1:]
-        process(which, factor, json.loads(sizes), clock, int(repeats))
+        which, factor, size, clock = sys.argv[1:]
+        print(json.dumps(process(which, factor, int(size), clock)))

@@ -2,61 +2,73 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from benchmarks.estimators import test_images
 from benchmarks.steps import trained
 from benchmarks.timing import Settings, in_turn
-from nonequilibrium.bound.bound import bits, full_bound, pilot_proposal, sampled_bound
+from nonequilibrium.bound.bound import bits, proposal_from, sampled_bound
+from nonequilibrium.bound.thinning import StepCosts
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.files import ROOT
-from nonequilibrium.measure.spacing import levels, load_costs
+from nonequilibrium.measure.spacing import load_costs
 
 STEPS = 1000, 500, 250, 100, 50, 25
-IMAGES = {"cifar10": 300, "cifar10_unet": 80, "mnist_dense": 500}  # test images for K
+IMAGES = {"cifar10": 300, "cifar10_unet": 50, "mnist_dense": 500}  # test images for K
 DENOISED = {"cifar10": 12, "mnist_dense": 40}  # test images for posterior samples
-PILOT = 6  # images by which t is drawn afterwards
+DRAWS = 4  # steps t an image, in each of two replicates
 
 
-def spacings(model: ImageModel, experiment: str, n: int) -> dict[str, list[int]]:
-    """The levels that a chain of n steps keeps, both ways."""
+def costs_of(experiment: str) -> StepCosts:
     costs = load_costs(ROOT / "models" / f"{experiment}.safetensors")
     if costs is None:
         raise SystemExit(
             f"error: the costs of steps are not there; `nonequilibrium spacing {experiment}` measures them"
         )
-    return {"even": even(model.params.n_steps, n), "optimal": levels(model, costs, n)}
+    return costs
+
+
+def chains(model: ImageModel, experiment: str, steps) -> list[tuple[int, str, list[int]]]:
+    """(number of steps, spacing, levels that are kept) of each chain, the whole one first."""
+    kernel = model.kernel()
+    best = costs_of(experiment).best(kernel, [n for n in steps if n < kernel.T])
+    found = [(kernel.T, "all", list(range(1, kernel.T + 1)))]
+    for n, (kept, _) in best.items():
+        found += [(n, "even", even(kernel.T, n)), (n, "optimal", kept)]
+    return found
+
+
+def chain_of(model: ImageModel, kept: list[int]) -> tuple:
+    """(kernel, reverse) of the chain that keeps these levels; the model's own where it keeps all."""
+    kernel = model.kernel()
+    reverse = model.reverse(kernel)
+    return (kernel, reverse) if len(kept) == kernel.T else thin(kernel, reverse, kept)
 
 
 @torch.no_grad()
 def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
-    """K of each chain on the same test images with the same seeds, and what it loses against all T steps, image by image."""
-    kernel = model.kernel()
+    """K of each chain on the same test images, and what it loses against all T steps, image by image."""
+    pairs = costs_of(experiment).pairs(model.kernel())
     x0 = test_images(model, 20 if its.small else IMAGES[experiment])
-    pixels, whole, rows = x0[0, 0].numel(), None, []
-    for n in (1000, 25) if its.small else STEPS:
-        for way, kept in spacings(model, experiment, n).items() if n < kernel.T else [("all", None)]:
-            chain = (kernel, model.reverse(kernel)) if kept is None else thin(kernel, model.reverse(kernel), kept)
-            random = torch.Generator().manual_seed(3)
-            if kept is None:
-                proposal = model.proposal()
-            else:
-                proposal = pilot_proposal(full_bound(*chain, x0[:PILOT], random, block=60)) if n <= 100 else None
-            if proposal is None:  # what training saw, gathered over each longer step
-                sums = torch.cumsum(model.proposal(), 0)[torch.tensor([0, *kept])]
-                proposal = torch.cat([torch.zeros(2), torch.diff(sums)[1:]])
-            bound = sampled_bound(*chain, x0, random, 2, proposal, block=100)
-            each = bits(bound.per_example) / pixels
-            whole = each if kept is None else whole
-            loss = whole - each
-            rows.append(
-                {"steps": n, "spacing": way, "K": float(each.mean()), "K_mc_se": bits(bound.mc_se) / pixels}
-                | {"loss": float(loss.mean()), "loss_se": float(loss.std()) / len(loss) ** 0.5}
-            )
+    pixels, whole, rows = x0[0, 0].numel(), torch.zeros(len(x0)), []
+    for n, way, kept in chains(model, experiment, (1000, 25) if its.small else STEPS):
+        # An image's KL_t hardly differs from its mean, so that what a step costs says how often its t should be drawn.
+        cost = torch.stack([pairs[s, t] for s, t in itertools.pairwise(kept)])
+        proposal = proposal_from(torch.cat([torch.zeros(2), cost.square()]), floor=0.1)
+        bound = sampled_bound(*chain_of(model, kept), x0, torch.Generator().manual_seed(3), DRAWS, proposal, block=100)
+        each = bits(bound.per_example) / pixels
+        whole = each if way == "all" else whole
+        loss = whole - each
+        rows.append(
+            {"steps": n, "spacing": way, "K": float(each.mean()), "K_mc_se": bits(bound.mc_se) / pixels}
+            | {"loss": float(loss.mean()), "loss_se": float(loss.std()) / len(loss) ** 0.5}
+        )
     return rows
 
 
@@ -65,20 +77,22 @@ def denoised(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
     """PSNR of posterior samples given noise of the data's variance (SNR 1), by chains of each length; the same seeds for all."""
     truth = test_images(model, 2 if its.small else DENOISED[experiment])
     noisy = truth + torch.randn(truth.shape, generator=torch.Generator().manual_seed(4))
-    kernel, rows = model.kernel(), []
+    rows = []
 
     def factor(part: Tensor, _) -> Denoise:
         return Denoise(noisy[part], 1.0)
 
     pixels = model.scale.to_pixels(truth).double()
-    for n in (50, 25) if its.small else STEPS:
-        for way, kept in spacings(model, experiment, n).items() if n < kernel.T else [("all", None)]:
-            chain = (kernel, model.reverse(kernel)) if kept is None else thin(kernel, model.reverse(kernel), kept)
-            drawn = model.scale.to_pixels(sample_each(*chain, len(truth), model.network.shape, 0, factor)).double()
-            error = (drawn - pixels).square().flatten(1).mean(1)
-            psnr = 10 * torch.log10(255**2 / error)
-            row = {"steps": n, "spacing": way, "PSNR": float(psnr.mean())}
-            rows.append(row | {"PSNR_se": float(psnr.std()) / len(psnr) ** 0.5})
+    for n, way, kept in chains(model, experiment, (50, 25) if its.small else STEPS):
+        if its.small and way == "all":
+            continue
+        drawn = model.scale.to_pixels(
+            sample_each(*chain_of(model, kept), len(truth), model.network.shape, 0, factor)
+        ).double()
+        error = (drawn - pixels).square().flatten(1).mean(1)
+        psnr = 10 * torch.log10(255**2 / error)
+        row = {"steps": n, "spacing": way, "PSNR": float(psnr.mean())}
+        rows.append(row | {"PSNR_se": float(psnr.std()) / len(psnr) ** 0.5})
     return rows
 
 
@@ -87,7 +101,7 @@ def speed(its: Settings) -> dict:
     """Seconds for one sample of the U-Net by 50 steps with optimal spacing, beside as many evaluations of the network."""
     model = trained("cifar10_unet")
     kernel, n = model.kernel(), 10 if its.small else 50
-    chain = thin(kernel, model.reverse(kernel), spacings(model, "cifar10_unet", n)["optimal"])
+    chain = chain_of(model, costs_of("cifar10_unet").best(kernel, [n])[n][0])
     x = torch.randn(1, *model.network.shape)
 
     def network():
@@ -109,6 +123,7 @@ def same_K(rows: list[dict]) -> list[dict]:
                 share = (row["loss"] - low) / (high - low)
                 steps = many ** (1 - share) * few**share
                 found.append({"even": row["steps"], "optimal": steps, "ratio": steps / row["steps"]})
+                break
     return found
 
 

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from nonequilibrium.measure.growth import Growth
+from nonequilibrium.report.growth import Growth
 from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, style
 
 SPACINGS = {"even": (PAPER, "s", "evenly spaced"), "optimal": (OURS, "o", "spaced so that K loses least")}

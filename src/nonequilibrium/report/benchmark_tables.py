@@ -7,8 +7,8 @@ from typing import NamedTuple
 from pandas import DataFrame
 
 from nonequilibrium.experiment.registry import EXPERIMENTS
-from nonequilibrium.measure.growth import Growth
 from nonequilibrium.report.findings import Findings, number, with_error
+from nonequilibrium.report.growth import Growth
 
 # The highest that was aimed at, by what is measured; of ratios to the bare network.
 AIMS = {"reverse step": 1.02, "training step": 1.02, "bound": 1.02, "reverse chain": 1.5}
