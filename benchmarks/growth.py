@@ -1,11 +1,12 @@
 """How time and memory of bound, sampling and training grow with T, pixels, examples and parameters.
 
-Each size has a process of its own, with an untrained network of CIFAR-10's kind. Memory is what the process held at most while it worked,
-less what it held before it made the network, when it had done the same at a tiny size.
+Each size has a process of its own, with an untrained network of CIFAR-10's kind. Memory is what the process held at most while it
+worked, less what it held before it made the network, when it had done the same at a tiny size. It runs on Linux, which says so.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def process(which: str, factor: str, size: int, clock: str) -> dict:
     torch.set_grad_enabled(which == "training")
     work(which, built(**BASE | TINY))  # what is loaded and set up once
     before, model = held("VmRSS"), built(**BASE | {factor: size})
+    ctypes.CDLL(None).malloc_trim(0)
     forget_peak()  # building looks at thousands of images, which is no part of the work
     taken = seconds(lambda: work(which, model), CLOCKS[clock])
     peak = held("VmHWM") - before
