@@ -166,7 +166,7 @@ def training_step(model: ImageModel, its: Settings) -> dict:
 
 @torch.no_grad()
 def bound(model: ImageModel, its: Settings) -> dict:
-    """``sampled_bound`` as CIFAR-10 is measured, three steps t an image and replicate, beside as many evaluations of the bare network."""
+    """``sampled_bound`` as CIFAR-10 is measured, three steps t an image and replicate, beside as many evaluations of the network."""
     kernel = model.kernel()
     z, random = bare(model, kernel), torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (BOUND, *model.network.shape), generator=random, dtype=torch.uint8)
