@@ -25,7 +25,8 @@ from nonequilibrium.network.bits import BitChain
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.training.fit import fit
 
-BATCH, STEPS, BOUND = 32, 4, 100  # images of a batch, steps in each timing, images whose bound is taken at once
+BATCH, BOUND = 32, 100  # images of a batch, images whose bound is taken at once
+STEPS, TRAINED = 4, 8  # reverse and training steps in each timing
 LIBRARIES = {"diffusers": "diffusers", "denoising-diffusion-pytorch": "denoising_diffusion_pytorch"}
 
 
@@ -127,12 +128,12 @@ def training_step(model: ImageModel, its: Settings) -> dict:
     t = torch.randint(2, model.params.n_steps, (BATCH,))
 
     def ours():
-        fit(model, model.objective, model.groups(), STEPS, 0, log_every=STEPS, label="benchmark", **options)
+        fit(model, model.objective, model.groups(), TRAINED, 0, log_every=TRAINED, label="benchmark", **options)
 
     def loop(loss: Callable[[], Tensor], make: Callable) -> Callable[[], None]:
         def run():
             ascent = make(model.groups())
-            for _ in range(STEPS):
+            for _ in range(TRAINED):
                 ascent.zero_grad()
                 loss().backward()
                 ascent.step()
@@ -158,7 +159,7 @@ def training_step(model: ImageModel, its: Settings) -> dict:
     if installed("denoising-diffusion-pytorch"):
         diffusion, pictures = ddpm(noise, model), x.sigmoid()
         ways["denoising-diffusion-pytorch"] = loop(lambda: diffusion(pictures), optimiser)
-    return in_turn(ways, its)
+    return in_turn(ways, its, max(3, its.repeats // 2))
 
 
 # ---------------------------------------------------------------- the bound

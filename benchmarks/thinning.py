@@ -55,9 +55,9 @@ def chain_of(model: ImageModel, kept: list[int]) -> tuple:
 def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
     """K of each chain on the same test images, and what it loses against all T steps, image by image."""
     pairs = costs_of(experiment).pairs(model.kernel())
-    x0 = test_images(model, 20 if its.small else IMAGES[experiment])
+    x0 = test_images(model, 50 if its.small else IMAGES[experiment])
     pixels, whole, rows = x0[0, 0].numel(), torch.zeros(len(x0)), []
-    for n, way, kept in chains(model, experiment, (1000, 25) if its.small else STEPS):
+    for n, way, kept in chains(model, experiment, STEPS):
         # An image's KL_t hardly differs from its mean, so that what a step costs says how often its t should be drawn.
         cost = torch.stack([pairs[s, t] for s, t in itertools.pairwise(kept)])
         proposal = proposal_from(torch.cat([torch.zeros(2), cost.square()]), floor=0.1)
@@ -129,7 +129,7 @@ def same_K(rows: list[dict]) -> list[dict]:
 
 def measured(its: Settings) -> dict:
     found: dict = {}
-    for experiment in ["cifar10"] if its.small else IMAGES:
+    for experiment in ["cifar10", "mnist_dense"] if its.small else IMAGES:
         model = trained(experiment)
         found[experiment] = {"K": bounds(model, experiment, its)}
         found[experiment]["same_K"] = same_K(found[experiment]["K"])

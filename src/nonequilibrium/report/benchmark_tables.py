@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pandas import DataFrame
@@ -81,16 +82,19 @@ def estimators(found: Findings) -> DataFrame:
 
 
 def thinning(found: Findings, experiment: str) -> DataFrame:
-    """What K loses, and the PSNR of posterior samples, by chains of fewer steps, both spacings."""
-    its, rows = parts(found, "thinning").get(experiment, {}), {}
+    """What K loses, and the PSNR of posterior samples, by chains of fewer steps, both spacings; for all steps K itself."""
+    its, rows = parts(found, "thinning").get(experiment, {}), dict[int, dict[str, str]]()
+    spaced = {"even": "evenly spaced", "optimal": "optimally spaced", "all": "evenly spaced"}
+
+    def put(row: dict, what: str, text: str) -> None:
+        rows.setdefault(row["steps"], {"steps": str(row["steps"])})[f"{what}, {spaced[row['spacing']]}"] = text
+
     for row in its.get("K", []):
-        key = {"even": "evenly spaced", "optimal": "optimally spaced", "all": "evenly spaced"}[row["spacing"]]
-        text = with_error(row["K"], None, 3) if row["spacing"] == "all" else with_error(-row["loss"], row["loss_se"], 3)
-        rows.setdefault(row["steps"], {"steps": str(row["steps"])})[f"K against all steps, {key}"] = text
+        loss = with_error(-row["loss"], row["loss_se"], 3)
+        put(row, "K against that of all steps (bits/pixel)", number(row["K"], 3) if row["spacing"] == "all" else loss)
     for row in its.get("denoising", []):
-        key = {"even": "evenly spaced", "optimal": "optimally spaced", "all": "evenly spaced"}[row["spacing"]]
-        rows[row["steps"]][f"PSNR at SNR 1 (dB), {key}"] = with_error(row["PSNR"], row["PSNR_se"], 2)
-    return DataFrame(list(rows.values())).fillna("")
+        put(row, "PSNR at SNR 1 (dB)", with_error(row["PSNR"], row["PSNR_se"], 2))
+    return DataFrame([rows[n] for n in sorted(rows, reverse=True)]).fillna("")
 
 
 def same_K(found: Findings) -> DataFrame:
@@ -148,7 +152,7 @@ def budgets(found: Findings) -> DataFrame:
     )
 
 
-TABLES = {
+TABLES: dict[str, Callable[..., DataFrame]] = {
     "overheads": overheads,
     "startup": startup,
     "estimators": estimators,
