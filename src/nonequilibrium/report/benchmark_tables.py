@@ -112,15 +112,15 @@ def same_K(found: Findings) -> DataFrame:
 
 
 def growth(found: Findings) -> DataFrame:
-    """Fitted exponents, and what ten and a hundred times as much would cost."""
+    """Fitted exponents, and what ten and a hundred times as much would cost; a training step costs the same whatever T is."""
     rows = []
     for work, factors in parts(found, "growth").get("work", {}).items():
         for factor, its in factors.items():
             row = {"work": work, "grows with": FACTORS[factor]}
             for cost, name in (("seconds", "time"), ("bytes", "memory")):
                 law = Growth(**its["fits"][cost])
-                row[f"{name}, exponent"] = with_error(law.exponent, law.se, 2)
-                row[f"{name}, 10×"], row[f"{name}, 100×"] = (f"{number(law.times(n), 1)}×" for n in (10, 100))
+                row[f"{name}, exponent"] = with_error(law.exponent, law.se or None, 2)
+                row[f"{name}, 10×"], row[f"{name}, 100×"] = (f"{law.times(n):,.3g}×" for n in (10, 100))
             rows.append(row)
     return DataFrame(rows)
 
