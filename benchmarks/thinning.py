@@ -51,6 +51,11 @@ def chain_of(model: ImageModel, kept: list[int]) -> tuple:
     return (kernel, reverse) if len(kept) == kernel.T else thin(kernel, reverse, kept)
 
 
+def lost(pairs: Tensor, kept) -> float:
+    """What all steps of a chain cost K by the table that ``spacing`` measured, nats per image."""
+    return sum(float(pairs[s, t]) for s, t in itertools.pairwise((0, *kept)))
+
+
 @torch.no_grad()
 def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
     """K of each chain on the same test images, and what it loses against all T steps, image by image."""
@@ -67,7 +72,11 @@ def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
         loss = whole - each
         rows.append(
             {"steps": n, "spacing": way, "K": float(each.mean()), "K_mc_se": bits(bound.mc_se) / pixels}
-            | {"loss": float(loss.mean()), "loss_se": float(loss.std()) / len(loss) ** 0.5}
+            | {
+                "predicted": bits(lost(pairs, kept) - lost(pairs, range(1, len(pairs)))) / pixels,
+                "loss": float(loss.mean()),
+                "loss_se": float(loss.std()) / len(loss) ** 0.5,
+            }
         )
     return rows
 
@@ -114,13 +123,16 @@ def speed(its: Settings) -> dict:
 
 
 def same_K(rows: list[dict]) -> list[dict]:
-    """For each evenly spaced chain the steps that the optimal spacing needs for the same loss, interpolated in log n."""
-    points = sorted((row["loss"], row["steps"]) for row in rows if row["spacing"] in ("optimal", "all"))
+    """For each evenly spaced chain the steps that the optimal spacing needs for the same predicted loss, interpolated in log n.
+
+    Predicted, because the table has the same images and noise for all chains, so that their difference has little error.
+    """
+    points = sorted((row["steps"], row["predicted"]) for row in rows if row["spacing"] in ("optimal", "all"))
     found = []
     for row in (row for row in rows if row["spacing"] == "even"):
-        for (low, many), (high, few) in zip(points, points[1:], strict=False):
-            if low <= row["loss"] <= high:
-                share = (row["loss"] - low) / (high - low)
+        for (few, high), (many, low) in itertools.pairwise(points):  # from the fewest steps on
+            if low <= row["predicted"] <= high:
+                share = (row["predicted"] - low) / (high - low)
                 steps = many ** (1 - share) * few**share
                 found.append({"even": row["steps"], "optimal": steps, "ratio": steps / row["steps"]})
                 break
