@@ -4,7 +4,7 @@ export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff mypy nonequilibrium
 
-.PHONY: reproduce test units cells data lab clean again
+.PHONY: reproduce test units cells bench data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # both of the next read what it writes; each of them on a core of its own
@@ -21,6 +21,9 @@ units: .venv/installed
 
 cells: .venv/installed
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
+
+bench: .venv/installed                ## what it all costs, a quarter of an hour on two free cores: reports/benchmarks.json
+	NONEQUILIBRIUM_QUIET=1 python -m benchmarks
 
 data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR
 	python -m nonequilibrium data

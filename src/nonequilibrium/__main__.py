@@ -21,6 +21,11 @@ COMMANDS = {
     "train": ("experiment.train:run", "train an experiment and write its weights", "train cifar10 -p train_steps=500"),
     "measure": ("report.stages:measure", "measure trained weights on held-out data", "measure heartbeat"),
     "sample": ("measure.sample:run", "draw true samples of an image model", "sample cifar10 --out samples.png"),
+    "spacing": (
+        "measure.spacing:run",
+        "measure which steps a thinned chain of an image model keeps",
+        "spacing cifar10",
+    ),
     "inpaint": (
         "measure.inpaint:run",
         "fill in a part of your own picture",

@@ -2,8 +2,9 @@
 
     nonequilibrium sample cifar10 --number 40 --out samples.png
 
-Each sample has the noise of the last step, as p(x^0) has. The i-th depends on the seed and on i alone, so that more samples begin with
-the same ones.
+With ``--steps`` the chain keeps the noise levels by which K loses least, as ``nonequilibrium spacing`` measured them, or evenly spaced
+ones. Each sample has the noise of the last step, as p(x^0) has. The i-th depends on the seed and on i alone, so that more samples
+begin with the same ones.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nonequilibrium.files import ROOT
 from nonequilibrium.measure.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
 from nonequilibrium.measure.pictures import save_pictures
 from nonequilibrium.measure.sheets import rows
+from nonequilibrium.measure.spacing import load_costs, thinned
 from nonequilibrium.training.devices import keep_freed_memory
 
 
@@ -49,6 +51,10 @@ def run(options: argparse.Namespace) -> None:
     if not 2 <= steps <= T:
         raise ParameterError(f"--steps is {steps}; it must be a whole number from 2 to T = {T}")
     keep_freed_memory()
-    drawn = sample_each(*model.thinned(steps), options.number, model.network.shape, options.seed)
+    costs = load_costs(weights)
+    drawn = sample_each(*thinned(model, costs, steps), options.number, model.network.shape, options.seed)
     save_pictures({options.out: rows(model.scale.to_pixels(drawn), math.ceil(options.number**0.5))})
-    print(f"{os.fsencode(options.out).decode(errors='replace')}: {options.number} samples by {steps} of {T} steps")
+    which = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
+    print(
+        f"{os.fsencode(options.out).decode(errors='replace')}: {options.number} samples by {steps} of {T} steps{which}"
+    )

@@ -22,7 +22,7 @@ class Findings:
     numbers: the contract of reports/metrics. K_per_example: bits per pixel of each held-out image, in the order of the official file.
     curves: training curves, columns step, K, for images also seconds, K_validation. cards: how the weights were made.
     records: how the numbers were made. choices, seeds: what the commands of those names found. absent: data sets that are not on this
-    machine, so that the numbers about them are those committed with the code.
+    machine, so that the numbers about them are those committed with the code. benchmarks: what `make bench` measured, by part.
     """
 
     folder: Path
@@ -34,6 +34,7 @@ class Findings:
     choices: dict = field(default_factory=dict)
     seeds: dict = field(default_factory=dict)
     absent: list = field(default_factory=list)
+    benchmarks: dict = field(default_factory=dict)
 
     def stale(self, name: str) -> bool:
         """Whether the numbers of an experiment are those of other weights than the ones in models/."""
@@ -81,6 +82,7 @@ def load(reports: Path, models: Path | None = None) -> Findings:
             if f"{n}_choices" in SETTINGS and (c := _read(reports / f"metrics/{n}_choices.json"))
         },
         seeds=_read(reports / "metrics" / "seeds.json"),
+        benchmarks=_read(reports / "benchmarks.json"),
     )
     for name in found.numbers:
         path = reports / "measured" / name / "arrays.safetensors"
