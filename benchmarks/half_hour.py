@@ -3,11 +3,11 @@
     python -m benchmarks.half_hour diffusers
     python -m benchmarks.half_hour denoising_diffusion_pytorch
 
-Each is trained as its own example trains it: noise is predicted with equal weights for all t, Adam or AdamW at a rate of 1e-4,
+Each is trained as its own example trains it: noise or velocity by the mean square, all t alike, Adam or AdamW at a rate of 1e-4,
 mirrored images, float32. The number of parameters is about that of our U-Net, 4 millions, and a training step has 32 images, which is
 better for both than their larger batches in so short a time. Bits/dim is the adapters', with the decoder of the later papers; the
 better of the last weights and of their average is taken on images set aside from training, which is in the libraries' favour.
-The result is a part of reports/benchmarks/half_hour.json, beside which stand our own trainings' curves.
+The result is the part half_hour of reports/benchmarks.json; the report draws it beside our own trainings' curves.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from nonequilibrium import adapters
 from nonequilibrium.data.images import load_images
+from nonequilibrium.files import ROOT, write_json
 
 BATCH, RATE, DECAY = 32, 1e-4, 0.99
 ASIDE, WATCHED, TEST = 1000, 100, 500  # images set aside from training; of them watched; test images of the last number
@@ -32,7 +33,7 @@ MARKS = 6  # entries of the curve, each after twice the steps of the one before
 
 
 class DenoisingDiffusionPytorch:
-    """``GaussianDiffusion`` at its defaults: T = 1000, sigmoid schedule, velocity or noise as the version has it, min-SNR off."""
+    """``GaussianDiffusion`` at its defaults: T = 1000, a sigmoid schedule, the velocity predicted."""
 
     name = "denoising_diffusion_pytorch"
 
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seconds-a-step", type=float, help="as measured before on a machine that did nothing else")
     parser.add_argument("--draws", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks/half_hour"))
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "benchmarks.json")
     parser.add_argument("--only-time", action="store_true", help="print the seconds a step and stop")
     arguments = parser.parse_args()
     library = LIBRARIES[arguments.library]()
@@ -158,8 +159,9 @@ def main() -> None:
     result |= train(library, round(60 * arguments.minutes / seconds), arguments.draws)
     for entry in result["curve"]:
         entry["minutes"] = entry["step"] * seconds / 60
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / f"{arguments.library}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    whole = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    whole["half_hour"] = whole.get("half_hour", {}) | {arguments.library: result}
+    write_json(arguments.out, whole)
 
 
 if __name__ == "__main__":

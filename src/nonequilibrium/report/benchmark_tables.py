@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pandas import DataFrame
 
+from nonequilibrium.bound.bound import bits_per_dim
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.report.findings import Findings, number, with_error
 from nonequilibrium.report.growth import Growth
@@ -152,6 +153,41 @@ def budgets(found: Findings) -> DataFrame:
     )
 
 
+LIBRARIES = {"denoising_diffusion_pytorch": "denoising-diffusion-pytorch", "diffusers": "diffusers"}
+MINUTES = 30  # of training on two cores, for all
+
+
+def half_hour_curves(found: Findings) -> dict[str, DataFrame]:
+    """{training: minutes, bits_per_dim} on images set aside from training: ours up to MINUTES, and the libraries' that were run."""
+    curves = {}
+    for name in ("cifar10", "cifar10_unet"):
+        if name not in found.curves or name not in found.numbers:
+            continue
+        curve = found.curves[name].dropna()
+        cost = [bits_per_dim(K, 3, found.numbers[name]["sigma"]) for K in curve["K_validation"]]
+        table = DataFrame({"minutes": curve["seconds"] / 60, "bits_per_dim": cost})
+        curves[f"ours: {EXPERIMENTS[name].title}"] = table[table["minutes"] <= MINUTES]
+    for name, title in LIBRARIES.items():
+        if its := found.benchmarks.get("half_hour", {}).get(name):
+            curves[title] = DataFrame(its["curve"])[["minutes", "bits_per_dim"]]
+    return curves
+
+
+def half_hour(found: Findings) -> DataFrame:
+    """What each training reached in half an hour: ours on all test images, the libraries' on some of them."""
+    rows = []
+    if its := found.numbers.get("cifar10"):
+        cost = with_error(its["bits_per_dim"], its["bits_per_dim_se"], 3)
+        rows.append({"training": "ours, the paper's network", "parameters": its["parameters"], "bits/dim": cost})
+        rows[-1] |= {"steps": found.cards["cifar10"]["params"]["train_steps"], "test images": its["n_heldout"]}
+    for name, title in LIBRARIES.items():
+        if its := found.benchmarks.get("half_hour", {}).get(name):
+            cost = with_error(its["test"]["bits_per_dim"], its["test"]["se"], 3)
+            row = {"training": f"{title}, its own U-Net", "parameters": its["parameters"], "bits/dim": cost}
+            rows.append(row | {"steps": its["steps"], "test images": its["test"]["images"]})
+    return DataFrame(rows)
+
+
 TABLES: dict[str, Callable[..., DataFrame]] = {
     "overheads": overheads,
     "startup": startup,
@@ -160,6 +196,7 @@ TABLES: dict[str, Callable[..., DataFrame]] = {
     "same_K": same_K,
     "growth": growth,
     "budgets": budgets,
+    "half_hour": half_hour,
 }
 
 
