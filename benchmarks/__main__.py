@@ -36,7 +36,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=PARTS, help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", help=", ".join(PARTS) + "; all of them if none is named")
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="seconds on the wall, or of this process's threads"
     )
@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="rounds of each timing")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "benchmarks.json")
     words = parser.parse_args()
+    if wrong := set(words.parts) - set(PARTS):
+        parser.error(f"there is no part {wrong.pop()}; the parts are {', '.join(PARTS)}")
     its = Settings(CLOCKS[words.clock], words.repeats, words.small)
     keep_freed_memory()
     for part in words.parts or PARTS:

@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,3 +131,38 @@ def test_help_and_the_package_itself_import_no_torch(program):
     source = f"import json, sys\ntry:\n    {program}\nexcept SystemExit:\n    pass\nprint(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) is False
+
+
+def test_parts_are_checked_by_name_and_none_means_all(bench, monkeypatch, tmp_path, capsys):
+    command, out = bench("__main__"), tmp_path / "benchmarks.json"
+    ran = []
+    monkeypatch.setattr(
+        command.importlib, "import_module", lambda name: ran.append(name) or SimpleNamespace(measured=lambda _: {})
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(out)])
+    command.main()
+    assert ran == [f"benchmarks.{part}" for part in command.PARTS] and set(json.loads(out.read_text())) == set(
+        command.PARTS
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing", "--out", str(out)])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2 and "no part nothing" in capsys.readouterr().err
+
+
+def test_half_an_hour_shows_ours_beside_each_library_that_was_trained():
+    found = load(ROOT / "reports")
+    curve = [{"step": 10, "bits_per_dim": 7.5, "minutes": 15.0}, {"step": 20, "bits_per_dim": 6.25, "minutes": 30.0}]
+    test = {"bits_per_dim": 6.5, "se": 0.25, "mc_se": 0.1, "images": 7}
+    found.benchmarks = {"half_hour": {"diffusers": {"parameters": 123, "steps": 20, "curve": curve, "test": test}}}
+    curves = benchmark_tables.half_hour_curves(found)
+    assert list(curves)[-1] == "diffusers" and list(curves["diffusers"]["bits_per_dim"]) == [7.5, 6.25]
+    for its in curves.values():
+        assert its["minutes"].is_monotonic_increasing and 0 < its["minutes"].max() <= 30
+        assert its["bits_per_dim"].iloc[-1] < its["bits_per_dim"].iloc[0], "training helps"
+    table = benchmark_tables.half_hour(found)
+    assert list(table["parameters"]) == [found.numbers["cifar10"]["parameters"], 123]
+    assert table["bits/dim"].iloc[-1] == "6.500 ± 0.250" and table["test images"].iloc[-1] == 7
+    figure = benchmark_figures.half_hour(curves)
+    assert [line.get_label() for line in figure.axes[0].lines] == list(curves)
+    plt.close(figure)

@@ -38,7 +38,7 @@ def thinning(its: dict) -> Figure:
         steps = sorted({row["steps"] for row in its[name]})
         ax.set(xscale="log", xlabel="steps of the chain", xticks=steps, xticklabels=steps)
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set(ylabel="K lost (bits/pixel), less is better" if name == "K" else "PSNR at SNR 1 (dB), more is better")
+        ax.set(ylabel="K lost (bits/pixel)" if name == "K" else "PSNR at SNR 1 (dB)")
         ax.legend(fontsize=9)
     figure.suptitle(
         "Fewer steps: what K loses, and how near posterior samples come" if len(shown) > 1 else "What K loses"
@@ -70,7 +70,9 @@ def growth(work: dict) -> Figure:
                 )
             ax.set(xscale="log", yscale="log", xlabel=label)
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.legend(fontsize=8, title="exponent", title_fontsize=8)
+            low, high = ax.get_ylim()
+            ax.set_ylim(low, high * (high / low) ** 0.6)  # room for the legend above the lines
+            ax.legend(fontsize=8, title="exponent", title_fontsize=8, loc="upper left")
         axes[row, 0].set_ylabel(unit)
     figure.suptitle("How time (above) and memory (below) grow")
     figure.tight_layout()

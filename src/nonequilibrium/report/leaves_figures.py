@@ -66,6 +66,10 @@ def scores(found: Measured) -> Figure:
     ax.plot(mcgsm, model, "o", color=OURS, ms=4, alpha=0.7)
     ends = [min(float(mcgsm.min()), float(model.min())), max(float(mcgsm.max()), float(model.max()))]
     ax.plot(ends, ends, color=MUTED, lw=1)
-    ax.set(xlabel="MCGSM, bits per pixel", ylabel="K of the model, bits per pixel", title="A dot is a held-out image")
+    ax.set(
+        xlabel="MCGSM, bits per pixel",
+        ylabel="K of the model, bits per pixel",
+        title="A dot is a held-out image; its K has the error of few steps t",
+    )
     figure.tight_layout()
     return figure
