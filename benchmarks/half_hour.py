@@ -2,6 +2,7 @@
 
     python -m benchmarks.half_hour diffusers
     python -m benchmarks.half_hour denoising_diffusion_pytorch
+    python -m benchmarks.half_hour ours          # seconds a step of our own trainings, whose curves are there
 
 Each is trained as its own example trains it: noise or velocity by the mean square, all t alike, Adam or AdamW at a rate of 1e-4,
 mirrored images, float32. The number of parameters is about that of our U-Net, 4 millions, and a training step has 32 images, which is
@@ -25,6 +26,8 @@ from tqdm import tqdm
 
 from nonequilibrium import adapters
 from nonequilibrium.data.images import load_images
+from nonequilibrium.experiment.settings import load
+from nonequilibrium.experiment.train import train as train_ours
 from nonequilibrium.files import ROOT, write_json
 
 BATCH, RATE, DECAY = 32, 1e-4, 0.99
@@ -140,15 +143,33 @@ def step_time(library, repeats: int = 20) -> float:
     return float(torch.tensor(seconds[3:]).median())
 
 
+def keep(path: Path, name: str, result: dict) -> None:
+    """Write a result into the part half_hour of the benchmarks."""
+    whole = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_json(path, whole | {"half_hour": whole.get("half_hour", {}) | {name: result}})
+
+
+def our_step_times(steps: dict[str, int]) -> dict[str, float]:
+    """Seconds a training step of ours, by experiment. steps: how many are trained; the second half is timed."""
+    found = {}
+    for name, n in steps.items():
+        _, curve = train_ours(name, load(name, {"train_steps": n}), log_every=n // 2)
+        found[name] = (curve[1]["seconds"] - curve[0]["seconds"]) / (n // 2)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", choices=sorted(LIBRARIES))
+    parser.add_argument("library", choices=[*sorted(LIBRARIES), "ours"])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seconds-a-step", type=float, help="as measured before on a machine that did nothing else")
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "benchmarks.json")
     parser.add_argument("--only-time", action="store_true", help="print the seconds a step and stop")
     arguments = parser.parse_args()
+    if arguments.library == "ours":
+        keep(arguments.out, "ours", our_step_times({"cifar10": 60, "cifar10_unet": 8}))
+        return
     library = LIBRARIES[arguments.library]()
     seconds = arguments.seconds_a_step or step_time(library)
     print(f"{arguments.library}: {seconds:.3f} s a step on {torch.get_num_threads()} threads", flush=True)
@@ -159,9 +180,7 @@ def main() -> None:
     result |= train(library, round(60 * arguments.minutes / seconds), arguments.draws)
     for entry in result["curve"]:
         entry["minutes"] = entry["step"] * seconds / 60
-    whole = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
-    whole["half_hour"] = whole.get("half_hour", {}) | {arguments.library: result}
-    write_json(arguments.out, whole)
+    keep(arguments.out, arguments.library, result)
 
 
 if __name__ == "__main__":

@@ -154,15 +154,22 @@ def test_half_an_hour_shows_ours_beside_each_library_that_was_trained():
     found = load(ROOT / "reports")
     curve = [{"step": 10, "bits_per_dim": 7.5, "minutes": 15.0}, {"step": 20, "bits_per_dim": 6.25, "minutes": 30.0}]
     test = {"bits_per_dim": 6.5, "se": 0.25, "mc_se": 0.1, "images": 7}
-    found.benchmarks = {"half_hour": {"diffusers": {"parameters": 123, "steps": 20, "curve": curve, "test": test}}}
+    library = {"parameters": 1_230_000, "steps": 20, "curve": curve, "test": test}
+    found.benchmarks = {"half_hour": {"ours": {"cifar10": 0.5}, "diffusers": library}}
     curves = benchmark_tables.half_hour_curves(found)
-    assert list(curves)[-1] == "diffusers" and list(curves["diffusers"]["bits_per_dim"]) == [7.5, 6.25]
+    ours, theirs = curves.values()
+    assert ours["step"].iloc[-1] == 3500 and ours["minutes"].iloc[-1] == pytest.approx(3500 / 120), "of 14,000 steps"
+    assert list(theirs["bits_per_dim"]) == [7.5, 6.25]
     for its in curves.values():
         assert its["minutes"].is_monotonic_increasing and 0 < its["minutes"].max() <= 30
         assert its["bits_per_dim"].iloc[-1] < its["bits_per_dim"].iloc[0], "training helps"
     table = benchmark_tables.half_hour(found)
-    assert list(table["parameters"]) == [found.numbers["cifar10"]["parameters"], 123]
-    assert table["bits/dim"].iloc[-1] == "6.500 ± 0.250" and table["test images"].iloc[-1] == 7
+    assert list(table["parameters"]) == ["0.26 million", "1.23 million"] and list(table["steps"]) == ["3,500", "20"]
+    assert table["bits/dim"].iloc[-1] == "6.25"
+    text = prose.section("benchmarks", found)
+    assert (
+        "6.50 ± 0.25 bits/dim on\n7 test images" in text and "Denoising-diffusion-pytorch was not trained yet" in text
+    )
     figure = benchmark_figures.half_hour(curves)
     assert [line.get_label() for line in figure.axes[0].lines] == list(curves)
     plt.close(figure)
