@@ -69,7 +69,7 @@ def quality(tasks: dict[str, list[dict]], title: str) -> Figure:
         names = [entry["method"] for entry in entries]
         row[0].set(yticks=range(len(names)), yticklabels=names, title=task, ylim=(len(names) - 0.5, -0.5))
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / size[1]))
     return figure
 
 
