@@ -176,6 +176,12 @@ def test_a_colour_and_a_new_frame_of_the_pages_measure_nothing_anew(tmp_path, mo
     )
 
 
+def test_what_stages_depend_on_is_the_same_in_every_process():
+    program = "from nonequilibrium import code; import json; print(json.dumps(code.stages()))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == code.stages()
+
+
 def test_another_experiment_in_the_register_makes_nothing_stale(monkeypatch):
     before = code.stages()
     monkeypatch.setitem(registry.EXPERIMENTS, "another", EXPERIMENTS["heartbeat"])

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import types
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,7 +72,12 @@ def taken(its) -> set[Definition]:
 def declaration(its) -> str:
     """A declaration in words, but for what is as it is by default: a new field of the register changes no old entry."""
     values = {each.name: (getattr(its, each.name), each) for each in dataclasses.fields(its)}
-    return repr([(name, value) for name, (value, each) in values.items() if value != _default(each)])
+    return repr([(name, _word(value)) for name, (value, each) in values.items() if value != _default(each)])
+
+
+def _word(value):
+    """A function by its name: in words it has the place in memory, which is another one every time."""
+    return f"{value.__module__}.{value.__qualname__}" if isinstance(value, types.FunctionType) else value
 
 
 def _default(each: dataclasses.Field):
