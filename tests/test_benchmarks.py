@@ -79,7 +79,7 @@ def test_the_growth_s_table_and_the_budgets_say_what_the_powers_say():
 
 def test_the_committed_benchmarks_are_told_whole_and_drawn():
     found = load(ROOT / "reports")
-    assert found.benchmarks.keys() == {"startup", "steps", "estimators", "thinning", "growth"}
+    assert found.benchmarks.keys() == {"startup", "steps", "estimators", "thinning", "growth", "half_hour"}
     assert "Not measured yet" not in prose.section("benchmarks", found)
     for its in found.benchmarks["thinning"].values():
         if "K" in its:
