@@ -18,7 +18,7 @@ from nonequilibrium.fields import ParameterError
 
 
 def even(T: int, n: int) -> list[int]:
-    """n of the steps 1..T with 1 and T among them, evenly spaced: those that ``ImageModel.thinned`` keeps."""
+    """n of the steps 1..T with 1 and T among them, evenly spaced."""
     return torch.linspace(1, T, n, dtype=torch.float64).round().long().tolist()
 
 
@@ -51,7 +51,8 @@ def thin(kernel: GaussianKernel, reverse: Reverse[Normal], kept: list[int]) -> t
     """The chain that keeps the noise levels ``kept``, with the same network: (kernel, reverse).
 
     p(x^{t−1}|x^t) of the full chain says what the network knows of x^0, a mean m and a variance v, because q(x^{t−1}|x^t, x^0) is
-    linear in x^0. A longer step then has the mean of q at x^0 = m, and q's variance plus the share that comes of v.
+    linear in x^0. A longer step then has the mean of q at x^0 = m, and q's variance plus the share that comes of v,
+    which short steps hardly need and long ones do.
     kept: rising steps of the full chain, at least two, the last one T. Raises ParameterError for other steps.
     """
     rises = len(kept) >= 2 and kept[0] >= 1 and kept[-1] == kernel.T

@@ -15,6 +15,7 @@ from nonequilibrium.data.images import ImageSet, Scale, load_images
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
+from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.unet import UNet
@@ -202,9 +203,7 @@ class ImageModel(Model):
     def thinned(self, n_steps: int) -> tuple[GaussianKernel, Reverse[Normal]]:
         """A chain of ``n_steps`` of the T steps, evenly spaced, with this model's network: (kernel, reverse).
 
-        The noise levels are kept and the steps between them are longer. p(x^{t−1}|x^t) of the full chain says what the network
-        knows of x^0, a mean m and a variance v, because q(x^{t−1}|x^t, x^0) is linear in x^0. A longer step then has the mean of
-        q at x^0 = m, and q's variance plus the share that comes of v, which short steps hardly need and long ones do.
+        The noise levels are kept and the steps between them are longer, see ``diffusion.thinning.thin``.
         It is a model of its own, whose bound can be measured: a faster and somewhat worse one. With n_steps = T it is this model.
         """
         T = self.params.n_steps
@@ -214,19 +213,7 @@ class ImageModel(Model):
             full = self.kernel()
         if n_steps == T:
             return full, self.reverse(full)
-        kept = torch.linspace(1, T, n_steps, dtype=torch.float64).round().long()
-        log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), full.log_alpha_bar[kept]])
-        thin = GaussianKernel(-torch.expm1(torch.diff(log_alpha_bar)), event_dim=3)
-        original = torch.cat([torch.zeros(1, dtype=torch.long), kept])  # t of the full chain by t of the thin one
-        network = self.reverse(full)
-
-        def reverse(xt: Tensor, t: Tensor | int) -> Normal:
-            step = original[t]
-            x0 = full.x0_given(network(xt, step), xt, step)
-            q = thin.q_posterior(x0.mean, xt, t)
-            return Normal(q.mean, q.var + thin.at(thin.posterior_on_x0, t, xt) ** 2 * x0.var)
-
-        return thin, reverse
+        return thin(full, self.reverse(full), even(T, n_steps))
 
     def fit_options(self) -> dict[str, Any]:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""

@@ -113,22 +113,36 @@ def choices_bars(rows: list[dict], paper: float | None = None) -> Figure:
     return figure
 
 
-def quality_dots(tables: dict[str, pd.DataFrame]) -> Figure:
-    """PSNR and SSIM with standard errors, a row of panels a task. tables: {task: columns method, PSNR, SSIM and their _se}."""
+MEASURES = {"PSNR": "PSNR (dB)", "SSIM": "SSIM", "spectrum": "spectrum, off by (dB)"}
+DOTS = "Blue: the model's samples and their means; grey: other methods. Further right is better"
+
+
+def quality_dots(tables: dict[str, pd.DataFrame], title: str = DOTS) -> Figure:
+    """How well tasks are done, with standard errors: a row of panels a task, a column for each of MEASURES that the tables have.
+
+    tables: {task: columns method, PSNR, SSIM, maybe spectrum, and their _se}.
+    """
     style()
+    measures = [measure for measure in MEASURES if all(measure in table for table in tables.values())]
     heights = [len(table) + 2.5 for table in tables.values()]
-    grid = {"height_ratios": heights}
-    size = (8.6, 0.28 * sum(heights) + 0.4)
-    figure, axes = plt.subplots(len(tables), 2, figsize=size, squeeze=False, sharey="row", gridspec_kw=grid)
+    size = (4.3 * len(measures), 0.28 * sum(heights) + 0.5)
+    figure, axes = plt.subplots(
+        len(tables), len(measures), figsize=size, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights}
+    )
     for row, (task, table) in zip(axes, tables.items(), strict=True):
-        for ax, measure in zip(row, ["PSNR", "SSIM"], strict=True):
+        for ax, measure in zip(row, measures, strict=True):
             for y, (_, entry) in enumerate(table.iterrows()):
-                colour = OURS if "sample" in entry["method"] else MUTED
+                colour = OURS if learned(entry["method"]) else MUTED
                 ax.errorbar(entry[measure], y, xerr=entry[f"{measure}_se"], fmt="o", color=colour, capsize=3)
-            ax.set_xlabel(measure + (" (dB)" if measure == "PSNR" else ""), fontsize=10)
+            ax.set_xlabel(MEASURES[measure], fontsize=10)
             ax.tick_params(labelsize=9)
             ax.grid(axis="y", alpha=0.3)
         row[0].set(yticks=range(len(table)), yticklabels=table["method"], title=task, ylim=(len(table) - 0.5, -0.5))
-    figure.suptitle("Blue: the model's samples and their means; grey: other methods. Further right is better")
-    figure.tight_layout()
+    figure.suptitle(title)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / size[1]))
     return figure
+
+
+def learned(method: str) -> bool:
+    """Whether a row of the table is the model's."""
+    return "sample" in method or "model" in method or "particles" in method

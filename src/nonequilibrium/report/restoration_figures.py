@@ -10,8 +10,6 @@ from torch import Tensor
 
 from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, style
 
-MEASURES = {"PSNR": "PSNR (dB)", "SSIM": "SSIM", "spectrum": "spectrum, off by (dB)"}
-
 
 def class_rows(panels: dict[str, Tensor], columns: int, white: int = 255) -> Figure:
     """Panels of ten rows of digits, a row a class. panels: {title: (10 · each, c, h, w) uint8}; columns: digits of a row, at most."""
@@ -49,33 +47,6 @@ def averages(found: dict[str, dict], titles: dict[str, str]) -> Figure:
     ax.legend(fontsize=8)
     figure.tight_layout()
     return figure
-
-
-def quality(tasks: dict[str, list[dict]], title: str) -> Figure:
-    """PSNR, SSIM and the spectrum's distance with errors, a row of panels a task. tasks: {task: rows of ``restore.restored``}."""
-    style()
-    heights = [len(rows) + 2.5 for rows in tasks.values()]
-    grid = {"height_ratios": heights}
-    size = (10.5, 0.25 * sum(heights) + 0.5)
-    figure, axes = plt.subplots(len(tasks), 3, figsize=size, squeeze=False, sharey="row", gridspec_kw=grid)
-    for row, (task, entries) in zip(axes, tasks.items(), strict=True):
-        for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
-            for y, entry in enumerate(entries):
-                colour = OURS if learned(entry["method"]) else MUTED
-                ax.errorbar(entry[measure], y, xerr=entry[f"{measure}_se"], fmt="o", ms=4, color=colour, capsize=2)
-            ax.set_xlabel(label, fontsize=9)
-            ax.tick_params(labelsize=8)
-            ax.grid(axis="y", alpha=0.3)
-        names = [entry["method"] for entry in entries]
-        row[0].set(yticks=range(len(names)), yticklabels=names, title=task, ylim=(len(names) - 0.5, -0.5))
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / size[1]))
-    return figure
-
-
-def learned(method: str) -> bool:
-    """Whether a row of the table is the model's."""
-    return "sample" in method or "model" in method or "particles" in method
 
 
 def chosen(entry: dict, pictures: Tensor, names: list[str]) -> dict[str, Tensor]:
