@@ -94,6 +94,14 @@ def measured(library, networks: dict[str, nn.Module], images: Tensor, draws: int
     return best, costs[best]
 
 
+def training_step(library, x0: Tensor) -> None:
+    """One training step on images x0 (n, 3, 32, 32) on [−1, 1]."""
+    library.optimiser.zero_grad()
+    library.loss(x0).backward()
+    nn.utils.clip_grad_norm_(library.network.parameters(), 1.0)
+    library.optimiser.step()
+
+
 def train(library, steps: int, draws: int) -> dict:
     """Train for ``steps`` steps; returns the curve, seconds a step, and bits/dim of test images."""
     torch.manual_seed(0)
@@ -107,11 +115,7 @@ def train(library, steps: int, draws: int) -> dict:
         start = time.perf_counter()
         x0 = train[torch.randint(len(train), (BATCH,))].float() / 127.5 - 1
         mirrored = torch.rand(BATCH) < 0.5
-        library.optimiser.zero_grad()
-        loss = library.loss(torch.where(mirrored[:, None, None, None], x0.flip(-1), x0))
-        loss.backward()
-        nn.utils.clip_grad_norm_(library.network.parameters(), 1.0)
-        library.optimiser.step()
+        training_step(library, torch.where(mirrored[:, None, None, None], x0.flip(-1), x0))
         average.update_parameters(library.network)
         seconds.append(time.perf_counter() - start)
         if step in marks:
@@ -135,10 +139,7 @@ def step_time(library, repeats: int = 20) -> float:
     for _ in range(repeats + 3):
         x0 = torch.rand(BATCH, 3, 32, 32) * 2 - 1
         start = time.perf_counter()
-        library.optimiser.zero_grad()
-        library.loss(x0).backward()
-        nn.utils.clip_grad_norm_(library.network.parameters(), 1.0)
-        library.optimiser.step()
+        training_step(library, x0)
         seconds.append(time.perf_counter() - start)
     return float(torch.tensor(seconds[3:]).median())
 
