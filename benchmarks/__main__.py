@@ -1,6 +1,6 @@
 """Measure what the package costs and write reports/benchmarks.json, which the report draws.
 
-    python -m benchmarks                      # all parts, a quarter of an hour on two free cores
+    python -m benchmarks                      # all parts, half an hour on one core
     python -m benchmarks steps --clock cpu    # one part; seconds of this process, which others do not disturb
 
 Timings depend on the machine, so the pipeline never runs this; its result is committed.
