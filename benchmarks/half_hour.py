@@ -5,8 +5,8 @@
     python -m benchmarks.half_hour ours          # seconds a step of our own trainings, whose curves are there
 
 Each is trained as its own example trains it: noise or velocity by the mean square, all t alike, Adam or AdamW at a rate of 1e-4,
-mirrored images, float32. The number of parameters is about that of our U-Net, 4 millions, and a training step has 32 images, which is
-better for both than their larger batches in so short a time. Bits/dim is the adapters', with the decoder of the later papers; the
+mirrored images, float32. The number of parameters is about that of our U-Net, 4 millions, and a training step has 32 images, as ours.
+Bits/dim is the adapters', with the decoder of the later papers; the
 better of the last weights and of their average is taken on images set aside from training, which is in the libraries' favour.
 The result is the part half_hour of reports/benchmarks.json; the report draws it beside our own trainings' curves.
 """
