@@ -19,7 +19,7 @@ KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e
 def network(shape=(3, 16, 16), **changes):
     options = {"channels": 16, "levels": 3, "blocks": 1, "precision": "float32"}
     params = dataclasses.replace(load("cifar10_unet"), **(options | changes))
-    return UNet(params, shape, torch.Generator().manual_seed(0))
+    return UNet(params, shape, torch.Generator().manual_seed(0), torch.tensor([0.0, 1.0]))
 
 
 def moved(unet):

@@ -70,7 +70,7 @@ class ImageModel(Model):
         if images is not None:
             pixels = self.take(images, generator).movedim(1, -1).reshape(-1, shape[0])
         if isinstance(params, UNetParams):
-            self.network = UNet(params, shape, generator)
+            self.network = UNet(params, shape, generator, self.constants)
         elif isinstance(params, SplitNetworkParams):
             self.network = SplitNetwork(params, shape, pixels, generator)
         elif isinstance(params, PaperNetworkParams):
@@ -139,13 +139,14 @@ class ImageModel(Model):
         """Stored images for one training step, (params.batch, c, h, w)."""
         if self.images is None:
             raise ValueError("the model has no images to train on")
-        return self.images[torch.randint(len(self.images), (self.params.batch,), generator=generator)]
+        drawn = torch.randint(len(self.images), (self.params.batch,), generator=generator)
+        return self.images[drawn.to(self.images.device)]
 
     def batch(self, generator: torch.Generator) -> Tensor:
         """The same, half of them mirrored where params.flip."""
         batch = self.drawn(generator)
         if self.params.flip:
-            mirrored = torch.rand(len(batch), generator=generator) < 0.5
+            mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(batch.device)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
         return batch
 
@@ -214,6 +215,18 @@ class ImageModel(Model):
         if n_steps == T:
             return full, self.reverse(full)
         return thin(full, self.reverse(full), even(T, n_steps))
+
+    def finish(self) -> None:
+        """Round the weights to what they are stored in, so that they are measured as they will be read."""
+        if getattr(self.params, "stored_in", "float32") != "float32":
+            self.load_state_dict(self.stored())
+
+    def stored(self) -> dict[str, Tensor]:
+        """The state as it is written to disk: a network's weights in half precision where params.stored_in says so."""
+        state = super().stored()
+        if getattr(self.params, "stored_in", "float32") == "float32":
+            return state
+        return {name: value.half() if name.startswith("network.") else value for name, value in state.items()}
 
     def fit_options(self) -> dict[str, Any]:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""

@@ -26,7 +26,7 @@ from nonequilibrium.files import ROOT, check_writable, fingerprint, sweep
 from nonequilibrium.params import ImageParams
 from nonequilibrium.processes import LostProcess, first, group, launched, own_device, synchronised, world
 from nonequilibrium.training.checkpoint import TRAINING_CODE, step_of, surroundings
-from nonequilibrium.training.devices import enough_memory, keep_freed_memory, usable_device
+from nonequilibrium.training.devices import enough_memory, keep_freed_memory, prepared, usable_device
 from nonequilibrium.training.fit import TrainingError, check_log_every, fit
 from nonequilibrium.training.spawn import check_devices
 from nonequilibrium.training.spawn import run as run_apart
@@ -151,13 +151,16 @@ def _fitted(experiment: str, params, checkpoint: Path | None, device: str, log_e
                 keep_freed_memory()
             if images is not None:
                 model: Model = kind(params, images).to(device)
+                if isinstance(model.images, torch.Tensor):
+                    model.images = model.images.to(device)
             else:
                 torch.set_num_threads(1)
                 build = cast(Callable[..., PointsModel], MODELS[experiment])
                 several = getattr(params, "starts", 1) > 1
                 model = best_start(build, params, options) if several else MODELS[experiment](params)
             options |= model.fit_options()
-            curve = fit(model, synchronised(model), model.groups(), params.train_steps, params.seed, **options)
+            with prepared(model.network, device):
+                curve = fit(model, synchronised(model), model.groups(), params.train_steps, params.seed, **options)
     finally:
         torch.set_num_threads(threads)
     model.finish()

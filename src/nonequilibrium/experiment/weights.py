@@ -24,7 +24,7 @@ from nonequilibrium.files import commit, save_atomically, save_contents, sha256
 from nonequilibrium.params import ImageParams
 
 # What safetensors calls the dtypes that a model has.
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
 LOW_OR_FULL = {"BF16", "F32"}
 SMALLEST_SIGMA = 0.28  # of noisy pixels: the noise alone has √(1/12)
 
@@ -69,6 +69,7 @@ def save_trained(model: Model, experiment: str, curve: list[dict], outputs: Path
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "commit": commit(),
         "device": device,
+        "steps": curve[-1]["step"],
         "seconds": curve[-1].get("seconds"),  # a toy's curve and card are the same whenever it is trained
         **({"K_validation": curve[-1]["K_validation"]} if images else {"K_training": curve[-1]["K"]}),
         "unit": EXPERIMENTS[experiment].unit

@@ -66,13 +66,22 @@ class UNet(nn.Module):
     The image is seen as it is and through differences between a pixel and its neighbours in units of the noise at t,
     asinh(d/√(1−ᾱ_t)): at small t they are what tells noise from image, and far too small to be seen otherwise.
 
-    params: ``channels`` maps at full resolution, twice and then four times as many below, ``levels`` resolutions, ``blocks`` residual
-        blocks at each on the way down (one more on the way up), and ``mean``, ``precision`` as the paper's network has them.
+    Where ``waves`` are asked for it also sees where a pixel lies between two grey levels, as ``grey_waves``.
+
+    params: ``channels`` maps at full resolution, twice and then four times as many below but at most ``widest`` times, ``levels``
+        resolutions, ``blocks`` residual blocks at each on the way down (one more on the way up), ``waves``, and ``mean``,
+        ``precision`` as the paper's network has them.
     shape: (channels, height, width), divisible by 2^(levels − 1).
+    constants: (2,) mean and σ of a pixel in grey levels, by which the data are shifted and scaled; filled in when they are known.
     """
 
-    def __init__(self, params: UNetParams, shape: tuple[int, int, int], generator: torch.Generator):
+    constants: Tensor
+
+    def __init__(
+        self, params: UNetParams, shape: tuple[int, int, int], generator: torch.Generator, constants: Tensor
+    ):
         super().__init__()
+        self.register_buffer("constants", constants, persistent=False)
         halvings, (_, height, width) = params.levels - 1, shape
         if height % 2**halvings or width % 2**halvings:
             raise ParameterError(
@@ -81,13 +90,14 @@ class UNet(nn.Module):
             )
         self.shape, self.parameterisation = shape, PARAMETERISATIONS[params.mean]
         self.precision = getattr(torch, params.precision)
-        widths = [params.channels * min(2**level, 4) for level in range(params.levels)]
+        widths = [params.channels * min(2**level, params.widest) for level in range(params.levels)]
         embedding = 2 * params.channels
         self.differences = nn.Conv2d(shape[0], 8 * shape[0], 3, padding=1, bias=False)
         self.time = nn.Sequential(
             nn.Linear(FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.first = nn.Conv2d(9 * shape[0], widths[0], 3, padding=1)
+        self.waves = params.waves
+        self.first = nn.Conv2d((9 + 2 * params.waves) * shape[0], widths[0], 3, padding=1)
         self.down, self.up, skips, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
         for level, its in enumerate(widths):
             for _ in range(params.blocks):
@@ -130,30 +140,54 @@ class UNet(nn.Module):
             self.differences.weight[each, colour, y, x] = -1
 
     def seen(self, kernel: GaussianKernel, xt: Tensor, t: Tensor) -> Tensor:
-        """What the first convolution gets: the image and its differences, (n, 9c, h, w) float32."""
+        """What the first convolution gets: the image, its differences and its waves, (n, (9 + 2 waves) c, h, w) float32."""
         x = xt.float().contiguous(memory_format=torch.channels_last)
         noise = kernel.at(kernel.one_minus_alpha_bar.sqrt(), t, x)
-        return torch.cat([x, torch.asinh(self.differences(x) / noise)], 1)
+        parts = [x, torch.asinh(self.differences(x) / noise)]
+        if self.waves:
+            mean, sigma = self.constants.to(x.dtype)
+            root = kernel.at(kernel.alpha_bar.sqrt(), t, x)
+            parts += grey_waves(x / root * sigma + mean, noise / root * sigma, self.waves)
+        return torch.cat(parts, 1)
 
     def z(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Tensor:
         """z^μ and then z^Σ of every pixel: (n, 2c, h, w), float32."""
         t = torch.as_tensor(t, device=xt.device).expand(len(xt))
         time = self.time(time_features(kernel, t).float())
-        h = self.seen(kernel, xt, t)
+        seen = self.seen(kernel, xt, t)
         with low_precision(xt.device.type, self.precision):
-            h = self.first(h)
-            skips = [h]
-            for layer in self.down:
-                h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
-                skips.append(h)
-            h = self.middle[1](self.middle[0](h, time))
-            for layer in self.up:
-                h = layer(torch.cat([h, skips.pop()], 1), time) if isinstance(layer, ResidualBlock) else layer(h)
-            h = F.silu(self.norm(h))
+            h = self.maps(seen, time)
         return self.readout(h.float())
+
+    def maps(self, seen: Tensor, time: Tensor) -> Tensor:
+        """The maps from which z is read, (n, channels, h, w), from what is seen and from t, (n, embedding): all that is costly."""
+        h = self.first(seen)
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
+            skips.append(h)
+        h = self.middle[1](self.middle[0](h, time))
+        for layer in self.up:
+            h = layer(torch.cat([h, skips.pop()], 1), time) if isinstance(layer, ResidualBlock) else layer(h)
+        return F.silu(self.norm(h))
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         return self.parameterisation(kernel, xt, t, *self.z(kernel, xt, t).chunk(2, 1))
+
+
+def grey_waves(grey: Tensor, noise: Tensor, waves: int) -> list[Tensor]:
+    """Sine and cosine of 2πf · grey for f = 1..waves, each as high as noise leaves of it: 2 · waves tensors like ``grey``.
+
+    The data's noise is uniform within a grey level, so that their density jumps at whole ``grey``. At small t a network that sees
+    these waves can tell on which side of a jump a pixel lies. noise: σ of x^t in grey levels; the mean of a wave under it is
+    exp(−(2πf · noise)²/2) times as high, and so it vanishes where it would tell nothing.
+    """
+    parts = []
+    for f in range(1, waves + 1):
+        height = torch.exp(-0.5 * (2 * math.pi * f * noise) ** 2)
+        angle = 2 * math.pi * f * grey
+        parts += [height * angle.sin(), height * angle.cos()]
+    return parts
 
 
 FREQUENCIES = 16

@@ -8,6 +8,7 @@ import platform
 import sys
 
 import torch
+from torch import nn
 
 from nonequilibrium.errors import Refusal
 from nonequilibrium.fields import ParameterError
@@ -36,6 +37,28 @@ def usable_device(name: str) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ParameterError(f"device is {name!r}, which does not work here ({reason}); {allowed}") from None
     return device
+
+
+@contextlib.contextmanager
+def prepared(network: nn.Module, device: str):
+    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its ``maps``, compiled.
+
+    By default its convolutions round float32 to ten bits, in which differences of neighbouring pixels are lost.
+    """
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, True
+    plain = getattr(network, "maps", None)
+    try:
+        if plain is not None:
+            compiled = torch.compile(plain)
+            network.maps = lambda *inputs: (compiled if torch.is_grad_enabled() else plain)(*inputs)
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kept
+        network.__dict__.pop("maps", None)
 
 
 @contextlib.contextmanager
