@@ -103,7 +103,13 @@ def write(folder) -> Findings:
         Measured(numbers(name, K), {}, arrays).save(reports, name)
         curve = {"step": [0, 10], "K": [0, K], "seconds": [0, 60], "K_validation": [0, K]}
         texts = {models / f"{name}.json": {"sha256": name, "commit": None, "device": "cpu", "seconds": 60.0}}
-        texts[models / f"{name}.json"]["params"] = {"seed": 0, "train_steps": 10, "split": 0.5, "emphasis": 1.0}
+        texts[models / f"{name}.json"]["params"] = {
+            "seed": 0,
+            "train_steps": 10,
+            "split": 0.5,
+            "emphasis": 1.0,
+            "batch": 32,
+        }
         record = {"command": f"dvc repro measure@{name}", "commit": "abc", "seed": 7, "seconds": 1.0}
         texts[reports / f"provenance/measure_{name}.json"] = record
         if name in ("mnist_dense", "cifar10"):

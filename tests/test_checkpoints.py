@@ -297,6 +297,36 @@ def test_choices_go_on_where_they_were_and_leave_nothing(short_choices, monkeypa
     assert trained == [3, 4, 3, 4], "a finished command leaves nothing that could stand in for its results"
 
 
+def test_a_variant_may_train_so_many_times_the_steps(short_choices, monkeypatch):
+    choices, steps = short_choices[0], []
+
+    def noted(name, params, **_):
+        steps.append(params.train_steps)
+        raise Stop
+
+    monkeypatch.setattr(choices, "train", noted)
+    for changes in ({}, {"times": 3}):
+        with pytest.raises(Stop):
+            choices.one_variant("mnist_dense", changes, 10)
+    assert steps == [10, 30]
+
+
+def test_every_variant_can_be_trained_and_differs_from_the_first():
+    from nonequilibrium.experiment.settings import check
+    from nonequilibrium.measure.choices import COMMON, VARIANTS
+
+    for name, variants in VARIANTS.items():
+        chosen, first = dataclasses.asdict(load(name)) | COMMON.get(name, {}), next(iter(variants.values()))
+        assert first == {}
+        for changes in list(variants.values())[1:]:
+            values = {key: value for key, value in changes.items() if key != "times"}
+            assert (
+                check(experiment, chosen | values)
+                and any(chosen[name] != values[name] for name in values)
+                or not values
+            )
+
+
 @pytest.mark.parametrize("what", ["code", "evaluation", "damage"])
 def test_a_kept_choice_of_something_else_is_not_used(short_choices, monkeypatch, capsys, what):
     choices, trained, root = short_choices

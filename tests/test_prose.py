@@ -107,7 +107,7 @@ def test_the_paper_s_bits_per_dimension_are_computed(found):
     table = tables.images(found, "cifar10").set_index("model")
     assert table.loc["the paper", "bits/dim"] == "4.20"
     assert table.loc["counts (no network)", "bits/dim"] == "4.000 ± 0.010"
-    assert len(tables.images(found, "cifar10", replication=False)) == 1
+    assert len(tables.images(found, "cifar10", replication=False)) == 2
 
 
 def test_numbers_of_other_weights_are_marked(found, tmp_path):
@@ -123,6 +123,25 @@ def test_the_gain_of_a_network_is_paired(found, nothing):
         "image by image nothing but the shift is left"
     )
     assert found.gain("heartbeat", "cifar10") is None and nothing.gain("cifar10_unet", "cifar10") is None
+
+
+def test_what_a_bit_costs_is_of_the_weights_that_were_measured(found, nothing, tmp_path):
+    table = tables.costs(found).set_index("model")
+    assert len(table) == sum(its.images for its in EXPERIMENTS.values()) and tables.costs(nothing).empty
+    row = table.loc[EXPERIMENTS["cifar10_unet"].title]
+    assert list(row[["parameters", "gradient steps", "images a step", "minutes", "on"]]) == [
+        "1,000",
+        "10",
+        "32",
+        "1",
+        "CPU",
+    ]
+    other = write(tmp_path)
+    other.cards["cifar10_unet"] |= {"steps": 8, "hardware": "a card"}
+    other.cards["cifar10"]["sha256"] = "another"
+    table = tables.costs(other).set_index("model")
+    assert list(table.loc[EXPERIMENTS["cifar10_unet"].title, ["gradient steps", "on"]]) == ["8", "a card"]
+    assert EXPERIMENTS["cifar10"].title not in table.index
 
 
 def test_minutes_until_a_level_was_reached(found, nothing):

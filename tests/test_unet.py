@@ -1,17 +1,21 @@
 """The modern network: what it sees, what it starts as, and that it learns."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.train import train
+from nonequilibrium.experiment.weights import load_weights, save_weights
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.network.outputs import velocity_parameterisation
-from nonequilibrium.network.unet import Attention, ResidualBlock, UNet, time_features
+from nonequilibrium.network.unet import Attention, ResidualBlock, UNet, grey_waves, time_features
+from nonequilibrium.training.devices import prepared
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
@@ -78,6 +82,84 @@ def test_differences_far_below_the_precision_of_bfloat16_are_seen_at_small_t():
     assert early > 0.5 and late < 0.01, "of order one where the noise is as small as they are"
 
 
+def test_waves_tell_where_between_two_levels_a_pixel_lies_as_far_as_noise_leaves_it():
+    grey, random = torch.rand(200_000, generator=torch.Generator().manual_seed(4)) * 5, torch.Generator().manual_seed(5)
+    clean = grey_waves(grey, torch.zeros(()), 2)
+    for wave, shifted in zip(clean, grey_waves(grey + 3, torch.zeros(()), 2), strict=True):
+        assert torch.allclose(wave, shifted, atol=1e-4), "of a level, not of which one"
+    assert torch.allclose(clean[2], torch.sin(4 * math.pi * grey)) and torch.allclose(
+        clean[3], torch.cos(4 * math.pi * grey)
+    )
+    # The mean of a wave under noise is the wave itself, as high as it is drawn.
+    noise, place = 0.15, torch.tensor([0.1, 0.3, 0.8])
+    noisy = place[:, None] + noise * torch.randn(3, 200_000, generator=random)
+    means = [wave.mean(1) for wave in grey_waves(noisy, torch.zeros(()), 2)]
+    assert torch.allclose(torch.stack(means), torch.stack(grey_waves(place, torch.tensor(noise), 2)), atol=0.01)
+    assert max(wave.abs().max() for wave in grey_waves(grey, torch.tensor(2.0), 2)) < 1e-6
+
+
+def test_waves_are_of_the_data_s_own_levels():
+    unet, kernel = (
+        network(shape=(1, 16, 16), waves=2),
+        GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-6, alpha_bar_T=1e-3), event_dim=3),
+    )
+    unet.constants.copy_(torch.tensor([30.0, 60.0]))
+    t = torch.tensor([2])
+    grey = torch.linspace(0, 3, 256).reshape(1, 1, 16, 16)
+    xt = kernel.at(kernel.alpha_bar.sqrt(), t, grey) * (grey - 30) / 60
+    seen = unet.seen(kernel, xt, t)
+    assert seen.shape[1] == 1 + 8 + 4 == unet.first.in_channels
+    noise = (kernel.one_minus_alpha_bar / kernel.alpha_bar).sqrt()[2] * 60
+    expected = torch.cat(grey_waves(grey, noise.float(), 2), 1)
+    assert torch.allclose(seen[:, 9:], expected, atol=1e-3) and expected.abs().max() > 0.3
+    assert torch.equal(seen[:, :9], network(shape=(1, 16, 16)).seen(kernel, xt, t)), "the rest is as without waves"
+
+
+def test_maps_are_as_wide_as_widest_allows():
+    shapes = {
+        w: {layer.out_channels for layer in network(widest=w).modules() if isinstance(layer, torch.nn.Conv2d)}
+        for w in (1, 2, 4)
+    }
+    assert 64 in shapes[4] and max(shapes[2] - {48, 96, 192}) == 32 and 32 not in shapes[1]
+
+
+def test_half_precision_on_disk_is_what_is_measured(tmp_path):
+    halves, wholes = (
+        ImageModel(dataclasses.replace(quick("cifar10_unet"), stored_in=dtype)) for dtype in ("float16", "float32")
+    )
+    for model in (halves, wholes):
+        model.constants.copy_(torch.tensor([100.0, 60.0]))
+        moved(model.network)
+        model.finish()
+        save_weights(model, "cifar10_unet", tmp_path / f"{model.params.stored_in}.safetensors")
+    sizes = [(tmp_path / f"{dtype}.safetensors").stat().st_size for dtype in ("float16", "float32")]
+    assert sizes[0] < 0.6 * sizes[1]
+    read = load_weights(tmp_path / "float16.safetensors", "cifar10_unet")
+    xt = torch.randn(1, *halves.network.shape)
+    outputs = [model.network(model.kernel(), xt, 3).mean for model in (read, halves, wholes)]
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[1], outputs[2])
+    assert torch.allclose(outputs[1], outputs[2], atol=1e-2)
+    assert all(value.dtype == torch.float32 for value in read.network.parameters())
+
+
+def test_a_gpu_computes_float32_as_such_and_trains_compiled_maps(monkeypatch):
+    calls, unet = [], network()
+    monkeypatch.setattr(torch, "compile", lambda function: lambda *given: calls.append(1) or function(*given))
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    given = torch.randn(1, 3, 16, 16), torch.tensor([3])
+    with prepared(unet, "cuda"):
+        assert not torch.backends.cudnn.allow_tf32
+        inside = unet.z(KERNEL, *given)
+        with torch.no_grad():
+            unet.z(KERNEL, *given)
+        assert len(calls) == 1, "compiled where gradients are recorded, and nowhere else"
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
+    assert torch.equal(unet.z(KERNEL, *given), inside) and len(calls) == 1
+    with prepared(unet, "cpu"):
+        unet.z(KERNEL, *given)
+    assert len(calls) == 1
+
+
 def test_attention_sees_every_place_and_treats_places_alike():
     attention, h = moved(Attention(32)), torch.randn(2, 32, 4, 4)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
@@ -104,3 +186,15 @@ def test_training_raises_K():
     assert len(model.groups()) == 1 and sum(len(g["params"]) for g in model.groups()) == len(
         list(model.network.parameters())
     )
+
+
+@pytest.mark.parametrize("left_out", ["told_t", "differences"])
+def test_what_the_network_sees_can_be_taken_from_it(left_out):
+    unet, xt = moved(network(**{left_out: False})), torch.randn(2, 3, 16, 16)
+    seen = unet.seen(KERNEL, xt, torch.tensor([5, 5]))
+    assert seen.shape[1] == (3 if left_out == "differences" else 27) == unet.first.in_channels
+    z = [unet.z(KERNEL, xt, t) for t in (5, 40)]
+    if left_out == "told_t":  # t then reaches it through the unit of the differences alone
+        unet.differences.weight.data.zero_()
+        z = [unet.z(KERNEL, xt, t) for t in (5, 40)]
+    assert torch.equal(*z) is (left_out == "told_t")

@@ -126,6 +126,8 @@ class UNetParams(ImageParams):
     levels: int = whole(1, 6, 3)  # resolutions
     blocks: int = whole(1, 10, 1)  # residual blocks at each of them on the way down
     widest: int = whole(1, 64, 4)  # most maps at a resolution, in multiples of channels
+    told_t: bool = flag(True)  # t is an input
+    differences: bool = flag(True)  # between neighbouring pixels, in units of the noise, are inputs
     waves: int = whole(0, 16, 0)  # of the grey level that the network sees: periods of 1, 1/2, ... levels
     stored_in: str = one_of("float32", "float16", default="float32")  # its weights on disk
 

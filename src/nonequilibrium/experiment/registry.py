@@ -236,6 +236,7 @@ SETTINGS = {
     "evaluate_bark": params.TextureEvaluation,
     "mnist_dense_choices": params.ChoicesParams,
     "cifar10_choices": params.ChoicesParams,
+    "cifar10_unet_choices": params.ChoicesParams,
     "seeds": params.SeedsParams,
 }
 SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | SETTINGS

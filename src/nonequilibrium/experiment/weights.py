@@ -22,6 +22,7 @@ from nonequilibrium.experiment.settings import check
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import commit, save_atomically, save_contents, sha256
 from nonequilibrium.params import ImageParams
+from nonequilibrium.training.devices import hardware
 
 # What safetensors calls the dtypes that a model has.
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
@@ -69,6 +70,7 @@ def save_trained(model: Model, experiment: str, curve: list[dict], outputs: Path
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "commit": commit(),
         "device": device,
+        "hardware": hardware(device),
         "steps": curve[-1]["step"],
         "seconds": curve[-1].get("seconds"),  # a toy's curve and card are the same whenever it is trained
         **({"K_validation": curve[-1]["K_validation"]} if images else {"K_training": curve[-1]["K"]}),

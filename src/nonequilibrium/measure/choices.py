@@ -61,13 +61,28 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "network: no 1×1 layer": {"pixel_layers": 0},
         "optimiser: Adam": {"optimiser": "adam", "learning_rate": 3e-3},
     },
+    "cifar10_unet": {
+        "as chosen, but half as wide": {},
+        "sees: no t": {"told_t": False},
+        "sees: no differences of neighbours": {"differences": False},
+        "sees: neither of them": {"told_t": False, "differences": False},
+        "sees: three waves of the grey level too": {"waves": 3},
+        "size: twice as wide, as chosen": {"channels": 48},
+        "size: two residual blocks at each resolution": {"blocks": 2},
+        "training: three times as long": {"times": 3},
+        "optimiser: Adam": {"optimiser": "adam", "learning_rate": 1e-3},
+    },
 }
+# What all variants of an experiment have in common: a network so small that a table of them takes an hour.
+COMMON: dict[str, dict] = {"cifar10_unet": {"channels": 24}}
 
 
 def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     """Train one variant for ``steps`` steps: {"K", "seconds", "parameters"}, K in bits per pixel."""
     params = dataclasses.asdict(load(experiment))
-    params |= {"train_steps": steps, "ema": min(params["ema"], 0.99)} | changes
+    times = changes.get("times", 1)  # so many times the steps of the others
+    params |= {"train_steps": times * steps, "ema": min(params["ema"], 0.99)} | COMMON.get(experiment, {})
+    params |= {name: value for name, value in changes.items() if name != "times"}
     checked = check(experiment, params)
     kept = unfinished(experiment) / f"{fingerprint(params)}.json"
     whose = identity(experiment, checked, load_images(checked.data), (*TRAINING_CODE, "measure"))
@@ -75,7 +90,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
         whose["evaluation"] = dataclasses.asdict(load("evaluate_mnist"))
     if (result := read_result(kept, whose)) is not None:
         return result
-    model, curve = train(experiment, checked, log_every=steps)
+    model, curve = train(experiment, checked, log_every=checked.train_steps)
     assert isinstance(model, ImageModel), "only image experiments have choices"
     result = {
         "K": model.validate(n=300),

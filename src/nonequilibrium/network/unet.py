@@ -69,17 +69,15 @@ class UNet(nn.Module):
     Where ``waves`` are asked for it also sees where a pixel lies between two grey levels, as ``grey_waves``.
 
     params: ``channels`` maps at full resolution, twice and then four times as many below but at most ``widest`` times, ``levels``
-        resolutions, ``blocks`` residual blocks at each on the way down (one more on the way up), ``waves``, and ``mean``,
-        ``precision`` as the paper's network has them.
+        resolutions, ``blocks`` residual blocks at each on the way down (one more on the way up); what it sees: t where ``told_t``,
+        ``differences``, ``waves``; and ``mean``, ``precision`` as the paper's network has them.
     shape: (channels, height, width), divisible by 2^(levels − 1).
     constants: (2,) mean and σ of a pixel in grey levels, by which the data are shifted and scaled; filled in when they are known.
     """
 
     constants: Tensor
 
-    def __init__(
-        self, params: UNetParams, shape: tuple[int, int, int], generator: torch.Generator, constants: Tensor
-    ):
+    def __init__(self, params: UNetParams, shape: tuple[int, int, int], generator: torch.Generator, constants: Tensor):
         super().__init__()
         self.register_buffer("constants", constants, persistent=False)
         halvings, (_, height, width) = params.levels - 1, shape
@@ -92,12 +90,13 @@ class UNet(nn.Module):
         self.precision = getattr(torch, params.precision)
         widths = [params.channels * min(2**level, params.widest) for level in range(params.levels)]
         embedding = 2 * params.channels
-        self.differences = nn.Conv2d(shape[0], 8 * shape[0], 3, padding=1, bias=False)
+        self.differences = nn.Conv2d(shape[0], 8 * shape[0], 3, padding=1, bias=False) if params.differences else None
         self.time = nn.Sequential(
             nn.Linear(FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.waves = params.waves
-        self.first = nn.Conv2d((9 + 2 * params.waves) * shape[0], widths[0], 3, padding=1)
+        self.told_t, self.waves = params.told_t, params.waves
+        sees = 1 + 8 * params.differences + 2 * params.waves  # maps for each channel
+        self.first = nn.Conv2d(sees * shape[0], widths[0], 3, padding=1)
         self.down, self.up, skips, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
         for level, its in enumerate(widths):
             for _ in range(params.blocks):
@@ -131,6 +130,8 @@ class UNet(nn.Module):
                 if layer.bias is not None:
                     layer.bias.zero_()
         self.readout.weight.zero_()
+        if self.differences is None:
+            return
         # A pixel minus each of its eight neighbours, in each colour.
         self.differences.weight.zero_()
         places = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
@@ -140,10 +141,10 @@ class UNet(nn.Module):
             self.differences.weight[each, colour, y, x] = -1
 
     def seen(self, kernel: GaussianKernel, xt: Tensor, t: Tensor) -> Tensor:
-        """What the first convolution gets: the image, its differences and its waves, (n, (9 + 2 waves) c, h, w) float32."""
+        """What the first convolution gets: the image and, where asked for, its differences and its waves, (n, maps, h, w) float32."""
         x = xt.float().contiguous(memory_format=torch.channels_last)
         noise = kernel.at(kernel.one_minus_alpha_bar.sqrt(), t, x)
-        parts = [x, torch.asinh(self.differences(x) / noise)]
+        parts = [x] if self.differences is None else [x, torch.asinh(self.differences(x) / noise)]
         if self.waves:
             mean, sigma = self.constants.to(x.dtype)
             root = kernel.at(kernel.alpha_bar.sqrt(), t, x)
@@ -153,7 +154,7 @@ class UNet(nn.Module):
     def z(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Tensor:
         """z^μ and then z^Σ of every pixel: (n, 2c, h, w), float32."""
         t = torch.as_tensor(t, device=xt.device).expand(len(xt))
-        time = self.time(time_features(kernel, t).float())
+        time = self.time(time_features(kernel, t).float() * self.told_t)
         seen = self.seen(kernel, xt, t)
         with low_precision(xt.device.type, self.precision):
             h = self.maps(seen, time)

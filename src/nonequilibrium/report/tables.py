@@ -9,6 +9,7 @@ from pandas import DataFrame
 from nonequilibrium import paper
 from nonequilibrium.experiment.registry import EXPERIMENTS, Experiment
 from nonequilibrium.report.benchmark_tables import benchmarks as benchmarks
+from nonequilibrium.report.cost_tables import costs as costs
 from nonequilibrium.report.findings import MINUS, Findings, number, with_error
 from nonequilibrium.report.restoration_tables import restorations as restorations  # prose finds all tables here
 from nonequilibrium.report.theory_tables import averages as averages

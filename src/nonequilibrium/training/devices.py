@@ -39,6 +39,11 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
+def hardware(device: str) -> str | None:
+    """What a GPU calls itself; None for a CPU, whose name says little of how many of its cores were free."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
+
+
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
     """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its ``maps``, compiled.
