@@ -160,6 +160,19 @@ def test_a_gpu_computes_float32_as_such_and_trains_compiled_maps(monkeypatch):
     assert len(calls) == 1
 
 
+def test_without_a_compiler_training_goes_on_and_says_so_once(monkeypatch, capsys):
+    def no_compiler(*_):
+        raise RuntimeError("no C compiler\nfound")
+
+    monkeypatch.setattr(torch, "compile", lambda _: no_compiler)
+    unet, given = network(), (torch.randn(1, 3, 16, 16), torch.tensor([3]))
+    expected = unet.z(KERNEL, *given)
+    with prepared(unet, "cuda"):
+        assert torch.equal(unet.z(KERNEL, *given), expected) and torch.equal(unet.z(KERNEL, *given), expected)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "without compiled code" in said and "no C compiler" in said
+
+
 def test_attention_sees_every_place_and_treats_places_alike():
     attention, h = moved(Attention(32)), torch.randn(2, 32, 4, 4)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(3))

@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import platform
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.fields import ParameterError
 
 
@@ -58,12 +59,28 @@ def prepared(network: nn.Module, device: str):
     plain = getattr(network, "maps", None)
     try:
         if plain is not None:
-            compiled = torch.compile(plain)
-            network.maps = lambda *inputs: (compiled if torch.is_grad_enabled() else plain)(*inputs)
+            network.__dict__["maps"] = compiled(plain)  # in place of the method, and no part of the weights
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kept
         network.__dict__.pop("maps", None)
+
+
+def compiled(plain: Callable) -> Callable:
+    """The same function, compiled where gradients are recorded; as it was, with a sentence, where nothing here can compile it."""
+    fast = torch.compile(plain)
+
+    def either(*inputs):
+        nonlocal fast
+        if fast is not plain and torch.is_grad_enabled():
+            try:
+                return fast(*inputs)
+            except Exception as error:  # torch raises many kinds
+                print(f"training goes on without compiled code, and slower: {one_line(error)}", file=sys.stderr)
+                fast = plain
+        return plain(*inputs)
+
+    return either
 
 
 @contextlib.contextmanager
