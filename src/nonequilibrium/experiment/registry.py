@@ -183,7 +183,7 @@ EXPERIMENTS = {
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
     "cifar10_unet_large": Experiment(
-        title="CIFAR-10, a larger U-Net, ten minutes of training on a GPU",
+        title="CIFAR-10, a larger U-Net, nine minutes of training on a GPU",
         data="cifar10",
         notebook="04_cifar10",
         model=ImageModel,
