@@ -13,7 +13,7 @@ from nonequilibrium.data.images import DataError, load_images
 from nonequilibrium.diffusion.kernels import Normal
 from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.experiment.settings import check, load, quick
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.experiment.train import train
 from nonequilibrium.experiment.weights import load_weights, save_trained
 from nonequilibrium.training import fit as training
