@@ -5,7 +5,7 @@ from nonequilibrium.bound.bound import L_null, full_bound
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule
-from nonequilibrium.network.toys import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout
+from nonequilibrium.network.toys import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout, k_means
 
 
 def seeded(seed):
@@ -107,3 +107,30 @@ def test_paper_sizes():
     network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))
     assert [layer.weight.shape for layer in network.layers] == [(50, 20), (50, 50), (50, 50)]
     assert network.readout.weight.shape == (2001, 50, 20)
+
+
+def test_k_means_finds_clusters_and_lies_evenly_along_a_roll():
+    corners = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 5.0]], dtype=torch.float64)
+    points = (corners[:, None] + 0.1 * torch.randn(4, 50, 2, generator=seeded(1), dtype=torch.float64)).flatten(0, 1)
+    centres = k_means(points, 4, seeded(2))
+    nearest = torch.cdist(corners, centres)
+    assert nearest.amin(1).max() < 0.1 and len(set(nearest.argmin(1).tolist())) == 4
+    roll = SwissRoll().sample(4000, seeded(3))
+    from_means, from_points = (
+        torch.cdist(roll, c).amin(1).square().mean() for c in (k_means(roll, 16, seeded(4)), roll[:16])
+    )
+    assert from_means < 0.6 * from_points
+    assert torch.equal(k_means(roll, 16, seeded(4)), k_means(roll, 16, seeded(4)))
+
+
+def test_centres_of_k_means_start_nearer_to_the_data():
+    kernel, law = GaussianKernel(even_log_snr_schedule(40, 1e-6, 0.03)), SwissRoll()
+    data = law.sample(4000, seeded(5)).float()
+    distance = {
+        centres: torch.cdist(data, RBFNetwork(kernel, 16, law, 1.0, seeded(0), centres).rbf.centre)
+        .amin(1)
+        .square()
+        .mean()
+        for centres in ("points", "k_means")
+    }
+    assert distance["k_means"] < 0.5 * distance["points"]

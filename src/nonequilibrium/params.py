@@ -31,6 +31,9 @@ class PointsParams:
     learn_beta: bool = flag(True)
     units: int = whole(1, 4096, 16)  # radial basis functions
     width: float = number(1e-3, 100, 1.5)  # their width at the start
+    centres: str = one_of(
+        "points", "k_means", default="points"
+    )  # their centres at the start: of the data, blurred, or their means
     starts: int = whole(1, 1000, 1)  # short trainings of which the best goes on
     start_steps: int = whole(1, 10_000_000, 1500)  # training steps of each
     train_steps: int = whole(1, 10_000_000, 15_000)

@@ -39,7 +39,7 @@ class PointsModel(Model):
         beta = schedule("even_log_snr", params.n_steps, beta_1=params.beta_1, alpha_bar_T=params.alpha_bar_T)
         self.schedule = LearnedSchedule(beta) if params.learn_beta else FixedSchedule(beta)
         generator = torch.Generator().manual_seed(params.seed + 1_000_003 * start)
-        self.network = RBFNetwork(self.kernel(), params.units, self.law, params.width, generator)
+        self.network = RBFNetwork(self.kernel(), params.units, self.law, params.width, generator, params.centres)
 
     def kernel(self) -> GaussianKernel:
         return GaussianKernel(self.schedule())

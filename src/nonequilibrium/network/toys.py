@@ -94,6 +94,22 @@ class NormalisedRBF(nn.Module):
         return torch.softmax(offset + x @ (self.centre * precision[:, None]).T - 0.5 * square * precision, -1)
 
 
+def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
+    """Centres of k clusters of points (n, d): (k, d). Started far apart (k-means++; Arthur & Vassilvitskii 2007), then Lloyd's rounds.
+
+    The classical start of radial basis functions (Moody & Darken 1989): the centres lie evenly along the data.
+    """
+    centres = points[torch.randint(len(points), (1,), generator=generator)]
+    while len(centres) < k:
+        square = torch.cdist(points, centres).amin(1).square()
+        centres = torch.cat([centres, points[torch.multinomial(square, 1, generator=generator)]])
+    for _ in range(rounds):
+        member = F.one_hot(torch.cdist(points, centres).argmin(1), k).to(points.dtype)
+        count = member.sum(0)[:, None]
+        centres = torch.where(count > 0, member.T @ points / count.clamp(min=1), centres)
+    return centres
+
+
 class RBFNetwork(nn.Module):
     """f_μ and f_Σ of the swiss roll (D.1.1): one layer of normalised RBFs shared over t and between both functions.
 
@@ -106,11 +122,22 @@ class RBFNetwork(nn.Module):
     start A, B and b are zero and g_t = ᾱ_t, the best reverse kernel for Gaussian data: K starts at L_null.
     """
 
-    def __init__(self, kernel: GaussianKernel, units: int, law: PointLaw, width: float, generator: torch.Generator):
+    def __init__(
+        self,
+        kernel: GaussianKernel,
+        units: int,
+        law: PointLaw,
+        width: float,
+        generator: torch.Generator,
+        centres: str = "points",
+    ):
         super().__init__()
-        # Centres start on the data, blurred to the distance between turns.
-        blur = 0.3 * torch.randn(units, law.dim, generator=generator, dtype=torch.float64)
-        self.rbf = NormalisedRBF(law.sample(units, generator) + blur, width)
+        if centres == "k_means":
+            start = k_means(law.sample(200 * units, generator), units, generator)
+        else:  # on the data, blurred to the distance between turns
+            blur = 0.3 * torch.randn(units, law.dim, generator=generator, dtype=torch.float64)
+            start = law.sample(units, generator) + blur
+        self.rbf = NormalisedRBF(start, width)
         self.mean = StepReadout(kernel.T, units, law.dim)
         self.log_var = StepReadout(kernel.T, units, law.dim)
         self.skip = nn.Parameter(kernel.alpha_bar.detach().float())
