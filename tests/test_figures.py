@@ -9,7 +9,7 @@ from PIL import Image
 
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
-from nonequilibrium.report import figures, image_figures, roll_figures
+from nonequilibrium.report import benchmark_figures, figures, image_figures, restoration_figures, roll_figures
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,18 @@ def test_every_figure_has_a_title_that_says_what_to_see():
     for figure in every_figure():
         titles = [figure.get_suptitle(), *(ax.get_title(loc="left") for ax in figure.axes)]
         assert max(map(len, titles)) > 25, titles
+
+
+def test_no_curve_is_left_out_where_colours_run_out():
+    many = {f"curve {k}": np.ones(9) * (k + 1) for k in range(8)}
+    axes = figures.K_by_time_step(pd.DataFrame(many, index=range(2, 11))).axes[0]
+    assert [line.get_label() for line in axes.lines] == list(many) and len(axes.get_legend().get_texts()) == 8
+    curve = pd.DataFrame({"seconds": [0, 60], "K_validation": [0, 1]})
+    axes = image_figures.K_against_time({"a": curve}, {str(k): k for k in range(5)}, 0).axes[0]
+    assert len(axes.lines) == 6
+    training = pd.DataFrame({"minutes": [1, 2], "bits_per_dim": [5, 4]})
+    assert len(benchmark_figures.half_hour({str(k): training for k in range(7)}).axes[0].lines) >= 7
+    row = {"trajectories": 10, "gain": 0.01, "low": 0.008, "high": 0.012}
+    found = {str(k): {"rows": [row], "images": 4, "T": 9} for k in range(4)}
+    drawn = restoration_figures.averages(found, {name: name for name in found})
+    assert len(drawn.axes[0].containers) == 4

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from nonequilibrium.report.growth import Growth
-from nonequilibrium.report.style import INK, LIMIT, MUTED, OURS, PAPER, style
+from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, coloured, style
 
 SPACINGS = {"even": (PAPER, "s", "evenly spaced"), "optimal": (OURS, "o", "spaced so that K loses least")}
 SIZES = {"T": "steps T", "pixels": "pixels of an image", "examples": "images", "parameters": "parameters"}
@@ -51,7 +51,7 @@ def growth(work: dict) -> Figure:
     """Seconds and memory against each size, with the fitted powers. work: {work: {size: {"rows", "fits"}}}."""
     style()
     figure, axes = plt.subplots(2, len(SIZES), figsize=(12.5, 6), squeeze=False)
-    colours = dict(zip(work, [OURS, PAPER, LIMIT, MUTED], strict=False))
+    colours = dict(coloured(work, (OURS, PAPER, LIMIT, MUTED)))
     for row, (cost, unit, scale) in enumerate([("seconds", "seconds", 1), ("bytes", "memory (MiB)", 2**20)]):
         for ax, (factor, label) in zip(axes[row], SIZES.items(), strict=True):
             for which, colour in colours.items():
@@ -83,7 +83,7 @@ def half_hour(curves: dict) -> Figure:
     """One line a training. curves: {training: table with minutes and bits_per_dim}."""
     style()
     figure, ax = plt.subplots(figsize=(6.6, 3.8))
-    for (training, its), colour in zip(curves.items(), (OURS, LIMIT, PAPER, INK), strict=False):
+    for (training, its), colour in coloured(curves.items()):
         ax.plot(its["minutes"], its["bits_per_dim"], color=colour, label=training, marker=".")
     ax.set(xlabel="minutes of training on two cores", ylabel="bits/dim, less is better", ylim=(3, 10))
     ax.set_title("CIFAR-10 from nothing, on images set aside from training")

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from nonequilibrium.report.roll_figures import swiss_roll, swiss_roll_animation
-from nonequilibrium.report.style import INK, LIMIT, MUTED, OURS, PAPER, save, style
+from nonequilibrium.report.style import INK, LIMIT, MUTED, OURS, PAPER, coloured, save, style
 
 __all__ = ["INK", "LIMIT", "MUTED", "OURS", "PAPER", "save", "style", "swiss_roll", "swiss_roll_animation"]
 
@@ -126,7 +126,7 @@ def K_by_time_step(
     """E KL_t at each t. terms: a column a curve, the index is t from 2 on; in ``unit``."""
     style()
     figure, ax = plt.subplots(figsize=(7.2, 4))
-    for label, colour in zip(terms, [OURS, LIMIT, MUTED], strict=False):
+    for label, colour in coloured(terms, (OURS, LIMIT, MUTED, PAPER, INK)):
         ax.plot(terms.index, terms[label], label=label, lw=1.2, color=colour)
     ax.set(xlabel="t", ylabel=f"E KL$_t$ ({unit})", yscale="log")
     ax.set_title(textwrap.fill(title, 75))

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, style
+from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, coloured, style
 
 
 def _as_picture(image: Tensor) -> np.ndarray:
@@ -86,7 +86,7 @@ def K_against_time(curves: dict[str, pd.DataFrame], levels: dict[str, float], fl
     figure, ax = plt.subplots(figsize=(7.2, 4))
     for label, curve in curves.items():
         ax.plot(curve["seconds"] / 60, curve["K_validation"], label=label, lw=1.6, marker=".")
-    for (label, value), colour in zip(levels.items(), [PAPER, LIMIT, MUTED], strict=False):
+    for (label, value), colour in coloured(levels.items(), (PAPER, LIMIT, MUTED)):
         ax.axhline(value, color=colour, ls="--", label=label)
     ax.set(xlabel="minutes of training", ylabel="K (bits/pixel), images set aside", ylim=(floor, None))
     ax.set_title("How soon K passes the numbers of others (dashed)")

@@ -40,7 +40,7 @@ def statistics(found: Measured) -> Figure:
         "gradient": ("difference of neighbours, units of σ", "density"),
         "spectrum": ("cycles an image", "power (dB)"),
     }
-    for ax, (key, (x, y)) in zip(axes, labels.items(), strict=False):
+    for ax, (key, (x, y)) in zip(axes[:3], labels.items(), strict=True):
         table = found.tables[key]
         for name, colour in COLOURS.items():
             ax.plot(table["at"], table[name], color=colour, label=name, lw=2.5 if name == "data" else 1.4)

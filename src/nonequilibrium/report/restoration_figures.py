@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, style
+from nonequilibrium.report.style import LIMIT, MUTED, OURS, PAPER, coloured, style
 
 
 def class_rows(panels: dict[str, Tensor], columns: int, white: int = 255) -> Figure:
@@ -37,7 +37,7 @@ def averages(found: dict[str, dict], titles: dict[str, str]) -> Figure:
     """What averages (9) of n trajectories add to K, with 95 % intervals. found: {experiment: ``likelihoods``}; titles: of each."""
     style()
     figure, ax = plt.subplots(figsize=(6.2, 3.6))
-    for colour, (name, its) in zip((OURS, PAPER, LIMIT), found.items(), strict=False):
+    for (name, its), colour in coloured(found.items(), (OURS, PAPER, LIMIT)):
         rows = pd.DataFrame(its["rows"])
         below, above = rows["gain"] - rows["low"], rows["high"] - rows["gain"]
         label = f"{titles[name]}, {its['images']} images, {its['T']} steps"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 INK, OURS, PAPER, LIMIT, MUTED = "#1b2a41", "#1f6f8b", "#c8553d", "#588157", "#9aa5b1"
+COLOURS = (OURS, LIMIT, PAPER, INK, MUTED)
 DPI = 200  # of files: about two pixels to each of the screen's where a figure is shown at its own size
 
 
@@ -30,6 +33,11 @@ def style() -> None:
     )
     if get_ipython() is not None:
         set_matplotlib_formats("retina")
+
+
+def coloured(curves: Iterable, colours: Sequence[str] = COLOURS) -> Iterator[tuple]:
+    """Each of ``curves`` with a colour, the first ones again where there are more curves than colours: none is left out."""
+    return zip(curves, itertools.cycle(colours), strict=False)
 
 
 def save(figure: Figure, path: Path) -> None:

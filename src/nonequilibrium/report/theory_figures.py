@@ -27,7 +27,7 @@ def jarzynski(theory: dict) -> Figure:
     """(9) with n trajectories between K* and log p(x^0) on both toys, and the distance to L in chains of T steps. Bits."""
     style()
     figure, axes = plt.subplots(1, 3, figsize=(11.6, 4.2))
-    for ax, (name, its) in zip(axes, theory["jarzynski"].items(), strict=False):
+    for ax, (name, its) in zip(axes[:2], theory["jarzynski"].items(), strict=True):
         rows = pd.DataFrame(its["averages"])
         ax.plot(rows["trajectories"], rows["mean"], "o-", color=OURS, label="average (9)")
         ax.fill_between(rows["trajectories"], rows["low"], rows["high"], color=OURS, alpha=0.2, lw=0, label="95 %")
@@ -63,7 +63,7 @@ def entropy_brackets(theory: dict) -> Figure:
     """(24) at each t above its lower bound, the true entropy inside, and its width against T. Bits."""
     style()
     figure, axes = plt.subplots(1, 3, figsize=(11.6, 4.2))
-    for ax, (name, its) in zip(axes, theory["entropy"].items(), strict=False):
+    for ax, (name, its) in zip(axes[:2], theory["entropy"].items(), strict=True):
         t, lower = np.array(its["t"]), np.array(its["lower"])
         width, truth = np.array(its["upper"]) - lower, np.array(its["truth"]) - lower
         ax.fill_between(t, 0, width, color=MUTED, alpha=0.35, lw=0, label="between the bounds (24)")
