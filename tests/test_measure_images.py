@@ -171,6 +171,11 @@ def test_as_many_samples_are_shown_as_the_figures_have(measured, chains):
         assert torch.equal(found.arrays["shown"], model.scale.to_pixels(drawn))
 
 
+def test_samples_of_one_figure_are_of_the_same_noise():
+    networks = [name for name, its in EXPERIMENTS.items() if its.notebook == "04_cifar10"]
+    assert len(networks) > 2 and len({images.SHOWN[name][0] for name in networks}) == 1
+
+
 def test_halves_keep_what_is_known(measured):
     table, strips = measured[MNIST][2].tables["halves"], measured[MNIST][2].arrays["halves"]
     rows = {name: strip for name, strip in zip(table["strip"], strips, strict=True)}

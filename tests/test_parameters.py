@@ -54,7 +54,7 @@ def test_params_yaml_is_complete_and_in_range():
 def test_wrong_names_and_values_get_one_sentence(section, overrides, message):
     with pytest.raises(ParameterError) as error:
         load(section, overrides)
-    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
 NUMBERS = {

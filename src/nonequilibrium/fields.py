@@ -65,8 +65,10 @@ def check_name(kind: str, name: str, known) -> None:
     known = list(known)
     if name not in known:
         near = nearest(name, known)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise ParameterError(f"{kind} {shown(name)} is unknown; {hint}it must be one of {', '.join(map(str, known))}")
+        allowed = f"it must be one of {', '.join(map(str, known))}"
+        if near:  # a long list is then of no use
+            allowed = f"did you mean {near!r}?" + (f" {allowed}" if len(allowed) < 300 else "")
+        raise ParameterError(f"{kind} {shown(name)} is unknown; {allowed}")
 
 
 def overrides(items: list[str], texts=()) -> dict:

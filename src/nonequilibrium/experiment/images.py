@@ -218,8 +218,7 @@ class ImageModel(Model):
 
     def finish(self) -> None:
         """Round the weights to what they are stored in, so that they are measured as they will be read."""
-        if getattr(self.params, "stored_in", "float32") != "float32":
-            self.load_state_dict(self.stored())
+        self.load_state_dict(self.stored())
 
     def stored(self) -> dict[str, Tensor]:
         """The state as it is written to disk: a network's weights in half precision where params.stored_in says so."""

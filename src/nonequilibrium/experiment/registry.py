@@ -60,6 +60,7 @@ _MEASURE_ROLL = {"n_heldout": 2000, "n_optimum": 400, "n_samples": 2000}
 _QUICK_DIGITS = {"data": "digits", "n_steps": 100, "ema": 0.98, "batch": 64, "train_steps": 600, "beta_1": 1e-3}
 _QUICK_PHOTOGRAPHS = _QUICK_DIGITS | {"data": "photographs", "beta_1": 1e-4, "batch": 16, "ema": 0.95}
 _QUICK_TEXTURES = _QUICK_DIGITS | {"data": "textures", "beta_1": 1e-4, "ema": 0.95, "batch": 4, "patch": 32}
+_QUICK_UNET = {"train_steps": 200, "channels": 12, "levels": 2, "blocks": 1}
 _MEASURE_DIGITS = {"n_heldout": 200, "draws": 4, "n_samples": 500}
 _MEASURE_PHOTOGRAPHS = {"n_heldout": 60, "n_posterior": 8, "posterior_samples": 2, "thin_steps": 25, "n_shown": 20}
 
@@ -92,6 +93,31 @@ _ROLL = Experiment(
     quick=_QUICK_ROLL,
     quick_evaluation=_MEASURE_ROLL,
 )
+_MNIST = Experiment(
+    title="MNIST, two dense networks (the paper's path)",
+    data="mnist",
+    notebook="03_mnist",
+    model=ImageModel,
+    params=params.SplitNetworkParams,
+    evaluation="evaluate_mnist",
+    unit="bits per pixel",
+    parts=("naive", "histograms", "thinned", "window", "calibration", "shown", "halves"),
+    quick=_QUICK_DIGITS | {"dense_units": 256},
+    quick_evaluation=_MEASURE_DIGITS,
+)
+_CIFAR10_UNET = Experiment(
+    title="CIFAR-10, a U-Net",
+    data="cifar10",
+    notebook="04_cifar10",
+    model=ImageModel,
+    params=params.UNetParams,
+    evaluation="evaluate_cifar10_unet",
+    unit="bits per pixel",
+    parts=("shown", "guided"),
+    replication=False,
+    quick=_QUICK_PHOTOGRAPHS | _QUICK_UNET | {"batch": 8},
+    quick_evaluation=_MEASURE_PHOTOGRAPHS,
+)
 EXPERIMENTS = {
     "swiss_roll": _ROLL,
     "swiss_roll_wide": replace(_ROLL, title="Swiss roll, 256 units"),
@@ -107,54 +133,22 @@ EXPERIMENTS = {
         quick={"n_steps": 200, "train_steps": 600},
         quick_evaluation={"n_heldout": 200, "n_samples": 500},
     ),
-    "mnist_dense": Experiment(
-        title="MNIST, two dense networks (the paper's path)",
-        data="mnist",
-        notebook="03_mnist",
-        model=ImageModel,
-        params=params.SplitNetworkParams,
-        evaluation="evaluate_mnist",
-        unit="bits per pixel",
-        parts=("naive", "histograms", "thinned", "window", "calibration", "shown", "halves"),
-        quick=_QUICK_DIGITS | {"dense_units": 256},
-        quick_evaluation=_MEASURE_DIGITS,
-    ),
-    "mnist_dense_1x1": Experiment(
-        title="MNIST, two dense networks, 1×1 layers in both",
-        data="mnist",
-        notebook="03_mnist",
-        model=ImageModel,
-        params=params.SplitNetworkParams,
-        evaluation="evaluate_mnist",
-        unit="bits per pixel",
-        parts=("window",),
-        quick=_QUICK_DIGITS | {"dense_units": 256},
-        quick_evaluation=_MEASURE_DIGITS,
-    ),
-    "mnist_conv": Experiment(
+    "mnist_dense": _MNIST,
+    "mnist_dense_1x1": replace(_MNIST, title="MNIST, two dense networks, 1×1 layers in both", parts=("window",)),
+    "mnist_conv": replace(
+        _MNIST,
         title="MNIST, convolutional variant",
-        data="mnist",
-        notebook="03_mnist",
-        model=ImageModel,
         params=params.PaperNetworkParams,
-        evaluation="evaluate_mnist",
-        unit="bits per pixel",
         parts=("shown",),
         quick=_QUICK_DIGITS,
-        quick_evaluation=_MEASURE_DIGITS,
     ),
-    "mnist_unet": Experiment(
+    "mnist_unet": replace(
+        _MNIST,
         title="MNIST, a U-Net",
-        data="mnist",
-        notebook="03_mnist",
-        model=ImageModel,
         params=params.UNetParams,
-        evaluation="evaluate_mnist",
-        unit="bits per pixel",
         parts=("shown",),
         replication=False,
-        quick=_QUICK_DIGITS | {"train_steps": 200, "channels": 12, "levels": 2, "blocks": 1, "waves": 0},
-        quick_evaluation=_MEASURE_DIGITS,
+        quick=_QUICK_DIGITS | _QUICK_UNET,
     ),
     "cifar10": Experiment(
         title="CIFAR-10, half an hour of training on two CPU cores",
@@ -169,31 +163,12 @@ EXPERIMENTS = {
         quick=_QUICK_PHOTOGRAPHS | {"train_steps": 250, "conv_channels": 12, "scales": 3, "pixel_units": 24},
         quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
-    "cifar10_unet": Experiment(
-        title="CIFAR-10, a U-Net",
-        data="cifar10",
-        notebook="04_cifar10",
-        model=ImageModel,
-        params=params.UNetParams,
-        evaluation="evaluate_cifar10_unet",
-        unit="bits per pixel",
-        parts=("shown", "guided"),
-        replication=False,
-        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 200, "batch": 8, "channels": 12, "levels": 2, "blocks": 1},
-        quick_evaluation=_MEASURE_PHOTOGRAPHS,
-    ),
-    "cifar10_unet_large": Experiment(
+    "cifar10_unet": _CIFAR10_UNET,
+    "cifar10_unet_large": replace(
+        _CIFAR10_UNET,
         title="CIFAR-10, a larger U-Net, nine minutes of training on a GPU",
-        data="cifar10",
-        notebook="04_cifar10",
-        model=ImageModel,
-        params=params.UNetParams,
         evaluation="evaluate_cifar10_unet_large",
-        unit="bits per pixel",
         parts=("shown",),
-        replication=False,
-        quick=_QUICK_PHOTOGRAPHS | {"train_steps": 200, "batch": 8, "channels": 12, "levels": 2, "blocks": 1},
-        quick_evaluation=_MEASURE_PHOTOGRAPHS,
     ),
     "dead_leaves": Experiment(
         title="Dead leaves",

@@ -97,7 +97,8 @@ class NormalisedRBF(nn.Module):
 def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 30) -> Tensor:
     """Centres of k clusters of points (n, d): (k, d). Started far apart (k-means++; Arthur & Vassilvitskii 2007), then Lloyd's rounds.
 
-    The classical start of radial basis functions (Moody & Darken 1989): the centres lie evenly along the data.
+    The classical start of radial basis functions (Moody & Darken 1989): the centres lie evenly along the data. Written here because
+    training needs no library but torch.
     """
     centres = points[torch.randint(len(points), (1,), generator=generator)]
     while len(centres) < k:
