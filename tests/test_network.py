@@ -5,6 +5,8 @@ from nonequilibrium.bound.bound import L_null, full_bound
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule
+from nonequilibrium.experiment.registry import MODELS
+from nonequilibrium.experiment.settings import load
 from nonequilibrium.network.toys import MLPNetwork, NormalisedRBF, RBFNetwork, StepReadout, k_means
 
 
@@ -134,3 +136,12 @@ def test_centres_of_k_means_start_nearer_to_the_data():
         for centres in ("points", "k_means")
     }
     assert distance["k_means"] < 0.5 * distance["points"]
+
+
+def test_the_roll_s_model_starts_where_its_parameters_say():
+    data = SwissRoll().sample(4000, seeded(5)).float()
+    squares = []
+    for centres in ("points", "k_means"):
+        model = MODELS["swiss_roll"](load("swiss_roll", {"centres": centres}))
+        squares.append(float(torch.cdist(data, model.network.rbf.centre).amin(1).square().mean()))
+    assert squares[1] < 0.5 * squares[0] and load("swiss_roll").centres == "k_means"
