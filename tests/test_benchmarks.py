@@ -77,9 +77,27 @@ def test_the_growth_s_table_and_the_budgets_say_what_the_powers_say():
     assert float(years) == pytest.approx(images * law / (365.25 * 24 * 3600), abs=0.06)
 
 
+def test_the_speed_up_of_two_processes_is_that_of_rounds_in_which_both_ran(bench, monkeypatch):
+    processes, asked = bench("processes"), []
+    taken = {1: iter([8.0, 6.0, 9.0] * 2), 2: iter([4.0, 4.0, 4.5] * 2)}
+
+    def run(function, devices, *arguments):
+        asked.append((devices, torch.get_num_threads()))
+        return next(taken[devices])
+
+    monkeypatch.setattr(processes, "run", run)
+    threads = torch.get_num_threads()
+    found = processes.measured(bench("timing").Settings(repeats=9))
+    assert asked == [(1, 1), (2, 2), (2, 2), (1, 1), (1, 1), (2, 2)] * 2, "in turn, a thread for each process"
+    assert torch.get_num_threads() == threads
+    assert found["training"]["speed-up"]["median"] == 2.0 and found["training"]["speed-up"]["low"] == 1.75
+    table = benchmark_tables.processes(Findings(ROOT, benchmarks={"processes": found | {"record": {}}}))
+    assert list(table["work"]) == ["measuring", "training"] and table["times sooner"][0] == "2.00 (1.75 to 2.00)"
+
+
 def test_the_committed_benchmarks_are_told_whole_and_drawn():
     found = load(ROOT / "reports")
-    assert found.benchmarks.keys() == {"startup", "steps", "estimators", "thinning", "growth", "half_hour"}
+    assert found.benchmarks.keys() == {"startup", "steps", "estimators", "thinning", "growth", "processes", "half_hour"}
     assert "Not measured yet" not in prose.section("benchmarks", found)
     for its in found.benchmarks["thinning"].values():
         if "K" in its:

@@ -14,6 +14,7 @@ from nonequilibrium.report.growth import Growth
 
 # The highest that was aimed at, by what is measured; of ratios to the bare network.
 AIMS = {"reverse step": 1.02, "training step": 1.02, "bound": 1.02, "reverse chain": 1.5}
+SPEED_UPS = {"measuring": 1.7, "training": 1.5}  # the least, of two processes
 GAINS = {"cifar10": 20, "mnist_conv": 50, "mnist_dense": 50, "dead_leaves": 10}  # the least, of the estimator
 FACTORS = {"T": "steps T", "pixels": "pixels", "examples": "examples", "parameters": "parameters"}
 IMAGES_A_ROW = 32  # that a training in a row of the growth's table went through: four steps of eight
@@ -126,6 +127,20 @@ def growth(found: Findings) -> DataFrame:
     return DataFrame(rows)
 
 
+def processes(found: Findings) -> DataFrame:
+    """How many times sooner two processes of one thread each end than one."""
+    return DataFrame(
+        {
+            "work": work,
+            "one process (s)": number(its["one"]["median"], 1),
+            "two processes (s)": number(its["two"]["median"], 1),
+            "times sooner": ratio(its["speed-up"], 2),
+            "aimed at": str(SPEED_UPS[work]),
+        }
+        for work, its in parts(found, "processes").items()
+    )
+
+
 def training_seconds(found: Findings, parameters: float, pixels: float) -> float:
     """Seconds a training image would take on the machine of the benchmarks, by the laws of parameters and of pixels."""
     its = parts(found, "growth")
@@ -198,6 +213,7 @@ TABLES: dict[str, Callable[..., DataFrame]] = {
     "thinning": thinning,
     "same_K": same_K,
     "growth": growth,
+    "processes": processes,
     "budgets": budgets,
     "half_hour": half_hour,
 }
