@@ -22,7 +22,7 @@ from nonequilibrium.files import ROOT, commit, write_json
 from nonequilibrium.network.precision import has_bfloat16
 from nonequilibrium.training.devices import keep_freed_memory
 
-PARTS = ["startup", "steps", "estimators", "thinning", "growth", "processes"]
+PARTS = ["startup", "steps", "estimators", "thinning", "growth", "processes", "tried"]
 
 
 def processor() -> str:

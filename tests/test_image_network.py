@@ -162,20 +162,6 @@ def test_dense_values_are_z_at_the_start(pixel_layers):
         assert not z_sigma.any()
 
 
-@pytest.mark.parametrize(("conv_layers", "dense_layers"), [(2, 0), (0, 1), (2, 1)])
-def test_past_pixels_hands_the_readout_all_that_the_1x1_layers_see(conv_layers, dense_layers):
-    sizes = {"conv_layers": conv_layers, "dense_layers": dense_layers}
-    with_them = network(pixel_layers=1, past_pixels=True, **sizes)
-    without = network(pixel_layers=0, **sizes)
-    own = {name: value for name, value in with_them.state_dict().items() if name in without.state_dict()}
-    without.load_state_dict(own | {"readout.weight": without.readout.weight})
-    x = torch.randn(3, 1, 8, 8)
-    seen, all_of_it = without.features(x), with_them.features(x)
-    assert torch.equal(all_of_it[..., 7:], seen)
-    assert torch.equal(all_of_it[..., :7], tanh(with_them.pixel[0](seen)))
-    assert with_them.readout.weight.shape[1] == all_of_it.shape[-1]
-
-
 def test_the_second_network_has_the_layers_named_for_it():
     net = network(
         kind=SplitNetwork, split=0.5, dense_layers=2, dense_layers_above=4, pixel_layers=1, pixel_layers_above=0

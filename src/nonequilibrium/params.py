@@ -107,7 +107,6 @@ class PaperNetworkParams(ImageParams):
     dense_learning_rate: float = number(1e-8, 1, 1e-3)  # of the dense path, whose layers are wide
     pixel_layers: int = whole(0, 20, 1)  # 1×1 layers
     pixel_units: int = whole(1, 4096, 48)
-    past_pixels: bool = flag(False)  # the readout sees what they see, too
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,8 +99,7 @@ class ImageNetwork(nn.Module):
     params: sizes and choices. conv_layers × conv_channels over ``scales`` scales with ``activation``; dense_layers × dense_units
         with tanh, then dense_channels values for each pixel, linear in the last layer's units; pixel_layers × pixel_units of 1×1
         layers with tanh, which see both paths, the first convolution's maps and the pixel itself; ``bumps`` in time, whose
-        coefficients are linear in the 1×1 units and the dense path's values, and with ``past_pixels`` in all that the first of these
-        layers sees; ``mean``, a key of ``PARAMETERISATIONS``;
+        coefficients are linear in the 1×1 units and the dense path's values; ``mean``, a key of ``PARAMETERISATIONS``;
         ``precision``, the dtype of the dense layers and of the convolutions after the first: the first, which must see
         differences far below one, and everything pointwise keep float32.
     shape: (channels, height, width). pixels: (m, channels) values of training pixels, where steps of the first 1×1 layer start.
@@ -126,9 +125,8 @@ class ImageNetwork(nn.Module):
             features += params.dense_channels
         sizes = [features] + [params.pixel_units] * params.pixel_layers
         self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        past = features if params.past_pixels else params.dense_channels if params.dense_layers else 0
-        self.past = past if params.pixel_layers else 0  # values that go past the 1×1 layers, to the readout
-        seen = sizes[-1] + self.past
+        self.values_go_on = bool(params.dense_layers and params.pixel_layers)  # past the 1×1 layers, to the readout
+        seen = sizes[-1] + (params.dense_channels if self.values_go_on else 0)
         self.readout = TemporalReadout(params.n_steps, params.bumps, seen, channels)
         self._start(pixels, 2 * params.beta_1**0.5, generator)
 
@@ -176,10 +174,10 @@ class ImageNetwork(nn.Module):
                     h = tanh(layer(h))
                 h = self.dense[-1](h)
             seen.append(h.float().reshape(len(xt), *self.shape[1:], -1))
-        h = everything = torch.cat(seen, -1)
+        h = torch.cat(seen, -1)
         for layer in self.pixel:
             h = tanh(layer(h))
-        return torch.cat([h, everything[..., -self.past :]], -1) if self.past else h
+        return torch.cat([h, seen[-1]], -1) if self.values_go_on else h
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
         z_mu, z_sigma = self.readout(self.features(xt.float()), t)

@@ -141,6 +141,20 @@ def processes(found: Findings) -> DataFrame:
     )
 
 
+def tried(found: Findings) -> DataFrame:
+    """What a CPU takes in ways that the package does not go."""
+    rows = []
+    for experiment, tasks in parts(found, "tried").items():
+        for task, ways in tasks.items():
+            for way, its in ways.items():
+                if way == "as it is":
+                    continue
+                row = {"network": EXPERIMENTS[experiment].title, "work": task, "way": way}
+                first = number(its["first"], 0) if "first" in its else ""
+                rows.append(row | {"cost, as it is = 1": ratio(its["ratio"], 2), "before the first result (s)": first})
+    return DataFrame(rows)
+
+
 def training_seconds(found: Findings, parameters: float, pixels: float) -> float:
     """Seconds a training image would take on the machine of the benchmarks, by the laws of parameters and of pixels."""
     its = parts(found, "growth")
@@ -214,6 +228,7 @@ TABLES: dict[str, Callable[..., DataFrame]] = {
     "same_K": same_K,
     "growth": growth,
     "processes": processes,
+    "tried": tried,
     "budgets": budgets,
     "half_hour": half_hour,
 }
