@@ -98,7 +98,7 @@ def gaussian_ways(row):
 
 
 @pytest.mark.parametrize("way", gaussian_ways(Row(0.9, 5, 2, 0)))
-def test_particles_have_the_closed_form_s_mean_variance_and_evidence_whatever_r_t_is(way):
+def test_particles_have_the_mean_variance_and_evidence_of_the_closed_form_whatever_r_is(way):
     row = Row(0.8, 20, 2, 0)
     C = own_covariance(row)
     gain = C @ torch.linalg.inv(C + VAR * torch.eye(2))
@@ -233,7 +233,7 @@ def test_what_has_no_r_t_is_refused_in_one_sentence():
             particles(row.kernel, row.reverse, generator=seeded(0), r=Denoise(torch.zeros(4).double(), 1.0), **wrong)
 
 
-def test_the_shift_61_is_the_exact_product_to_first_order_and_its_r_t_is_what_was_given():
+def test_the_shift_61_is_the_exact_product_to_first_order_and_its_factor_is_what_was_given():
     y, mean = torch.tensor([[1.5, 0.2]]).double(), torch.tensor([[0.4, -0.3]]).double()
     kernel = Row(0.5, 5, 2, 0).kernel
     r = Shift(lambda x, t: (1 - t / 5) * -0.5 * ((y - x) ** 2 / VAR + math.log(2 * math.pi * VAR)).sum(1))

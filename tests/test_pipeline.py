@@ -16,6 +16,7 @@ from nonequilibrium.experiment import registry
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure.restorations import PROFILES
+from nonequilibrium.report import benchmark_tables, tables
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -220,6 +221,18 @@ def test_prose_formatting_and_line_ends_reach_nothing(tmp_path, monkeypatch):
 def test_the_report_depends_on_every_picture_that_another_stage_draws():
     declared = {path for path in STAGES["report"]["deps"] if path.startswith("reports/figures/")}
     assert declared == {f"reports/figures/{name}" for name in (THEORY, *SUBJECTS)}
+
+
+def test_the_report_depends_on_every_table_that_its_words_name():
+    """Templates name tables by text, which no import shows."""
+    templates = (ROOT / "src/nonequilibrium/report").glob("prose.*.j2")
+    wanted = {name for path in templates for name in re.findall(r'table\("(\w+)"', path.read_text(encoding="utf-8"))}
+    known = {line.split()[0] for line in code.stages()["08_report"].splitlines()}
+    of_benchmarks = {f"nonequilibrium.report.benchmark_tables.{name}" for name in benchmark_tables.TABLES}
+    assert len(wanted) > 15 and of_benchmarks <= known
+    for name in wanted:
+        table = getattr(tables, name)
+        assert f"{table.__module__}.{table.__name__}" in known, name
 
 
 def test_the_lock_file_knows_no_stage_that_is_gone():

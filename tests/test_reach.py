@@ -28,6 +28,13 @@ PACKAGE = {
             return TABLE[name]
         """,
     "effects.py": "STATE = []\nSTATE.append(1)\nprint(STATE)\n\ndef quiet():\n    pass\n",
+    "offered.py": """
+        from nonequilibrium.base import alone as alone
+        from nonequilibrium.base import low
+
+        def own():
+            return 2
+        """,
     "rooms/__init__.py": "",
     "rooms/inner.py": "def deep():\n    return 0\n\ndef other():\n    return 1\n",
 }
@@ -65,6 +72,10 @@ def names(program, **options):
         ),  # handed on by another module
         ("from nonequilibrium.shapes import Cube\nCube()", {"shapes.Cube", "shapes.Square", "rooms.inner.deep"}),
         ("from nonequilibrium import base\nf(base)", {"base.low", "base.LIMIT", "base.UNUSED", "base.alone"}),
+        (
+            "from nonequilibrium import offered\nf(offered)",
+            {"offered.own", "base.alone"},
+        ),  # only what it is there to hand on
         ("from nonequilibrium.effects import quiet\nquiet()", {"effects.quiet", "effects.<import>", "effects.STATE"}),
     ],
 )

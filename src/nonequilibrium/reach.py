@@ -1,7 +1,8 @@
 """Which definitions of the package a program can reach, and what each of them says.
 
 A definition is a function, a class or a constant at the top of a module. It reaches what it names: a name that its module defines or
-imports, or an attribute of a module that it names. A module that is named without an attribute is reached whole, a class always is.
+imports, or an attribute of a module that it names. A module that is named without an attribute is reached whole, with what it hands on
+(``import name as name``); a class always is.
 This is more than what runs, never less: the package finds nothing by a text, but for what ``code`` adds from the register.
 """
 
@@ -22,10 +23,14 @@ AT_IMPORT = "<import>"  # stands for the statements of a module that define no n
 
 @dataclass(frozen=True)
 class Module:
-    """A module as it is read: its definitions, and what its imported names stand for, (module, name) or (module, "")."""
+    """A module as it is read: its definitions, and what its imported names stand for, (module, name) or (module, "").
+
+    handed_on: those of the imported names that are there for other modules, ``import name as name``.
+    """
 
     definitions: dict[str, list[ast.stmt]]
     imported: dict[str, Definition]
+    handed_on: frozenset[str]
 
 
 @functools.cache
@@ -42,7 +47,10 @@ def read(source: str) -> Module:
     """A program's definitions and imports; imports inside functions count like those at the top."""
     tree = ast.parse(source)
     imported: dict[str, Definition] = {}
+    handed_on: set[str] = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            handed_on |= {alias.name for alias in node.names if alias.asname == alias.name}
         if isinstance(node, ast.Import):
             imported |= {alias.asname or alias.name.split(".")[0]: _whole(alias) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -51,7 +59,7 @@ def read(source: str) -> Module:
     for node in tree.body:
         for name in _defines(node):
             definitions.setdefault(name, []).append(node)
-    return Module(definitions, imported)
+    return Module(definitions, imported, frozenset(handed_on))
 
 
 def _whole(alias: ast.alias) -> Definition:
@@ -87,6 +95,8 @@ def meant(module: str, name: str) -> Iterator[Definition]:
     whole = f"{module}.{name}" if name else module
     if whole in modules():
         yield from ((whole, each) for each in _module(whole).definitions)
+        for each in sorted(_module(whole).handed_on):
+            yield from _named(_module(whole), whole, each)
     elif module == "nonequilibrium" and name in _HOME:
         yield from meant(f"nonequilibrium.{_HOME[name]}", name)
     elif module in modules():

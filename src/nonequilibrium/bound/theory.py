@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
+from nonequilibrium.bound.checks import check_examples
+from nonequilibrium.bound.trajectories import log_ratios
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 
 
@@ -19,18 +20,7 @@ def jarzynski(
 
     In expectation at least K, rising with ``trajectories`` towards log p(x^0), and never above it.
     """
-    x0, trajectories = check_examples(kernel, x0), check_count("trajectories", trajectories)
-    reverse, generator = checked(kernel, reverse), noise_generator(generator, x0.device)
-    x = x0.expand(trajectories, *x0.shape)
-    # At the edge p(x^0|x^1)/q(x^1|x^0) = π(x^0)/π(x^1) (44).
-    x1 = kernel.sample(kernel.q_step(x, 1), generator)
-    log_ratio, previous = kernel.log_pi(x) - kernel.log_pi(x1), x1
-    for t in range(2, kernel.T + 1):
-        forward = kernel.q_step(previous, t)
-        xt = kernel.sample(forward, generator)
-        log_ratio = log_ratio + kernel.log_prob(previous, reverse(xt, t)) - kernel.log_prob(xt, forward)
-        previous = xt
-    log_ratio = log_ratio + kernel.log_pi(previous)
+    log_ratio = log_ratios(kernel, reverse, check_examples(kernel, x0), trajectories, generator)
     return torch.logsumexp(log_ratio, 0) - math.log(trajectories)
 
 

@@ -57,14 +57,14 @@ class Findings:
         return passed["seconds"].iloc[0] / 60 if len(passed) else None
 
 
-def _read(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     """The JSON in ``path``, an empty mapping if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _all(folder: Path, pattern: str, names) -> dict:
     """{name: the JSON in the file that ``pattern`` names for it}, without those that are not there."""
-    return {name: content for name in names if (content := _read(folder / pattern.format(name)))}
+    return {name: content for name in names if (content := read_json(folder / pattern.format(name)))}
 
 
 def load(reports: Path, models: Path | None = None) -> Findings:
@@ -79,10 +79,10 @@ def load(reports: Path, models: Path | None = None) -> Findings:
         choices={
             n: c
             for n in EXPERIMENTS
-            if f"{n}_choices" in SETTINGS and (c := _read(reports / f"metrics/{n}_choices.json"))
+            if f"{n}_choices" in SETTINGS and (c := read_json(reports / f"metrics/{n}_choices.json"))
         },
-        seeds=_read(reports / "metrics" / "seeds.json"),
-        benchmarks=_read(reports / "benchmarks.json"),
+        seeds=read_json(reports / "metrics" / "seeds.json"),
+        benchmarks=read_json(reports / "benchmarks.json"),
     )
     for name in found.numbers:
         path = reports / "measured" / name / "arrays.safetensors"
@@ -91,7 +91,7 @@ def load(reports: Path, models: Path | None = None) -> Findings:
                 if "K_per_example" in arrays.keys():
                     found.K_per_example[name] = arrays.get_tensor("K_per_example")
     sets = dict.fromkeys(its.data for its in EXPERIMENTS.values() if its.data in DATA_SETS)  # the others are drawn
-    found.absent = [data for data in sets if not _read(reports / "data" / f"{data}.json").get("present", False)]
+    found.absent = [data for data in sets if not read_json(reports / "data" / f"{data}.json").get("present", False)]
     return found
 
 

@@ -10,7 +10,7 @@ from nonequilibrium import paper
 from nonequilibrium.experiment.registry import EXPERIMENTS, Experiment
 from nonequilibrium.report.benchmark_tables import benchmarks as benchmarks
 from nonequilibrium.report.cost_tables import costs as costs
-from nonequilibrium.report.findings import MINUS, Findings, number, with_error
+from nonequilibrium.report.findings import MINUS, Findings, number, read_json, with_error
 from nonequilibrium.report.restoration_tables import restorations as restorations  # prose finds all tables here
 from nonequilibrium.report.theory_tables import averages as averages
 from nonequilibrium.report.theory_tables import bit_posteriors as bit_posteriors
@@ -69,10 +69,8 @@ def pictures(found: Findings, name: str) -> DataFrame:
         return DataFrame()
     row = {"pictures": m["title"], "K (bits/pixel)": with_error(m["K"], m["K_se"], 3)}
     row |= {"of that Monte Carlo": number(m["K_mc_se"], 4), "L_null": number(m["L_null"], 3)}
-    row |= {
-        "K − L_null": number(m["K_minus_L_null"], 3),
-        "bits/dim": with_error(m["bits_per_dim"], m["bits_per_dim_se"], 3),
-    }
+    row |= {"K − L_null": number(m["K_minus_L_null"], 3)}
+    row |= {"bits/dim": with_error(m["bits_per_dim"], m["bits_per_dim_se"], 3)}
     row |= {"held out": f"{m['n_heldout']}, in {m['n_units']} {m['error_unit']}"}
     return DataFrame([row | {"K of each": ", ".join(number(K, 3) for K in m["K_each"][:10])}])
 
@@ -92,15 +90,16 @@ def holes(found: Findings, name: str) -> DataFrame:
 
 
 def limits(found: Findings) -> DataFrame:
-    """How far each toy is from the best that its model class can reach, and from the true L."""
+    """How far each toy is from the best that its model class can reach, and from the true L; errors where these are no exact sums."""
     rows = []
     for name, m in found.numbers.items():
         if isinstance(m.get("limit"), dict):  # of a law that is known
             its, fine = EXPERIMENTS[name], 6 if name == "heartbeat" else 3  # digits with which the gap's error shows
+            limit, n = m["limit"], digits(its)
             row = {"experiment": its.title, "bits per": its.unit.removeprefix("bits per ")}
-            row |= {"K": with_error(m["K"], m["K_se"], digits(its)), "K*": number(m["limit"]["K_star"], digits(its))}
+            row |= {"K": with_error(m["K"], m["K_se"], n), "K*": with_error(limit["K_star"], limit.get("K_star_se"), n)}
             row["K* − K, measured directly"] = with_error(m["gap"], m["gap_se"], fine)
-            rows.append(row | {"true L": number(m["limit"]["L_true"], digits(its))})
+            rows.append(row | {"true L": with_error(limit["L_true"], limit.get("L_true_se"), n)})
     return DataFrame(rows)
 
 
@@ -108,9 +107,9 @@ def seeds(found: Findings) -> DataFrame:
     """K of several training seeds, a row an experiment."""
     rows = []
     for name, entry in found.seeds.items():
-        n = digits(EXPERIMENTS[name])
+        n, K = digits(EXPERIMENTS[name]), entry["K"]
         each = {f"seed {run['seed']}": number(run["K"], n) for run in entry["runs"]}
-        spread = with_error(entry["K"]["mean"], entry["K"]["std"], n)
+        spread = with_error(K["mean"], K["std"], n)
         rows.append({"experiment": EXPERIMENTS[name].title, **each, "mean ± spread": spread})
     return DataFrame(rows)
 
@@ -153,12 +152,10 @@ def leaves(found: Findings) -> list[tuple]:
         (data, name, printed(K), dict(zip(("mean", "se"), ours[name], strict=True)) | {"digits": 3}, status[name])
         for name, K in theirs.items()
     ]
-    others = {f"Gaussian, {name}": value for name, value in m["gaussian"].items()} | {
-        "limit, from the noise": m["limit"]
-    }
-    return rows + [
-        (data, name, "", {"mean": value, "se": None, "digits": 3}, "not in the paper") for name, value in others.items()
-    ]
+    others = {f"Gaussian, {name}": value for name, value in m["gaussian"].items()}
+    for name, value in (others | {"limit, from the noise": m["limit"]}).items():
+        rows.append((data, name, "", {"mean": value, "se": None, "digits": 3}, "not in the paper"))
+    return rows
 
 
 def table_2(found: Findings) -> DataFrame:
@@ -238,6 +235,8 @@ def provenance(found: Findings) -> DataFrame:
             rows.append(card | {"command": f"dvc repro --force train@{name}", "seed": card["params"]["seed"]})
         if record := found.records.get(name):
             rows.append({"device": "cpu"} | record)
+    if record := read_json(found.folder / "provenance" / "restorations.json"):
+        rows.append({"device": "cpu"} | record)
     keys = "command", "commit", "seed", "seconds", "device"
     return DataFrame({key: "" if row[key] is None else str(row[key]) for key in keys} for row in rows)
 

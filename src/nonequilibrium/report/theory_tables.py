@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from pandas import DataFrame
 
 from nonequilibrium.report.equations import EQUATIONS
-from nonequilibrium.report.findings import Findings, number, with_error
+from nonequilibrium.report.findings import Findings, number, read_json, with_error
 
 
 def equations(_: Findings) -> DataFrame:
@@ -25,8 +23,7 @@ def equations(_: Findings) -> DataFrame:
 
 def theory(found: Findings, name: str) -> dict:
     """What the theory notebook wrote as reports/metrics/<name>.json, theory or posteriors; empty where it has not."""
-    path = found.folder / "metrics" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(found.folder / "metrics" / f"{name}.json")
 
 
 def averages(found: Findings) -> DataFrame:
@@ -125,12 +122,12 @@ def differences(found: Findings) -> DataFrame:
             "here": e["here"],
             "there": e["there"],
             "K there − K here": ("± " if e.get("spread") else "") + number(e["K_there"] - e["K"], 4),
+            "K* there − K* here": number(e["K_star_there"] - e["K_star"], 2) if "K_star" in e else "",
         }
         for e in theory(found, "theory").get("differences", {"rows": []})["rows"]
     ]
-    path = found.folder / "metrics" / "cifar10_choices.json"
-    if rows and path.exists():
-        K = {row["choice"]: row["K"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    if rows and "cifar10" in found.choices:
+        K = {row["choice"]: row["K"] for row in found.choices["cifar10"]["rows"]}
         told = ("the reference program", "the paper's (64)", "leaky ReLU")
         for choice in (name for name in K if any(words in name for words in told)):
             what, _, there = choice.partition(": ")
@@ -138,4 +135,4 @@ def differences(found: Findings) -> DataFrame:
             rows.append(
                 {"what": what, "data": "CIFAR-10", "here": "as chosen", "there": there, "K there − K here": off}
             )
-    return DataFrame(rows)
+    return DataFrame(rows).fillna("")
