@@ -22,7 +22,7 @@ units: .venv/installed
 cells: .venv/installed
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
-bench: .venv/installed                ## what it all costs, half an hour on one core: reports/benchmarks.json
+bench: .venv/installed                ## what it all costs, forty minutes: reports/benchmarks.json
 	NONEQUILIBRIUM_QUIET=1 python -m benchmarks
 
 data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR

@@ -74,7 +74,7 @@ def test_readme_and_page_show_the_same_cells(found):
 def test_page_and_readme_have_one_glossary(found):
     of_readme = readme.parts(found)
     words = re.findall(r"^\* \*\*(.+?)\*\*", of_readme["symbols"] + "\n" + of_readme["glossary"], flags=re.M)
-    assert len(words) == 10 and all(f"**{word}**" in prose.section("introduction", found) for word in words)
+    assert len(words) == 13 and all(f"**{word}**" in prose.section("introduction", found) for word in words)
 
 
 def test_table_1_has_every_row_of_the_paper_with_a_status(found, nothing):

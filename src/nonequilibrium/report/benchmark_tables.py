@@ -187,13 +187,19 @@ OURS = {"cifar10": "the paper's network", "cifar10_unet": "our U-Net"}
 MINUTES = 30  # of training on two cores, for all
 
 
+def _ours(found: Findings) -> dict[str, float]:
+    """Seconds a step of our own trainings, of those whose curve and number are there."""
+    timed = found.benchmarks.get("half_hour", {}).get("ours", {})
+    return {name: seconds for name, seconds in timed.items() if name in found.curves and name in found.numbers}
+
+
 def half_hour_curves(found: Findings) -> dict[str, DataFrame]:
     """{training: step, minutes, bits_per_dim} on images set aside from training: ours up to MINUTES, and the libraries' that were run.
 
     Minutes are steps times the seconds of a step, which for all trainings were measured on one machine that did nothing else.
     """
     curves, its = {}, found.benchmarks.get("half_hour", {})
-    for name, seconds in its.get("ours", {}).items():
+    for name, seconds in _ours(found).items():
         curve, sigma = found.curves[name].dropna(), found.numbers[name]["sigma"]
         cost = [bits_per_dim(K, 3, sigma) for K in curve["K_validation"]]
         table = DataFrame({"step": curve["step"], "minutes": curve["step"] * seconds / 60, "bits_per_dim": cost})
@@ -207,7 +213,7 @@ def half_hour_curves(found: Findings) -> dict[str, DataFrame]:
 def half_hour(found: Findings) -> DataFrame:
     """What each training reached in half an hour, on images set aside from training, and in how many steps."""
     its = found.benchmarks.get("half_hour", {})
-    parameters = [found.numbers[name]["parameters"] for name in its.get("ours", {})]
+    parameters = [found.numbers[name]["parameters"] for name in _ours(found)]
     parameters += [its[name]["parameters"] for name in LIBRARIES if name in its]
     return DataFrame(
         {

@@ -20,7 +20,7 @@ def wrapped(text: str) -> str:
     """Lines of at most 100 characters, but for those of tables; an item of a list begins with ``*``."""
     blocks = re.split(r"\n(?=\n|\||\* )", text.strip())
     fill = [
-        b if b.startswith("|") else textwrap.fill(b.strip(), 100, subsequent_indent="  " * b.startswith("* "))
+        b if b.startswith("|") else textwrap.fill(" ".join(b.split()), 100, subsequent_indent="  " * b.startswith("* "))
         for b in blocks
     ]
     return "\n".join("\n" * block.startswith("\n") + line for block, line in zip(blocks, fill, strict=True))
