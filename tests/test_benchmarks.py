@@ -104,7 +104,7 @@ def test_what_was_tried_is_told_beside_what_is():
 
 def test_the_committed_benchmarks_are_told_whole_and_drawn():
     found = load(ROOT / "reports")
-    parts = {"startup", "steps", "estimators", "thinning", "growth", "processes", "half_hour"}
+    parts = {"startup", "steps", "estimators", "thinning", "growth", "processes", "tried", "half_hour"}
     assert found.benchmarks.keys() >= parts
     assert "Not measured yet" not in prose.section("benchmarks", found)
     for its in found.benchmarks["thinning"].values():
