@@ -56,7 +56,12 @@ def adam(experiment: str, **how) -> Callable[[], None]:
     for p in network.parameters():
         p.grad = torch.randn_like(p)
     ascent = torch.optim.Adam(network.parameters(), lr=1e-4, **how)
-    return lambda: [ascent.step() for _ in range(10)] and None
+
+    def work() -> None:
+        for _ in range(10):
+            ascent.step()
+
+    return work
 
 
 def of(experiment: str, its: Settings) -> Iterator[tuple[str, dict]]:
