@@ -82,7 +82,7 @@ class ImageParams:
     flip: bool = flag(False)  # train on mirror images too
     train_steps: int = whole(1, 100_000_000, 10_000)
     batch: int = whole(1, 1_000_000, 32)  # images a training step, one t each
-    optimiser: str = one_of("adam", "rmsprop", "soap", default="soap")
+    optimiser: str = one_of("adam", "rmsprop", "soap", "batched_soap", default="soap")
     learning_rate: float = number(1e-8, 1, 6e-3)
     ema: float = number(0, 0.999999, 0.999)  # decay of the average of the weights that is kept
     seed: int = whole(0, SEED, 0)
@@ -132,6 +132,7 @@ class UNetParams(ImageParams):
     told_t: bool = flag(True)  # t is an input
     differences: bool = flag(True)  # between neighbouring pixels, in units of the noise, are inputs
     waves: int = whole(0, 16, 0)  # of the grey level that the network sees: periods of 1, 1/2, ... levels
+    attention: bool = flag(True)  # between all places of the lowest resolution
     stored_in: str = one_of("float32", "float16", default="float32")  # its weights on disk
 
 
@@ -155,10 +156,11 @@ class TextureParams(PaperNetworkParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeavesParams(TextureParams):
-    """Dead leaves: what is drawn, and the network that learns it. Greys are uniform on 0..1."""
+class LeavesLaw(ImageParams):
+    """Dead leaves: what is drawn. Greys are uniform on 0..1."""
 
     data: str = one_of("dead_leaves", default="dead_leaves")
+    patch: int = whole(8, 1024, 64)  # side of a patch to train on, pixels
     noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel
     smallest: float = number(0.5, 100, 1.0)  # least radius of a leaf, pixels
     largest: float = number(2, 10_000, 256.0)  # largest
@@ -173,6 +175,16 @@ class LeavesParams(TextureParams):
         if self.patch > self.size:
             return f"patch = {self.patch} is larger than an image, size = {self.size}"
         return super().conflict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeavesParams(LeavesLaw, TextureParams):
+    """Dead leaves, and the paper's network that learns them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeavesUNetParams(LeavesLaw, UNetParams):
+    """Dead leaves, and a U-Net that learns them."""
 
 
 @dataclass(frozen=True, kw_only=True)

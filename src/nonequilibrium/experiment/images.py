@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, proposal_from, sampled_bound
+from nonequilibrium.bound.bound import bits, entropy_terms, in_proportion, kl_terms, proposal_from, sampled_bound
 from nonequilibrium.data.images import ImageSet, Scale, load_images
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
@@ -20,13 +20,15 @@ from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.params import ImageParams, PaperNetworkParams, SplitNetworkParams, UNetParams
-from nonequilibrium.processes import gathered, of_batch, rows
+from nonequilibrium.processes import gathered, of_batch, rows, world
+from nonequilibrium.training.batched import BatchedSOAP
 from nonequilibrium.training.optimiser import SOAP
 
 OPTIMISERS: dict[str, Callable] = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
     "soap": SOAP,
+    "batched_soap": BatchedSOAP,
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
@@ -54,6 +56,9 @@ class ImageModel(Model):
     def __init__(self, params: ImageParams, images: ImageSet | None = None):
         super().__init__()
         self.params, self.images = params, None
+        self._fixed: tuple[tuple, GaussianKernel] | None = (
+            None  # the kernel of a fixed schedule, and of which state of it
+        )
         options: dict = (
             {} if params.schedule == "reference" else {"beta_1": params.beta_1, "alpha_bar_T": params.alpha_bar_T}
         )
@@ -96,7 +101,7 @@ class ImageModel(Model):
 
     def x0(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """x^0 of stored images (n, c, h, w): with the noise that makes them continuous, shifted and scaled."""
-        return self.scale.dequantise(images, generator)
+        return Scale(*self.constants.unbind()).dequantise(images, generator)
 
     @property
     def scale(self) -> Scale:
@@ -104,7 +109,12 @@ class ImageModel(Model):
         return Scale(*self.constants.tolist())
 
     def kernel(self) -> GaussianKernel:
-        return GaussianKernel(self.schedule(), event_dim=3)
+        beta = self.schedule()
+        if beta.requires_grad:
+            return GaussianKernel(beta, event_dim=3)
+        if self._fixed is None or self._fixed[0] != (beta.device, beta._version):
+            self._fixed = (beta.device, beta._version), GaussianKernel(beta, event_dim=3)
+        return self._fixed[1]
 
     def groups(self) -> list[dict]:
         """Parameter groups for the optimiser."""
@@ -127,7 +137,7 @@ class ImageModel(Model):
         It counts once, so that K is maximised, or ᾱ_t^−emphasis times. Where there are two networks each gets half of the draws.
         """
         counts = kernel.alpha_bar.detach() ** -getattr(self.params, "emphasis", 0.0)
-        proposal = proposal_from(self.square * counts**2, floor=0.3)
+        proposal = in_proportion(self.square * counts**2, floor=0.3)
         if isinstance(self.network, SplitNetwork):
             above = self.network.above(kernel)
             if 0 < proposal[above].sum() < 1:
@@ -140,50 +150,57 @@ class ImageModel(Model):
         if self.images is None:
             raise ValueError("the model has no images to train on")
         drawn = torch.randint(len(self.images), (self.params.batch,), generator=generator)
-        return self.images[drawn.to(self.images.device)]
+        return self.images[drawn.to(self.images.device, non_blocking=True)]
 
     def batch(self, generator: torch.Generator) -> Tensor:
         """The same, half of them mirrored where params.flip."""
         batch = self.drawn(generator)
         if self.params.flip:
-            mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(batch.device)
+            mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(batch.device, non_blocking=True)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
         return batch
 
     def objective(self, generator: torch.Generator) -> Tensor:
-        """One draw of what training maximises, nats per image: K, but that large noise may count more.
+        """One draw of what training maximises, nats per image: K, but that large noise may count more."""
+        return self.estimate(*self.draws(generator))
 
-        A batch of images with fresh noise, one step t each, stratified over the batch.
+    def draws(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """All that is random in it: x^0 of a batch of images, noise like them, and (batch,) numbers that say which t.
+
+        Nothing here or in ``estimate`` waits for a GPU.
         """
         p, device = self.params, self.constants.device
-        batch = self.batch(generator).to(device)
-        kernel = self.kernel()
-        counts, proposal = self.training_weights(kernel)
+        batch = self.batch(generator).to(device, non_blocking=True)
         u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
-        t = torch.searchsorted(torch.cumsum(proposal.cpu(), 0), u, right=True).clamp(2, p.n_steps)
         # Noise on the device that uses it: seeded by the one generator, so that a run is reproducible on its machine.
         noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
         x0 = self.x0(batch, noise)
-        frozen = kernel.noise(kernel.q_marginal(x0, t), x0.shape, noise)
+        return x0, torch.randn(x0.shape, generator=noise, device=device), u.to(device, non_blocking=True)
+
+    def estimate(self, x0: Tensor, frozen: Tensor, u: Tensor) -> Tensor:
+        """K from these draws, nats per image: one step t an image, stratified over the batch."""
+        p, kernel = self.params, self.kernel()
+        counts, proposal = self.training_weights(kernel)
+        t = torch.searchsorted(torch.cumsum(proposal, 0), u, right=True).clamp(2, p.n_steps)
         # Several processes draw the same batch, steps and noise; the network sees the rows that are this one's.
         own = rows()
         kl = kl_terms(kernel, self.reverse(kernel), x0[own], t[own], noise=frozen[own])
         self._learn_proposal(t, gathered(kl.detach(), p.batch))
-        weight = (counts / proposal)[t[own].to(device)]
+        weight = (counts / proposal)[t[own]]
         value = entropy_terms(kernel, x0[own]).mean() - (kl * weight.to(kl.dtype)).mean()
         return of_batch(value, len(kl) / p.batch)
 
     @torch.no_grad()
     def _learn_proposal(self, t: Tensor, kl: Tensor, width: int = 10) -> None:
         """Move ``square`` towards the KL² just seen, shared among ``width`` neighbours of t."""
-        near = (t[:, None] + torch.arange(-width, width + 1)).clamp(2, self.params.n_steps)
+        near = (t[:, None] + torch.arange(-width, width + 1, device=t.device)).clamp(2, self.params.n_steps)
         seen = kl.double().square()[:, None].expand(-1, near.shape[1]).reshape(-1)
-        near = near.reshape(-1).to(self.square.device)
+        near = near.reshape(-1)
         total, count = torch.zeros_like(self.square), torch.zeros_like(self.square)
         total.index_add_(0, near, seen)
         count.index_add_(0, near, torch.ones_like(seen))
-        hit = count > 0
-        self.square[hit] = torch.lerp(self.square[hit], total[hit] / count[hit], 0.05)
+        moved = torch.lerp(self.square, total / count, 0.05)
+        self.square.copy_(torch.where(count > 0, moved, self.square))
 
     def validate(self, n: int = 300, draws: int = 8) -> float:
         """K in bits per pixel on ``n`` training images that were set aside; the same noise at each call."""
@@ -227,9 +244,16 @@ class ImageModel(Model):
             return state
         return {name: value.half() if name.startswith("network.") else value for name, value in state.items()}
 
+    @property
+    def recordable(self) -> bool:
+        """Whether ``estimate`` does the same operations for all draws, so that a GPU can record them once and replay them."""
+        same = isinstance(self.schedule, FixedSchedule) and not isinstance(self.network, SplitNetwork)
+        return same and self.params.optimiser != "soap"
+
     def fit_options(self) -> dict[str, Any]:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
         return {
+            "recorded": (self.draws, self.estimate) if self.recordable and world() == 1 else None,
             "optimiser": OPTIMISERS[self.params.optimiser],
             "warmup": 100,
             "max_norm": float(math.prod(self.network.shape)),  # gradients are those of nats per image

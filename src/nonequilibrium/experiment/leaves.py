@@ -11,7 +11,7 @@ from nonequilibrium.data.images import Scale
 from nonequilibrium.data.leaves import MEAN, VARIANCE, leaves_images
 from nonequilibrium.data.textures import Pictures
 from nonequilibrium.experiment.textures import TextureModel
-from nonequilibrium.params import LeavesParams
+from nonequilibrium.params import LeavesLaw
 
 # Seeds of the images. They are part of the data: a training of another seed sees the same ones.
 TRAIN_SEED, TEST_SEED = 1, 2
@@ -20,7 +20,12 @@ TRAIN_SEED, TEST_SEED = 1, 2
 class LeavesModel(TextureModel):
     """Trained on patches of images without noise, (1, size, size) float32 with greys on 0..1; each patch gets fresh noise."""
 
-    params: LeavesParams
+    params: LeavesLaw  # type: ignore[assignment]
+
+    @staticmethod
+    def shape_of(params) -> tuple[int, int, int]:
+        """(channels, height, width) of a patch: grey."""
+        return 1, params.patch, params.patch
 
     @staticmethod
     def data(params) -> Pictures:  # type: ignore[override]
@@ -39,4 +44,5 @@ class LeavesModel(TextureModel):
     def x0(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """x^0 of images (n, 1, h, w) without noise: with the noise of the data, shifted and scaled."""
         noise = torch.randn(images.shape, generator=generator, device=images.device)
-        return (images + self.params.noise * noise - self.scale.mean) / self.scale.sigma
+        mean, sigma = self.constants.unbind()
+        return (images + self.params.noise * noise - mean) / sigma

@@ -118,6 +118,20 @@ _CIFAR10_UNET = Experiment(
     quick=_QUICK_PHOTOGRAPHS | _QUICK_UNET | {"batch": 8},
     quick_evaluation=_MEASURE_PHOTOGRAPHS,
 )
+_LEAVES = Experiment(
+    title="Dead leaves",
+    data="dead_leaves",
+    notebook="05_dead_leaves",
+    model=LeavesModel,
+    params=params.LeavesParams,
+    evaluation="evaluate_dead_leaves",
+    unit="bits per pixel",
+    draws=leaves_images,
+    measured_by="leaves",
+    paper=paper.TABLE_1["dead_leaves"],
+    quick=_QUICK_LEAVES,
+    quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150, "components": 4},
+)
 EXPERIMENTS = {
     "swiss_roll": _ROLL,
     "swiss_roll_wide": replace(_ROLL, title="Swiss roll, 256 units"),
@@ -170,19 +184,18 @@ EXPERIMENTS = {
         evaluation="evaluate_cifar10_unet_large",
         parts=("shown",),
     ),
-    "dead_leaves": Experiment(
-        title="Dead leaves",
-        data="dead_leaves",
-        notebook="05_dead_leaves",
-        model=LeavesModel,
-        params=params.LeavesParams,
-        evaluation="evaluate_dead_leaves",
-        unit="bits per pixel",
-        draws=leaves_images,
-        measured_by="leaves",
-        paper=paper.TABLE_1["dead_leaves"],
-        quick=_QUICK_LEAVES,
-        quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150, "components": 4},
+    "dead_leaves": _LEAVES,
+    "dead_leaves_unet": replace(
+        _LEAVES,
+        title="Dead leaves, a U-Net",
+        params=params.LeavesUNetParams,
+        replication=False,
+        quick={
+            name: value
+            for name, value in _QUICK_LEAVES.items()
+            if name not in ("conv_channels", "scales", "pixel_units")
+        }
+        | _QUICK_UNET,
     ),
     "bark": Experiment(
         title="Bark",

@@ -70,7 +70,7 @@ class UNet(nn.Module):
 
     params: ``channels`` maps at full resolution, twice and then four times as many below but at most ``widest`` times, ``levels``
         resolutions, ``blocks`` residual blocks at each on the way down (one more on the way up); what it sees: t where ``told_t``,
-        ``differences``, ``waves``; and ``mean``, ``precision`` as the paper's network has them.
+        ``differences``, ``waves``; ``attention``; and ``mean``, ``precision`` as the paper's network has them.
     shape: (channels, height, width), divisible by 2^(levels − 1).
     constants: (2,) mean and σ of a pixel in grey levels, by which the data are shifted and scaled; filled in when they are known.
     """
@@ -105,7 +105,9 @@ class UNet(nn.Module):
             if level < params.levels - 1:
                 self.down.append(nn.AvgPool2d(2))
                 skips.append(width)
-        self.middle = nn.ModuleList([ResidualBlock(width, width, embedding), Attention(width)])
+        self.middle = nn.ModuleList([ResidualBlock(width, width, embedding)])
+        if params.attention:
+            self.middle.append(Attention(width))
         for level, its in reversed(list(enumerate(widths))):
             for _ in range(params.blocks + 1):
                 self.up.append(ResidualBlock(width + skips.pop(), its, embedding))
@@ -167,7 +169,8 @@ class UNet(nn.Module):
         for layer in self.down:
             h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
             skips.append(h)
-        h = self.middle[1](self.middle[0](h, time))
+        for layer in self.middle:
+            h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], 1), time) if isinstance(layer, ResidualBlock) else layer(h)
         return F.silu(self.norm(h))

@@ -7,6 +7,7 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def hardware(device: str) -> str | None:
 
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
-    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its ``maps``, compiled.
+    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its ``maps``, compiled, colours last.
 
     By default its convolutions round float32 to ten bits, in which differences of neighbouring pixels are lost.
     """
@@ -58,17 +59,19 @@ def prepared(network: nn.Module, device: str):
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, True
     plain = getattr(network, "maps", None)
     try:
+        cast(Any, network).to(memory_format=torch.channels_last)
         if plain is not None:
             network.__dict__["maps"] = compiled(plain)  # in place of the method, and no part of the weights
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kept
         network.__dict__.pop("maps", None)
+        cast(Any, network).to(memory_format=torch.contiguous_format)
 
 
 def compiled(plain: Callable) -> Callable:
     """The same function, compiled where gradients are recorded; as it was, with a sentence, where nothing here can compile it."""
-    fast = torch.compile(plain)
+    fast = torch.compile(plain, mode=__import__("os").environ.get("MODE") or None)
 
     def either(*inputs):
         nonlocal fast

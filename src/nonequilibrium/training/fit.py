@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from nonequilibrium.bound.bound import bits
@@ -22,6 +23,7 @@ from nonequilibrium.files import quiet
 from nonequilibrium.processes import first, from_first
 from nonequilibrium.training.checkpoint import read_state, write_state
 from nonequilibrium.training.optimiser import SOAP
+from nonequilibrium.training.recorded import Recorded, own_stream
 
 
 class TrainingError(Refusal, RuntimeError):
@@ -45,6 +47,7 @@ def fit(
     average: tuple[nn.Module, float] | None = None,
     monitor: Callable[[], float] | None = None,
     unit: tuple[float, str] = (1.0, "bits"),
+    recorded: tuple[Callable, Callable] | None = None,
 ) -> list[dict]:
     """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``, the step size on a cosine down to a thousandth.
 
@@ -60,6 +63,8 @@ def fit(
     monitor: measures K (in the unit below) on other data with the averaged module's weights in place; called at each entry of the
         curve, its time not counted.
     unit: (how many of them an example has, name) of K in the curve and the progress bar.
+    recorded: the objective in two parts, (draws, estimate), as estimate(*draws(generator)), if the second does the same operations each
+        time; a GPU then records a step and replays it.
     Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is a monitor; K in bits per unit
     averaged over the last ``log_every`` draws. Seconds are left out where there is no monitor, so that equal runs give equal curves.
     Raises TrainingError, naming the step, when K or its gradient is not finite.
@@ -67,6 +72,10 @@ def fit(
     check_log_every(log_every)
     identity = (identity or {}) | {"steps": steps, "seed": seed}
     generator = torch.Generator().manual_seed(seed)
+    device = groups[0]["params"][0].device
+    replayed = recorded is not None and device.type == "cuda"
+    if replayed:  # what changes from step to step must be a tensor
+        groups = [g | {"lr": torch.tensor(g["lr"], device=device), "capturable": True} for g in groups]
     ascent = optimiser(groups)
     decay = torch.optim.lr_scheduler.LambdaLR(
         ascent,
@@ -76,11 +85,12 @@ def fit(
     )
     curve: list[dict] = []
     recent: list[float] = []  # K since the last entry of the curve
+    unread: list[tuple[Tensor, ...]] = []  # K and the gradient's norm of steps that a GPU may still be computing
     start, spent = 0, 0.0
     parts: dict[str, Any] = {"model": model, "optimiser": ascent, "decay": decay}
     averaged = None
     if average is not None:
-        averaged = AveragedModel(average[0], multi_avg_fn=get_ema_multi_avg_fn(average[1]))
+        averaged, towards = copy.deepcopy(average[0]), get_ema_multi_avg_fn(average[1])
         parts["averaged"] = averaged
     state = None if checkpoint is None else from_first(read_state, checkpoint, identity)
     if state is not None:
@@ -92,6 +102,34 @@ def fit(
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(f"{checkpoint} does not fit the model ({one_line(error)}); delete it") from None
     complained, began = False, time.monotonic()
+    parameters = [p for group in ascent.param_groups for p in group["params"]]
+    read_every = 1 if device.type == "cpu" else 20
+    draws, estimate = recorded or (lambda generator: (generator,), objective)
+    between_steps = getattr(ascent, "between_steps", lambda: None)
+
+    def climb(*inputs) -> tuple[Tensor, Tensor]:
+        """One step of the ascent. Returns K and the length of its gradient, before it was shortened."""
+        ascent.zero_grad()
+        value = estimate(*inputs)
+        (-value).backward()
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+        ascent.step()
+        if average is not None and averaged is not None:
+            with torch.no_grad():
+                towards(list(averaged.parameters()), list(average[0].parameters()), None)
+        return value.detach().double(), norm.double()
+
+    ascend: Callable[..., tuple[Tensor, ...]] = Recorded(climb) if replayed else climb
+
+    def read(step: int) -> None:
+        """Note K of the steps up to this one; raises TrainingError if it or a gradient is not finite."""
+        for number, (value, norm) in enumerate(torch.stack([torch.stack(pair) for pair in unread]).tolist()):
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                kept = f"; {checkpoint.name} holds the last good state" if checkpoint and checkpoint.exists() else ""
+                at = step - len(unread) + 1 + number
+                raise TrainingError(f"{label}: K is {value} and its gradient's norm {norm} at step {at}{kept}")
+            recent.append(bits(value) / unit[0])
+        unread.clear()
 
     def save(checkpoint: Path, step: int) -> None:
         nonlocal complained
@@ -114,38 +152,33 @@ def fit(
             nonlocal began
             paused = time.monotonic()
             row["seconds"] = round(spent + paused - began, 1)
-            with exchanged(average and average[0], averaged and averaged.module):
+            with exchanged(average and average[0], averaged):
                 row["K_validation"] = monitor()
             began += time.monotonic() - paused
         return row
 
     saved = began
-    with tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
+    with own_stream(device), tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
         for step in range(start + 1, steps + 1):
-            value = objective(generator)
-            ascent.zero_grad()
-            (-value).backward()
-            norm = nn.utils.clip_grad_norm_([p for g in ascent.param_groups for p in g["params"]], max_norm)
-            if not (torch.isfinite(value) and torch.isfinite(norm)):
-                kept = f"; {checkpoint.name} holds the last good state" if checkpoint and checkpoint.exists() else ""
-                raise TrainingError(
-                    f"{label}: K is {float(value.detach())} and its gradient's norm {float(norm)} at step {step}{kept}"
-                )
-            ascent.step()
+            unread.append(ascend(*draws(generator)))
+            between_steps()
+            due = checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps)
+            logged = step % log_every == 0 or step == steps
+            if due or logged or step % read_every == 0:
+                read(step)
             decay.step()
-            if average is not None and averaged is not None:
-                averaged.update_parameters(average[0])
-            recent.append(bits(float(value.detach())) / unit[0])
-            if step % log_every == 0 or step == steps:
+            if average is not None and averaged is not None and step == 1:
+                _copy(averaged, average[0].parameters())
+            if logged:
                 curve.append(entry(step))
                 bar.set_postfix_str(f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}")
                 recent = []
             bar.update()
-            if checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps):
+            if checkpoint is not None and due:
                 save(checkpoint, step)
                 saved = time.monotonic()
     if average is not None and averaged is not None:
-        average[0].load_state_dict(averaged.module.state_dict())
+        average[0].load_state_dict(averaged.state_dict())
     return curve
 
 
