@@ -6,8 +6,9 @@ import torch
 
 from nonequilibrium.data.leaves import MEAN, VARIANCE, dead_leaves, leaves_images, radii
 from nonequilibrium.experiment.leaves import LeavesModel
-from nonequilibrium.experiment.settings import quick
+from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.fields import ParameterError
+from nonequilibrium.network.unet import Attention, UNet
 
 
 def test_each_pixel_has_the_first_of_all_leaves_that_covers_its_centre():
@@ -93,3 +94,31 @@ def test_settings_that_do_not_go_together_are_refused():
     ]:
         with pytest.raises(ParameterError, match=words):
             quick("dead_leaves", wrong)
+
+
+def test_a_u_net_of_leaves_sees_every_place_of_an_image_of_any_size_alike():
+    params = quick("dead_leaves_unet", {"channels": 8, "levels": 2, "train_steps": 1})
+    model = LeavesModel(params)
+    assert isinstance(model.network, UNet) and not any(isinstance(m, Attention) for m in model.network.modules())
+    with torch.no_grad():
+        for p in model.network.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    kernel, moved = model.kernel(), 8  # by a multiple of what is pooled
+    wide = torch.randn(1, 1, 48, 80, generator=torch.Generator().manual_seed(0))
+    wide = torch.cat(
+        [wide] * 2, -1
+    )  # periodic, so that group normalisation sees the same, but for what is near the border
+    z = model.network.z(kernel, wide, 3)
+    assert z.shape == (1, 2, 48, 160) and z.std() > 0.1
+    shifted = model.network.z(kernel, wide.roll(moved, -1), 3)
+    inner = slice(40, -40)
+    assert torch.allclose(shifted.roll(-moved, -1)[..., inner], z[..., inner], atol=5e-3)
+
+
+def test_leaves_of_both_networks_are_the_same_ones():
+    shared = {"n_train": 2, "n_test": 2}
+    paper, unet = (LeavesModel.data(quick(name, shared)) for name in ("dead_leaves", "dead_leaves_unet"))
+    assert all(torch.equal(a, b) for a, b in zip(paper.train + paper.test, unet.train + unet.test, strict=True))
+    full = [load(name, {}) for name in ("dead_leaves", "dead_leaves_unet")]
+    law = ("noise", "smallest", "largest", "size", "n_train", "n_test", "beta_1", "n_steps")
+    assert all(getattr(full[0], name) == getattr(full[1], name) for name in law), "one data set, compared in one table"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -56,9 +56,7 @@ class ImageModel(Model):
     def __init__(self, params: ImageParams, images: ImageSet | None = None):
         super().__init__()
         self.params, self.images = params, None
-        self._fixed: tuple[tuple, GaussianKernel] | None = (
-            None  # the kernel of a fixed schedule, and of which state of it
-        )
+        self._fixed: tuple[Tensor, int, GaussianKernel] | None = None  # a fixed schedule, its version, and its kernel
         options: dict = (
             {} if params.schedule == "reference" else {"beta_1": params.beta_1, "alpha_bar_T": params.alpha_bar_T}
         )
@@ -101,7 +99,7 @@ class ImageModel(Model):
 
     def x0(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """x^0 of stored images (n, c, h, w): with the noise that makes them continuous, shifted and scaled."""
-        return Scale(*self.constants.unbind()).dequantise(images, generator)
+        return Scale(*cast(Any, self.constants)).dequantise(images, generator)  # tensors, for which no GPU is waited
 
     @property
     def scale(self) -> Scale:
@@ -110,11 +108,11 @@ class ImageModel(Model):
 
     def kernel(self) -> GaussianKernel:
         beta = self.schedule()
-        if beta.requires_grad:
+        if isinstance(self.schedule, LearnedSchedule):
             return GaussianKernel(beta, event_dim=3)
-        if self._fixed is None or self._fixed[0] != (beta.device, beta._version):
-            self._fixed = (beta.device, beta._version), GaussianKernel(beta, event_dim=3)
-        return self._fixed[1]
+        if self._fixed is None or self._fixed[0] is not beta or self._fixed[1] != beta._version:
+            self._fixed = beta, beta._version, GaussianKernel(beta, event_dim=3)
+        return self._fixed[2]
 
     def groups(self) -> list[dict]:
         """Parameter groups for the optimiser."""
@@ -165,10 +163,7 @@ class ImageModel(Model):
         return self.estimate(*self.draws(generator))
 
     def draws(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """All that is random in it: x^0 of a batch of images, noise like them, and (batch,) numbers that say which t.
-
-        Nothing here or in ``estimate`` waits for a GPU.
-        """
+        """All that is random in it: x^0 of a batch, noise like it, and (batch,) numbers that say which t. No GPU is waited for."""
         p, device = self.params, self.constants.device
         batch = self.batch(generator).to(device, non_blocking=True)
         u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
@@ -246,14 +241,14 @@ class ImageModel(Model):
 
     @property
     def recordable(self) -> bool:
-        """Whether ``estimate`` does the same operations for all draws, so that a GPU can record them once and replay them."""
+        """Whether a training step does the same operations whatever is drawn, so that a GPU can record it once and replay it."""
         same = isinstance(self.schedule, FixedSchedule) and not isinstance(self.network, SplitNetwork)
-        return same and self.params.optimiser != "soap"
+        return same and self.params.optimiser != "soap" and world() == 1
 
     def fit_options(self) -> dict[str, Any]:
         """How ``training.fit`` is to train it: a short warm-up, an average of the weights, a bound to watch."""
         return {
-            "recorded": (self.draws, self.estimate) if self.recordable and world() == 1 else None,
+            "recorded": (self.draws, self.estimate) if self.recordable else None,
             "optimiser": OPTIMISERS[self.params.optimiser],
             "warmup": 100,
             "max_norm": float(math.prod(self.network.shape)),  # gradients are those of nats per image

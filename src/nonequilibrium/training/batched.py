@@ -8,6 +8,7 @@ all axes of one length are found at once, by a step of orthogonal iteration from
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ class BatchedSOAP(torch.optim.Optimizer):
         state["powers"] = first.new_ones(2)
 
     def _move(self, params: list[Tensor], group: dict) -> None:
-        state, grad = self.state[params[0]], torch.stack([_weight(p.grad) for p in params])
+        state, grad = self.state[params[0]], torch.stack([_weight(cast(Tensor, p.grad)) for p in params])
         for moment, products in zip(state["moments"], (_outputs, _places, _inputs), strict=False):
             if moment.numel():
                 moment.lerp_(products(grad), 1 - group["beta_axis"])

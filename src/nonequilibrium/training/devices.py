@@ -71,7 +71,7 @@ def prepared(network: nn.Module, device: str):
 
 def compiled(plain: Callable) -> Callable:
     """The same function, compiled where gradients are recorded; as it was, with a sentence, where nothing here can compile it."""
-    fast = torch.compile(plain, mode=__import__("os").environ.get("MODE") or None)
+    fast = torch.compile(plain)
 
     def either(*inputs):
         nonlocal fast

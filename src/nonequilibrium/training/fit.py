@@ -23,7 +23,9 @@ from nonequilibrium.files import quiet
 from nonequilibrium.processes import first, from_first
 from nonequilibrium.training.checkpoint import read_state, write_state
 from nonequilibrium.training.optimiser import SOAP
-from nonequilibrium.training.recorded import Recorded, own_stream
+from nonequilibrium.training.recorded import Recorded, own_stream, records
+
+READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
 
 
 class TrainingError(Refusal, RuntimeError):
@@ -63,8 +65,8 @@ def fit(
     monitor: measures K (in the unit below) on other data with the averaged module's weights in place; called at each entry of the
         curve, its time not counted.
     unit: (how many of them an example has, name) of K in the curve and the progress bar.
-    recorded: the objective in two parts, (draws, estimate), as estimate(*draws(generator)), if the second does the same operations each
-        time; a GPU then records a step and replays it.
+    recorded: (draws, estimate), whose estimate(*draws(generator)) is the objective, if the second does the same operations each time;
+        a GPU then records a step and replays it.
     Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is a monitor; K in bits per unit
     averaged over the last ``log_every`` draws. Seconds are left out where there is no monitor, so that equal runs give equal curves.
     Raises TrainingError, naming the step, when K or its gradient is not finite.
@@ -73,7 +75,7 @@ def fit(
     identity = (identity or {}) | {"steps": steps, "seed": seed}
     generator = torch.Generator().manual_seed(seed)
     device = groups[0]["params"][0].device
-    replayed = recorded is not None and device.type == "cuda"
+    replayed = recorded is not None and records(device)
     if replayed:  # what changes from step to step must be a tensor
         groups = [g | {"lr": torch.tensor(g["lr"], device=device), "capturable": True} for g in groups]
     ascent = optimiser(groups)
@@ -103,23 +105,29 @@ def fit(
             raise TrainingError(f"{checkpoint} does not fit the model ({one_line(error)}); delete it") from None
     complained, began = False, time.monotonic()
     parameters = [p for group in ascent.param_groups for p in group["params"]]
-    read_every = 1 if device.type == "cpu" else 20
+    read_every = READ_EVERY if replayed else 1
     draws, estimate = recorded or (lambda generator: (generator,), objective)
     between_steps = getattr(ascent, "between_steps", lambda: None)
 
-    def climb(*inputs) -> tuple[Tensor, Tensor]:
-        """One step of the ascent. Returns K and the length of its gradient, before it was shortened."""
+    def gradient(*inputs) -> tuple[Tensor, ...]:
+        """K and the length of its gradient, before it was shortened."""
         ascent.zero_grad()
         value = estimate(*inputs)
         (-value).backward()
-        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+        return value.detach().double(), nn.utils.clip_grad_norm_(parameters, max_norm).double()
+
+    def move() -> None:
         ascent.step()
         if average is not None and averaged is not None:
             with torch.no_grad():
                 towards(list(averaged.parameters()), list(average[0].parameters()), None)
-        return value.detach().double(), norm.double()
 
-    ascend: Callable[..., tuple[Tensor, ...]] = Recorded(climb) if replayed else climb
+    def climb(*inputs) -> tuple[Tensor, ...]:
+        found = gradient(*inputs)
+        move()
+        return found
+
+    ascend = Recorded(climb) if replayed else gradient
 
     def read(step: int) -> None:
         """Note K of the steps up to this one; raises TrainingError if it or a gradient is not finite."""
@@ -161,11 +169,13 @@ def fit(
     with own_stream(device), tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
         for step in range(start + 1, steps + 1):
             unread.append(ascend(*draws(generator)))
-            between_steps()
             due = checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps)
             logged = step % log_every == 0 or step == steps
             if due or logged or step % read_every == 0:
                 read(step)
+            if not replayed:
+                move()
+            between_steps()
             decay.step()
             if average is not None and averaged is not None and step == 1:
                 _copy(averaged, average[0].parameters())

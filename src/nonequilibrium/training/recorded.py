@@ -35,10 +35,15 @@ class Recorded:
         return tuple(x.clone() for x in self.outputs)
 
 
+def records(device: torch.device) -> bool:
+    """Whether it can record."""
+    return device.type == "cuda"
+
+
 @contextlib.contextmanager
 def own_stream(device: torch.device):
     """Inside, work for a GPU goes to a stream that can be recorded; a CPU has none."""
-    if device.type != "cuda":
+    if not records(device):
         yield
         return
     stream = torch.cuda.Stream(device)
