@@ -47,7 +47,7 @@ def numbers(name: str, K: float) -> dict:
         noised = "training images, noised to σ = 1 and denoised"
         found["parzen"] |= {"training images (ours)": {"mean": 348.0} | SCORE, noised: {"mean": 365.0} | SCORE}
         found["noised_to"] = {noised: 1}
-    if name == "dead_leaves":
+    if its.data == "dead_leaves":
         found |= {"mcgsm": K - 0.1, "mcgsm_se": 0.01, "limit": K + 1, "gaussian": {"independent": K - 3}, "paper": {}}
         found |= {
             "margin_over_mcgsm": 0.1,

@@ -14,6 +14,13 @@ from nonequilibrium.training.optimiser import SOAP
 from nonequilibrium.training.recorded import BEFORE, Recorded
 
 
+@pytest.fixture
+def replaying(monkeypatch):
+    """Training goes the way of a GPU, but that every step is computed and not replayed."""
+    monkeypatch.setattr(fitting, "records", lambda device: True)
+    monkeypatch.setattr(fitting, "Recorded", lambda function: function)
+
+
 def random(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -104,7 +111,10 @@ def test_a_moment_without_rank_leaves_its_basis():
         assert torch.equal(orthogonal_iteration(moment, basis), basis)
 
 
-def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("way", ["plain", "replaying"])
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, request, way):
+    if way == "replaying":
+        request.getfixturevalue(way)
     model = {"mean": "velocity", "optimiser": "batched_soap", "train_steps": 30, "learning_rate": 4e-3}
     params = settings.quick("mnist_unet", model | {"channels": 8, "levels": 2, "blocks": 1, "batch": 8})
     images = ImageModel.data(params)
@@ -129,6 +139,9 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(until=18, checkpoint=path)
     assert read_state(path, {"steps": 30, "seed": 0})["step"] == 17
+    assert isinstance(
+        read_state(path, {"steps": 30, "seed": 0})["optimiser"]["param_groups"][0]["lr"], torch.Tensor
+    ) == (way != "plain")
     resumed, whole = trained(checkpoint=path), trained()
     assert resumed[1] == whole[1]
     assert all(torch.equal(a, b) for a, b in zip(resumed[0].parameters(), whole[0].parameters(), strict=True))
@@ -229,13 +242,6 @@ def test_a_learned_schedule_s_kernel_follows_it():
 
 
 # ---------------------------------------------------------------- values that are read late
-
-
-@pytest.fixture
-def replaying(monkeypatch):
-    """Training goes the way of a GPU, but that every step is computed and not replayed."""
-    monkeypatch.setattr(fitting, "records", lambda device: True)
-    monkeypatch.setattr(fitting, "Recorded", lambda function: function)
 
 
 @pytest.mark.parametrize("saved", [True, False])

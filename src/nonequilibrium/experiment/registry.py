@@ -180,14 +180,14 @@ EXPERIMENTS = {
     "cifar10_unet": _CIFAR10_UNET,
     "cifar10_unet_large": replace(
         _CIFAR10_UNET,
-        title="CIFAR-10, a larger U-Net, nine minutes of training on a GPU",
+        title="CIFAR-10, a larger U-Net, five minutes of training on a GPU",
         evaluation="evaluate_cifar10_unet_large",
         parts=("shown",),
     ),
     "dead_leaves": _LEAVES,
     "dead_leaves_unet": replace(
         _LEAVES,
-        title="Dead leaves, a U-Net",
+        title="Dead leaves, a U-Net, one minute of training on a GPU",
         params=params.LeavesUNetParams,
         replication=False,
         quick={

@@ -86,10 +86,12 @@ def load(reports: Path, models: Path | None = None) -> Findings:
     )
     for name in found.numbers:
         path = reports / "measured" / name / "arrays.safetensors"
-        if path.exists():  # only this one of the arrays: the pictures beside it are large
+        if path.exists():  # only this of the arrays: the pictures beside it are large
             with safe_open(path, "pt") as arrays:
                 if "K_per_example" in arrays.keys():
                     found.K_per_example[name] = arrays.get_tensor("K_per_example")
+                elif "scores" in arrays.keys():  # of the model, and of what it is compared with
+                    found.K_per_example[name] = arrays.get_tensor("scores")[0]
     sets = dict.fromkeys(its.data for its in EXPERIMENTS.values() if its.data in DATA_SETS)  # the others are drawn
     found.absent = [data for data in sets if not read_json(reports / "data" / f"{data}.json").get("present", False)]
     return found

@@ -17,15 +17,14 @@ COLOURS = {"data": MUTED, "MCGSM": PAPER, "model": OURS}
 GREYS = 2.2  # units of sigma around the mean that are drawn from black to white
 
 
-def figure_4(images: Tensor, title: str) -> Figure:
-    """Images (3, size, size) in units of sigma on one grey scale: data, a sample of MCGSM, a sample of the model."""
+def pictures(images: dict[str, Tensor], title: str) -> Figure:
+    """Three images (size, size) in units of sigma by what they are, side by side on one grey scale."""
     style()
     figure, axes = plt.subplots(1, 3, figsize=(11, 4.1))
-    names = ("(a) a held-out image", "(b) a sample of MCGSM", "(c) a sample of the model")
-    for ax, name, image in zip(axes, names, images, strict=True):
+    for ax, letter, (name, image) in zip(axes, "abc", images.items(), strict=True):
         ax.imshow(image.numpy(), cmap="gray", vmin=-GREYS, vmax=GREYS, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
-        ax.set_title(name, fontsize=10)
+        ax.set_title(f"({letter}) {name}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     return figure

@@ -99,6 +99,8 @@ def fit(
         try:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+            for group in ascent.param_groups if replayed else []:  # a checkpoint is read to the CPU
+                group["lr"] = group["lr"].to(device)
             generator.set_state(state["generator"])
             curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
