@@ -129,7 +129,8 @@ def fit(
         move()
         return found
 
-    ascend = Recorded(climb) if replayed else gradient
+    # Recorded, a step is whole. Else K is looked at before the step is taken.
+    begun = Recorded(climb) if replayed else gradient
 
     def read(step: int) -> None:
         """Note K of the steps up to this one; raises TrainingError if it or a gradient is not finite."""
@@ -170,7 +171,7 @@ def fit(
     saved = began
     with own_stream(device), tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
         for step in range(start + 1, steps + 1):
-            unread.append(ascend(*draws(generator)))
+            unread.append(begun(*draws(generator)))
             due = checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps)
             logged = step % log_every == 0 or step == steps
             if due or logged or step % read_every == 0:
