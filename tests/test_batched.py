@@ -73,6 +73,17 @@ def test_vectors_get_adam():
     assert torch.allclose(climb(lambda p: BatchedSOAP(p, lr=0.1), params, gradients)[0], adam[0], atol=1e-6)
 
 
+def test_a_parameter_without_a_gradient_stays():
+    used, unused = (nn.Parameter(random(3, 4, seed=k)) for k in range(2))
+    before, optimiser = unused.detach().clone(), BatchedSOAP([used, unused], lr=0.1)
+    for _ in range(4):
+        optimiser.zero_grad()
+        used.square().sum().backward()
+        optimiser.step()
+        optimiser.between_steps()
+    assert torch.equal(unused, before) and used.square().sum() < random(3, 4).square().sum()
+
+
 def test_long_axes_are_left_alone():
     p = nn.Parameter(torch.ones(3, 600))
     optimiser = BatchedSOAP([p], lr=0.1)

@@ -12,7 +12,6 @@ were recorded.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class BatchedSOAP(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step on the gradients at hand; the first only measures the axes. Every parameter must have one."""
+        """One step on the gradients at hand; the first only measures the axes. A parameter without a gradient has one of zero."""
         for group in self.param_groups:
             for params in _by_shape(group["params"]):
                 if params[0] not in self.state:
@@ -59,7 +58,8 @@ class BatchedSOAP(torch.optim.Optimizer):
         state["powers"] = first.new_ones(2)
 
     def _move(self, params: list[Tensor], group: dict) -> None:
-        state, grad = self.state[params[0]], torch.stack([_weight(cast(Tensor, p.grad)) for p in params])
+        state = self.state[params[0]]
+        grad = torch.stack([_weight(torch.zeros_like(p) if p.grad is None else p.grad) for p in params])
         for moment, products in zip(state["moments"], (_outputs, _places, _inputs), strict=False):
             if moment.numel():
                 moment.lerp_(products(grad), 1 - group["beta_axis"])
