@@ -242,8 +242,7 @@ def proposal_from(mean_square: Tensor, floor: float) -> Tensor:
     """
     if not 0 <= floor <= 1:
         raise BoundError(f"floor is {floor}; it must be a number from 0 to 1")
-    rms = mean_square[2:].sqrt()
-    if not (torch.isfinite(rms).all() and rms.sum() > 0):
+    if not (torch.isfinite(rms := mean_square[2:].sqrt()).all() and rms.sum() > 0):
         raise BoundError("the mean square of KL_t must be finite at all t and positive at some t ≥ 2")
     return in_proportion(mean_square, floor)
 
