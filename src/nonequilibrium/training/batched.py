@@ -16,18 +16,15 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from nonequilibrium.training.optimiser import SOAP
 
-class BatchedSOAP(torch.optim.Optimizer):
+
+class BatchedSOAP(SOAP):
     """Adam in slowly rotating coordinates, one rotation for each axis of each weight; vectors keep their coordinates.
 
-    lr: step size. betas: decay of the means of the gradient and its square, as in Adam. beta_axis: decay of the gradient's second
-    moment along each axis. every: steps between new rotations. largest_axis: longer axes are left alone. The state of all parameters
-    of one shape is kept with the first of them. Call ``between_steps`` after each ``step``, which alone may be recorded.
+    Its settings are SOAP's. The state of all parameters of one shape is kept with the first of them. Call ``between_steps`` after each
+    ``step``, which alone may be recorded.
     """
-
-    def __init__(self, params, lr=0.01, betas=(0.9, 0.99), beta_axis=0.99, every=10, largest_axis=512, eps=1e-8):
-        super().__init__(params, {"lr": lr, "betas": betas, "beta_axis": beta_axis, "every": every, "eps": eps})
-        self.largest_axis = largest_axis
 
     @torch.no_grad()
     def step(self, closure=None):
