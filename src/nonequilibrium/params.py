@@ -85,6 +85,7 @@ class ImageParams:
     optimiser: str = one_of("adam", "rmsprop", "soap", "batched_soap", default="soap")
     learning_rate: float = number(1e-8, 1, 6e-3)
     ema: float = number(0, 0.999999, 0.999)  # decay of the average of the weights that is kept
+    stored_in: str = one_of("float32", "float16", default="float32")  # on disk, weights that may lose digits
     seed: int = whole(0, SEED, 0)
 
     def conflict(self) -> str | None:
@@ -133,7 +134,6 @@ class UNetParams(ImageParams):
     differences: bool = flag(True)  # between neighbouring pixels, in units of the noise, are inputs
     waves: int = whole(0, 16, 0)  # of the grey level that the network sees: periods of 1, 1/2, ... levels
     attention: bool = flag(True)  # between all places of the lowest resolution
-    stored_in: str = one_of("float32", "float16", default="float32")  # its weights on disk
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from nonequilibrium.measure.metrics import baseline_metrics, image_metrics, seed
 from nonequilibrium.params import ImageEvaluation
 
 # Of the true samples that figures show: what is added to the seed, and the most that is drawn.
-SHOWN = {"mnist_conv": (5, 40), "cifar10": (9, 1000), "cifar10_unet": (9, 20), "cifar10_unet_large": (9, 20)}
+SHOWN = {"mnist_conv": (5, 40), "mnist_unet": (4, 40), "cifar10": (9, 1000)}
+SHOWN |= dict.fromkeys(("cifar10_wide", "cifar10_unet", "cifar10_unet_large"), (9, 20))
 SHOWN_ELSE = (4, 1000)
 # Of the bound of the thinned chain, by data set: what is added to the seed, and the steps t an image in each replicate.
 THINNED = {"mnist": (10, 1), "cifar10": (4, 2)}
