@@ -1,11 +1,15 @@
 """Training as a GPU does it, on a CPU: SOAP in batches, steps that are recorded, and values that are read late."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
 from nonequilibrium.experiment import settings
 from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.experiment.registry import EXPERIMENTS
+from nonequilibrium.network import image, unet
 from nonequilibrium.training import fit as fitting
 from nonequilibrium.training.batched import BatchedSOAP, _weight, orthogonal_iteration
 from nonequilibrium.training.checkpoint import read_state
@@ -222,6 +226,33 @@ def test_what_can_be_recorded(changes, can):
 
 def test_two_networks_cannot_be_recorded_as_each_gets_rows_of_its_own():
     assert not ImageModel(settings.quick("mnist_dense", {"optimiser": "adam"})).recordable
+
+
+@pytest.mark.parametrize("name", ["mnist_conv", "cifar10", "mnist_unet", "dead_leaves_unet"])
+def test_a_recorded_step_makes_nothing_of_python_s_numbers_and_asks_for_none(name, monkeypatch):
+    """A GPU would have to wait for either, and refuses while it records; and no tensor of the CPU is mixed with its own."""
+    params = settings.quick(name, {"train_steps": 1, "optimiser": "batched_soap"})
+    model = EXPERIMENTS[name].model(params, EXPERIMENTS[name].model.data(params))
+    drawn, kernel = model.draws(torch.Generator().manual_seed(0)), model.kernel()
+
+    def refused(*_, **__):
+        raise AssertionError("not while a GPU records")
+
+    for where, what in [(torch, "tensor")] + [
+        (torch.Tensor, what) for what in ("new_tensor", "item", "tolist", "cpu", "numpy", "__bool__", "__float__")
+    ]:
+        monkeypatch.setattr(where, what, refused)
+    (-model.estimate(*drawn)).backward()
+    # Tensors without values stand for those of a GPU, which mix with no other.
+    for module in (image, unet):
+        monkeypatch.setattr(module, "low_precision", lambda *_: contextlib.nullcontext())
+    vars(kernel).update(
+        {key: value.to("meta") for key, value in vars(kernel).items() if isinstance(value, torch.Tensor)}
+    )
+    model.to("meta").kernel = lambda: kernel
+    K = model.estimate(*(x.to("meta") for x in drawn))
+    assert K.is_meta
+    K.backward()
 
 
 def test_the_objective_is_the_estimate_of_its_draws():

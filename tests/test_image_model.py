@@ -129,12 +129,13 @@ def test_weights_card_and_curve(trained, tmp_path):
     assert lines[0] == "step,K,seconds,K_validation" and len(lines) == len(curve) + 1
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_what_is_stored_computes_the_same(precision, tmp_path):
-    params = small(precision=precision, train_steps=20)
-    model, curve = train("mnist_dense", params)
+@pytest.mark.parametrize(
+    ("precision", "stored_in"), [("bfloat16", "float16"), ("bfloat16", "float32"), ("float32", "float32")]
+)
+def test_what_is_stored_computes_the_same(precision, stored_in, tmp_path):
+    model, curve = train("mnist_dense", small(precision=precision, stored_in=stored_in, train_steps=20))
     for network in ("network.networks.0", "network.networks.1"):
-        assert model.stored()[f"{network}.dense.0.weight"].dtype == torch.float32
+        assert model.stored()[f"{network}.dense.0.weight"].dtype == getattr(torch, stored_in)
         assert model.stored()[f"{network}.readout.weight"].dtype == torch.float32
     assert model.stored()["network.networks.0.pixel.0.weight"].dtype == torch.float32
     save_trained(model, "mnist_dense", curve, tmp_path, "cpu")
@@ -143,6 +144,13 @@ def test_what_is_stored_computes_the_same(precision, tmp_path):
     with torch.no_grad():
         ours, theirs = (m.reverse(m.kernel())(xt, t) for m in (model, again))
     assert torch.equal(ours.mean, theirs.mean) and torch.equal(ours.var, theirs.var)
+
+
+def test_convolutions_after_the_first_lose_digits_on_disk_and_nothing_else_does():
+    model = ImageModel(quick("mnist_conv", {"stored_in": "float16", "n_steps": 10}))
+    halves = {name for name, value in model.stored().items() if value.dtype == torch.float16}
+    convs = {name for name, _ in model.named_parameters() if name.startswith("network.convs")}
+    assert halves == {name for name in convs if not name.startswith("network.convs.0.")} and len(halves) > 4
 
 
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ EXPERIMENTS = {
         title="MNIST, convolutional variant, two minutes of training on a GPU",
         params=params.PaperNetworkParams,
         parts=("shown",),
-        quick=_QUICK_DIGITS,
+        quick=_QUICK_DIGITS | {"conv_layers": 4, "conv_channels": 16, "pixel_units": 24},
     ),
     "mnist_unet": replace(
         _MNIST,
