@@ -19,7 +19,17 @@ ORDER = [
     "report",
     "command",
 ]
-GROUND = {"", "errors", "fields", "files", "paper", "params", "processes", "values"}  # single files on which all stand
+GROUND = {
+    "",
+    "errors",
+    "evaluation",
+    "fields",
+    "files",
+    "paper",
+    "params",
+    "processes",
+    "values",
+}  # single files on which all stand
 PAPER = {"diffusion", "network", "bound"}  # a reader with the paper open finds the equations in these three
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
         "inpaint picture.png --mask centre --out filled.png",
     ),
     "restorations": ("measure.restorations:run", "measure posteriors on images, an hour on one core", "restorations"),
+    "mcgsm": ("measure.mixture:run", "train the MCGSM beside which dead leaves are measured", "mcgsm"),
     "choices": ("measure.choices:run", "measure what each choice of an image experiment is worth", "choices cifar10"),
     "seeds": ("measure.seeds:run", "train and measure each toy from several seeds", "seeds"),
     "notebook": ("report.notebooks:run", "run a notebook with parameters", "notebook 01_swiss_roll -p seed=1"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from nonequilibrium import paper, params
+from nonequilibrium import evaluation, paper, params
 from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
 from nonequilibrium.data.leaves import leaves_images
 from nonequilibrium.data.toys import SwissRoll
@@ -143,7 +143,7 @@ _LEAVES = Experiment(
     measured_by="leaves",
     paper=paper.TABLE_1["dead_leaves"],
     quick=_QUICK_LEAVES,
-    quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150, "components": 4},
+    quick_evaluation={"n_heldout": 6, "draws": 4, "mcgsm_steps": 150},
 )
 EXPERIMENTS = {
     "swiss_roll": _ROLL,
@@ -221,19 +221,20 @@ EXPERIMENTS = {
 }
 # What is no training: how experiments are measured and compared.
 SETTINGS = {
-    "evaluate_swiss_roll": params.PointsEvaluation,
-    "evaluate_heartbeat": params.HeartbeatEvaluation,
-    "evaluate_mnist": params.ImageEvaluation,
-    "evaluate_cifar10": params.ImageEvaluation,
-    "evaluate_cifar10_wide": params.ImageEvaluation,
-    "evaluate_cifar10_unet": params.ImageEvaluation,
-    "evaluate_cifar10_unet_large": params.ImageEvaluation,
-    "evaluate_dead_leaves": params.LeavesEvaluation,
-    "evaluate_bark": params.TextureEvaluation,
-    "mnist_dense_choices": params.ChoicesParams,
-    "cifar10_choices": params.ChoicesParams,
-    "cifar10_unet_choices": params.ChoicesParams,
-    "seeds": params.SeedsParams,
+    "evaluate_swiss_roll": evaluation.PointsEvaluation,
+    "evaluate_heartbeat": evaluation.HeartbeatEvaluation,
+    "evaluate_mnist": evaluation.ImageEvaluation,
+    "evaluate_cifar10": evaluation.ImageEvaluation,
+    "evaluate_cifar10_wide": evaluation.ImageEvaluation,
+    "evaluate_cifar10_unet": evaluation.ImageEvaluation,
+    "evaluate_cifar10_unet_large": evaluation.ImageEvaluation,
+    "evaluate_dead_leaves": evaluation.LeavesEvaluation,
+    "evaluate_bark": evaluation.TextureEvaluation,
+    "mnist_dense_choices": evaluation.ChoicesParams,
+    "cifar10_choices": evaluation.ChoicesParams,
+    "cifar10_unet_choices": evaluation.ChoicesParams,
+    "mcgsm": evaluation.MCGSMParams,
+    "seeds": evaluation.SeedsParams,
 }
 SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | SETTINGS
 MODELS = {name: its.model for name, its in EXPERIMENTS.items()}

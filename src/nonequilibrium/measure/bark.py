@@ -12,13 +12,14 @@ from nonequilibrium.bound.bound import Bound, L_null, bits, bits_per_dim, entrop
 from nonequilibrium.data.images import DataError
 from nonequilibrium.data.textures import BARK, Pictures, load_pictures
 from nonequilibrium.diffusion.chain import Normal
+from nonequilibrium.evaluation import TextureEvaluation
 from nonequilibrium.experiment.textures import TextureModel
 from nonequilibrium.measure.holes import elsewhere, others, quality
 from nonequilibrium.measure.inpaint_any import coarsest, fill
 from nonequilibrium.measure.measure import cores, threads
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded
-from nonequilibrium.params import TextureEvaluation, TextureParams
+from nonequilibrium.params import TextureParams
 
 REPLICATES = 8  # independent estimates of K, whose spread is its Monte Carlo error
 BLOCK = 64  # side of the squares that a few large pictures are cut into for the error of K

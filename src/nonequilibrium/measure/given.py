@@ -11,9 +11,9 @@ from nonequilibrium.bound.bound import Bound
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.evaluation import ImageEvaluation
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.measure.metrics import seeded
-from nonequilibrium.params import ImageEvaluation
 
 
 @dataclass(frozen=True)

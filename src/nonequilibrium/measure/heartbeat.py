@@ -12,10 +12,10 @@ from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.kernels import BinomialKernel
 from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.evaluation import HeartbeatEvaluation
 from nonequilibrium.experiment.toys import HeartbeatModel
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded, warn_unless
-from nonequilibrium.params import HeartbeatEvaluation
 
 CHAINS = (50, 100, 200, 500, 1000, 2000, 4000, 10_000)  # numbers of steps T for which K* is computed
 

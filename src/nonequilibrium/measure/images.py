@@ -8,13 +8,13 @@ import torch
 from nonequilibrium.bound.bound import L_null, bits, full_bound, pilot_proposal, sampled_bound
 from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.evaluation import ImageEvaluation
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.measure import baselines, posteriors, window
 from nonequilibrium.measure.given import Given
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import baseline_metrics, image_metrics, seeded, thinning
-from nonequilibrium.params import ImageEvaluation
 
 # Of the true samples that figures show: what is added to the seed, and the most that is drawn.
 SHOWN = {"mnist_conv": (5, 40), "mnist_unet": (4, 40), "cifar10": (9, 1000)}

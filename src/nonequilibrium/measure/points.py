@@ -13,11 +13,11 @@ from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.sampling import forward_trajectory, reverse_trajectory
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.evaluation import PointsEvaluation
 from nonequilibrium.experiment.registry import EXPERIMENTS
 from nonequilibrium.experiment.toys import PointsModel
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded
-from nonequilibrium.params import PointsEvaluation
 
 TRAJECTORIES = 16  # of the Jarzynski average (9), for each point
 NOISES = (1e-3, 1e-2, 5e-2)  # rolls and first steps for which K* is computed
