@@ -108,9 +108,9 @@ def test_a_u_net_of_leaves_sees_every_place_of_an_image_of_any_size_alike():
     wide = torch.cat(
         [wide] * 2, -1
     )  # periodic, so that group normalisation sees the same, but for what is near the border
-    z = model.network.z(kernel, wide, 3)
+    with torch.no_grad():  # in float32, whatever the machine
+        z, shifted = (model.network.z(kernel, x, 3) for x in (wide, wide.roll(moved, -1)))
     assert z.shape == (1, 2, 48, 160) and z.std() > 0.1
-    shifted = model.network.z(kernel, wide.roll(moved, -1), 3)
     inner = slice(40, -40)
     assert torch.allclose(shifted.roll(-moved, -1)[..., inner], z[..., inner], atol=5e-3)
 

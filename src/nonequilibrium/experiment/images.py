@@ -18,6 +18,7 @@ from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, s
 from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
+from nonequilibrium.network.precision import is_dense, loses_digits
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.params import ImageParams, PaperNetworkParams, SplitNetworkParams, UNetParams
 from nonequilibrium.processes import gathered, of_batch, rows, world
@@ -32,22 +33,6 @@ OPTIMISERS: dict[str, Callable] = {
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "photographs": (3, 32, 32)}
-
-
-def is_dense(name: str) -> bool:
-    """Whether a parameter belongs to a layer of a dense path."""
-    return "dense" in name.split(".")
-
-
-def loses_digits(name: str, unet: bool) -> bool:
-    """Whether a weight is as good with eleven bits: all of a U-Net; of the paper's network the layers of params.precision.
-
-    Its first convolution, its 1×1 layers and its readout tell apart pixels that differ by far less than one.
-    """
-    parts = name.split(".")
-    return parts[0] == "network" and (
-        unet or is_dense(name) or ("convs" in parts and parts[parts.index("convs") + 1] != "0")
-    )
 
 
 class ImageModel(Model):

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.experiment.images import ImageModel, is_dense
+from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.model import Model
 from nonequilibrium.experiment.registry import EXPERIMENTS, MODELS
 from nonequilibrium.experiment.settings import check
 from nonequilibrium.fields import ParameterError, check_name
 from nonequilibrium.files import commit, save_atomically, save_contents, sha256
+from nonequilibrium.network.precision import is_dense
 from nonequilibrium.params import ImageParams
 from nonequilibrium.training.devices import hardware
 

@@ -1,4 +1,4 @@
-"""Where a network may compute in bfloat16."""
+"""Where a network may compute in bfloat16, and which of its weights lose nothing by being stored in half precision."""
 
 from __future__ import annotations
 
@@ -25,3 +25,19 @@ def low_precision(device_type: str, precision: torch.dtype) -> torch.autocast:
     """
     dtype = computed_in(precision, device_type) if torch.is_grad_enabled() else torch.float32
     return torch.autocast(device_type, torch.bfloat16, enabled=dtype != torch.float32)
+
+
+def is_dense(name: str) -> bool:
+    """Whether a parameter belongs to a layer of a dense path."""
+    return "dense" in name.split(".")
+
+
+def loses_digits(name: str, unet: bool) -> bool:
+    """Whether a weight is as good with eleven bits: all of a U-Net; of the paper's network the layers of params.precision.
+
+    Its first convolution, its 1×1 layers and its readout tell apart pixels that differ by far less than one.
+    """
+    parts = name.split(".")
+    return parts[0] == "network" and (
+        unet or is_dense(name) or ("convs" in parts and parts[parts.index("convs") + 1] != "0")
+    )
