@@ -113,6 +113,8 @@ def write(folder) -> Findings:
             "emphasis": 1.0,
             "starts": 6,
             "batch": 32,
+            "conv_layers": 4,
+            "conv_channels": 48,
         }
         record = {"command": f"dvc repro measure@{name}", "commit": "abc", "seed": 7, "seconds": 1.0}
         texts[reports / f"provenance/measure_{name}.json"] = record

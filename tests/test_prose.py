@@ -118,7 +118,7 @@ def test_numbers_of_other_weights_are_marked(found, tmp_path):
 
 
 def test_the_gain_of_a_network_is_paired(found, nothing):
-    mean, se = found.gain("cifar10_unet", "cifar10")
+    mean, se = found.gain("cifar10_wide", "cifar10")
     assert mean == pytest.approx(0.5) and se == pytest.approx(0, abs=1e-6), (
         "image by image nothing but the shift is left"
     )
