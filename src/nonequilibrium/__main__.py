@@ -31,7 +31,11 @@ COMMANDS = {
         "fill in a part of your own picture",
         "inpaint picture.png --mask centre --out filled.png",
     ),
-    "restorations": ("measure.restorations:run", "measure posteriors on images, an hour on one core", "restorations"),
+    "restorations": (
+        "measure.restorations:run",
+        "measure posteriors on images, an hour and a half on one core",
+        "restorations",
+    ),
     "mcgsm": ("measure.mixture:run", "train the MCGSM beside which dead leaves are measured", "mcgsm"),
     "choices": ("measure.choices:run", "measure what each choice of an image experiment is worth", "choices cifar10"),
     "seeds": ("measure.seeds:run", "train and measure each toy from several seeds", "seeds"),

@@ -2,8 +2,8 @@
 
     nonequilibrium restorations
 
-writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets and the weights in models/, and
-about an hour on one core. Quick, as a notebook calls it, it takes models trained for seconds on images that ship with scikit-learn.
+writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets and the weights in models/, and an
+hour and a half on one core. Quick, as a notebook calls it, it takes models trained for seconds on images that ship with scikit-learn.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ PROFILES = {
         {
             "cifar10": (PAPER_S, Sizes(_images(12, 24, 32), 16, 2, 30, 0, (4, 16))),
             "cifar10_unet": (UNET, Sizes(_images(4, 10, 24), 16, 2, 30, 3, (2, 16))),
+            "cifar10_unet_large": ("larger U-Net", Sizes(_images(4, 10, 24), 16, 2, 30, 3, (2, 16))),
         },
         ("mnist_dense", ClassSizes(60, 100, (1200, 800), (1.0, 3.0), (10, 8))),
         {"mnist_dense": (50, (1, 10, 32, 100), 100), "cifar10": (50, (1, 10, 32), 50)},
