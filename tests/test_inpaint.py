@@ -10,12 +10,16 @@ from PIL import Image
 
 from nonequilibrium.__main__ import main
 from nonequilibrium.data.images import load_images
+from nonequilibrium.data.textures import load_pictures
 from nonequilibrium.diffusion.posterior import MaskError
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.experiment.settings import quick
+from nonequilibrium.experiment.textures import TextureModel
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.fields import ParameterError
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure import inpaint as inpaint_32
+from nonequilibrium.measure import inpaint_any
 from nonequilibrium.measure.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
 from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_pictures
 
@@ -39,6 +43,24 @@ def test_known_pixels_are_kept_and_the_others_drawn(model, pictures, known, r):
     assert filled.shape == (2, 3, 3, 32, 32) and filled.dtype == torch.uint8
     assert torch.equal(filled[:, :, :, known], pictures[:, :, known].expand(2, 3, 3, -1))
     assert (filled[0][:, :, ~known] != filled[1][:, :, ~known]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_what_fills_a_hole_is_kept_within_what_pixels_can_be(model, pictures, anywhere, monkeypatch):
+    """A chain of few steps that was thrown off once ended as coloured confetti."""
+    room, given = (inpaint_any if anywhere else inpaint_32), []
+    real = room.filled_between
+    monkeypatch.setattr(room, "filled_between", lambda *its: given.append(its) or real(*its))
+    if anywhere:
+        picture = load_pictures("textures", 1, 32).test[0][:, :60, :60]
+        model = TextureModel(quick("bark", {"n_steps": 6, "conv_layers": 2}), load_pictures("textures", 1, 32)).eval()
+        inpaint_any.fill(model, picture, centre(60, 60), [0], "through", 6, 1)
+    else:
+        inpaint(model, pictures, centre(32, 32), [0])
+    least, most = given[0][-1]
+    ends = torch.tensor([[0, 255]], dtype=torch.uint8)
+    x0 = torch.stack([model.scale.dequantise(ends, torch.Generator().manual_seed(k)) for k in range(50)])
+    assert least <= x0.min() < least + 0.02 and most - 0.02 < x0.max() <= most
 
 
 def test_a_sample_does_not_depend_on_the_block(model, pictures):

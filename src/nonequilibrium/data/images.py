@@ -54,6 +54,11 @@ class Scale(NamedTuple):
         u = torch.rand(images.shape, generator=generator, device=images.device)
         return (images + u - self.mean) / self.sigma
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest x^0 that a pixel can have."""
+        return (0 - self.mean) / self.sigma, (256 - self.mean) / self.sigma
+
     def to_pixels(self, x: Tensor) -> Tensor:
         """x to uint8 pixels, what lies outside of 0..255 clipped."""
         return torch.floor(x * self.sigma + self.mean).clamp(0, 255).to(torch.uint8)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Factor, Normal
-from nonequilibrium.diffusion.evidence import Through
+from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.posterior import Inpaint
 
 LOWEST, HIGHEST = 0.05, 10.0  # of σ_t = √((1−ᾱ_t)/ᾱ_t), for data of variance one
 
@@ -45,3 +47,12 @@ class Between:
             return Normal(kernel.q_posterior(x0, xt, t).mean, shifted.var)
         given = None if isinstance(self.outside, Through) else self.through.reverse(xt, t)
         return self.outside(kernel, given, xt, t)
+
+
+def filled_between(reverse, x0: Tensor, known: Tensor, solve: int, limits: tuple[float, float]) -> Between:
+    """How a hole is filled in: through the model, beyond the two noises by replacement; known coordinates come out as given.
+
+    x0 (n, ...): known values; what it holds elsewhere does not matter. known: bool, broadcastable to it. solve: as of ``Through``.
+    """
+    through = Through(reverse, Mask(known), torch.where(known, x0, 0.0), 0.0, solve)
+    return Between(through, Inpaint(x0, known, annealed=True), limits=limits)

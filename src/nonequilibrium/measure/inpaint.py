@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.evidence import Mask, Through
+from nonequilibrium.diffusion.between import Between, filled_between
+from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.errors import one_line
@@ -107,12 +108,12 @@ def inpaint(
     known = Inpaint(pixels, known).known
     n, shape = len(pixels), pixels.shape[1:]
 
-    def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint | Through:
+    def given(part: Tensor, generators: list[torch.Generator]) -> Inpaint | Between:
         u, here = torch.stack([torch.rand(shape, generator=g) for g in generators]), known[part % n]
         x0 = (pixels[part % n] + u - model.scale.mean) / model.scale.sigma
         if r != "through":
             return Inpaint(x0, here, annealed=r == "replacement")
-        return Through(reverse, Mask(here), torch.where(here, x0, 0.0), 0.0, solve)
+        return filled_between(reverse, x0, here, solve, model.scale.limits)
 
     drawn = sample_each(kernel, Through.skip if r == "through" else reverse, n, shape, seeds, given, block)
     return torch.where(known, pixels, model.scale.to_pixels(drawn).reshape(len(seeds), n, *shape))

@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from nonequilibrium.data.levels import FORMATS, PictureError, contents
+from nonequilibrium.diffusion.between import filled_between
 from nonequilibrium.diffusion.chain import Normal, Reverse
-from nonequilibrium.diffusion.evidence import Mask, Through
+from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.experiment.images import ImageModel
@@ -153,7 +154,7 @@ def fill(
             x0 = model.scale.dequantise(given, generator)
             factor: Callable
             if r == "through":
-                factor = Through(reverse, Mask(here), torch.where(here, x0, 0.0), 0.0, solve)
+                factor = filled_between(reverse, x0, here, solve, model.scale.limits)
             else:
                 factor = Inpaint(x0, here, annealed=r == "replacement")
 

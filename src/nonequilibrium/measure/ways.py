@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.between import Between
+from nonequilibrium.diffusion.between import Between, filled_between
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
@@ -70,15 +70,9 @@ def through(its: Setting) -> Tensor:
     reverse, task = its.chain[1], its.task
 
     def factor(part: Tensor) -> Factor:
-        y, solve = its.y[part], its.sizes.solve
-        scale = its.model.scale
-        limits = (0 - scale.mean) / scale.sigma, (256 - scale.mean) / scale.sigma
+        y, solve, limits = its.y[part], its.sizes.solve, its.model.scale.limits
         if task.known is not None:
-            return Between(
-                Through(reverse, task.A, y, task.var, solve),
-                Inpaint(its.x0[part], task.known, annealed=True),
-                limits=limits,
-            )
+            return filled_between(reverse, its.x0[part], task.known, solve, limits)
         # The pixels of a block are seen through one number. Taken for independent, each of them would be moved too far.
         return Between(
             Through(reverse, task.A, y, task.var, max(solve, 2)),
