@@ -33,7 +33,16 @@ from nonequilibrium.training.fit import TrainingError
 from nonequilibrium.training.spawn import check_devices, run
 
 STEPS = 24
-SMALL = {"n_steps": 30, "ema": 0.9, "dense_units": 24, "pixel_units": 8, "bumps": 6, "batch": 32, "train_steps": STEPS}
+SMALL = {
+    "precision": "float32",
+    "n_steps": 30,
+    "ema": 0.9,
+    "dense_units": 24,
+    "pixel_units": 8,
+    "bumps": 6,
+    "batch": 32,
+    "train_steps": STEPS,
+}
 WORDS = [word for name, value in SMALL.items() for word in ("-p", f"{name}={value}")] + ["-p", "data=digits"]
 
 
