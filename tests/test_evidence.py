@@ -116,3 +116,33 @@ def test_known_pixels_come_out_exactly_and_samples_do_not_depend_on_what_they_ar
     assert torch.equal(x[:, known], y[:, known]) and x[:, ~known].std(0).min() > 0
     alone = Through(reverse, Mask(known), torch.where(known, y[2:3], 0.0), 0.0, solve=3)
     assert torch.allclose(sample(kernel, Through.skip, (1, D), [torch.Generator().manual_seed(2)], r=alone), x[2:3])
+
+
+def test_a_derivative_that_is_no_covariance_moves_x0_no_farther_than_its_own_deviation_allows():
+    """A network's derivative is nearly singular, or negative, in some direction at some x^t: solved in full, y would move x^0 anywhere."""
+    kernel, exact = chain(correlated(0.9), 40)
+    t = int(((kernel.one_minus_alpha_bar / kernel.alpha_bar).sqrt() - 0.5).abs().argmin())
+    known = torch.arange(D) % 2 == 0
+    g = torch.Generator().manual_seed(0)
+    x0 = torch.from_numpy(np.linalg.cholesky(correlated(0.9))) @ torch.randn(D, 20, generator=g, dtype=torch.float64)
+    xt = kernel.sample(kernel.q_marginal(x0.T, t), g)
+    y = torch.where(known, x0.T, 0.0)
+    odd = torch.where(known, torch.randn(D, generator=g, dtype=torch.float64), 0.0)
+    odd /= odd.norm()
+
+    def broken(x, t, left):
+        """The exact reverse, of whose derivative the part along ``odd`` is ``left``, at the same mean."""
+        p = exact(x, t)
+        along = ((x - x.detach()) @ odd)[:, None] * odd
+        return Normal(p.mean - (1 - left) * along, p.var)
+
+    for left in (-1.0, 1e-3, 0.05):
+        moved = {}
+        for within in (None, 2.0):
+            r = Through(lambda x, t, left=left: broken(x, t, left), Mask(known), y, 0.01, 12, within)
+            before, after = (kernel.x0_given(p, xt, t) for p in (exact(xt, t), r(kernel, None, xt, t)))
+            moved[within] = ((after.mean - before.mean).square().mean(1) / before.var.mean()).sqrt()
+        assert moved[2.0].max() <= 2.0 + 1e-9
+        assert left < 0 or moved[None].max() > 5, "without a bound it goes far"
+    whole, bounded = (Through(exact, Mask(known), y, 0.01, 12, within)(kernel, None, xt, t) for within in (None, 2.0))
+    assert torch.equal(whole.mean, bounded.mean), "a true covariance seldom meets the bound"

@@ -18,6 +18,9 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.posterior import Inpaint
 
 LOWEST, HIGHEST = 0.05, 10.0  # of σ_t = √((1−ᾱ_t)/ᾱ_t), for data of variance one
+# How far at most the mean of x^0 is moved, in its own deviations (see ``Through``). Of 1, 1.5, 2, 3 and no bound, 2 gave the least
+# errors on training images set aside: 1 holds back good moves, and without a bound one step in hundreds moves it by ten.
+WITHIN = 2.0
 
 
 @dataclass
@@ -54,5 +57,5 @@ def filled_between(reverse, x0: Tensor, known: Tensor, solve: int, limits: tuple
 
     x0 (n, ...): known values; what it holds elsewhere does not matter. known: bool, broadcastable to it. solve: as of ``Through``.
     """
-    through = Through(reverse, Mask(known), torch.where(known, x0, 0.0), 0.0, solve)
+    through = Through(reverse, Mask(known), torch.where(known, x0, 0.0), 0.0, solve, WITHIN)
     return Between(through, Inpaint(x0, known, annealed=True), limits=limits)

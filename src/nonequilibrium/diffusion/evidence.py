@@ -93,6 +93,19 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b == 0, 0.0, a / torch.where(b == 0, 1.0, b))
 
 
+def _sum(x: Tensor) -> Tensor:
+    """Over all axes but that of examples, which stay as axes of length one."""
+    return x.sum(tuple(range(1, x.dim())), keepdim=True)
+
+
+def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
+    """The largest s for which the squares of move + s d sum to at most ``most``, of which None is no bound; for each example."""
+    if most is None:
+        return torch.full_like(_sum(d), torch.inf)
+    a, b, left = _sum(d * d), _sum(move * d), most - _sum(move * move)
+    return _over((b**2 + a * left.clamp(min=0)).sqrt() - b, a)
+
+
 class Through:
     """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r`` of ``sampling.sample``.
 
@@ -101,11 +114,15 @@ class Through:
         and a mask the known coordinates come out exactly as given.
     solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a derivative through the network.
         With 0, A C_t A^T is taken for diagonal. For Gaussian data the chain is exact to first order in f_Σ if they suffice.
+    within: how far at most y moves the mean of x^0: its root mean square over an example, in those of the deviation that x^0 has
+        given x^t. A posterior's mean moves by no more than that in expectation, for tr C A^T (A C A^T + σ²)^−1 A C ≤ tr C. A network's
+        derivative is nearly a covariance, and at some x^t it is none: solving then ends where it leaves this region (truncated
+        conjugate gradients, Steihaug 1983). For examples of many coordinates; None, for few, where one moves farther by chance.
     The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in f_Σ.
     """
 
-    def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0):
-        self.reverse, self.A, self.y, self.var, self.solve = reverse, A, y, var, solve
+    def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None):
+        self.reverse, self.A, self.y, self.var, self.solve, self.within = reverse, A, y, var, solve, within
 
     @staticmethod
     def skip(xt: Tensor, t: Tensor | int) -> Any:
@@ -132,8 +149,8 @@ class Through:
                 return scale * torch.autograd.grad(seen, x, u, retain_graph=True)[0]
 
             residual = (self.y - seen).detach()
-            u = _over(residual, noise) if not self.solve else self._solved(pulled, residual, noise)
-            move = pulled(u)
+            most = None if self.within is None else self.within**2 * _sum(var.expand_as(x))
+            move = self._solved(pulled, residual, noise, most)[1]
         on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
         result = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
         if not (isinstance(self.A, Mask) and self.var == 0):
@@ -141,26 +158,32 @@ class Through:
         q = kernel.q_posterior(self.y, xt, t)  # a known coordinate goes back to its value whatever the others do
         return Normal(torch.where(self.A.known, q.mean, result.mean), torch.where(self.A.known, q.var, result.var))
 
-    def _solved(self, pulled, residual: Tensor, diagonal: Tensor) -> Tensor:
-        """u with (A C A^T + σ²) u = residual by conjugate gradients, preconditioned by ``diagonal``, for each example apart."""
-        axes = tuple(range(1, residual.dim()))
+    def _solved(self, pulled, residual: Tensor, diagonal: Tensor, most: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """u of (A C A^T + σ²) u = residual, and C A^T u: conjugate gradients preconditioned by ``diagonal``, for each example apart.
 
-        def dot(a: Tensor, b: Tensor) -> Tensor:
-            return (a * b).sum(axes, keepdim=True)
-
-        u, r = torch.zeros_like(residual), residual
-        z = _over(r, diagonal)
-        d, rz = z, dot(r, z)
+        pulled: u to C A^T u. most: the largest sum of squares of C A^T u.
+        """
+        r = residual
+        z = d = _over(r, diagonal)
+        if not self.solve:
+            move = pulled(d)
+            share = _to_the_edge(torch.zeros_like(move), move, most).clamp(max=1.0)
+            return share * d, share * move
+        u, move, rz = torch.zeros_like(d), torch.zeros(()), _sum(r * z)
+        going = torch.ones_like(rz, dtype=torch.bool)
         for _ in range(self.solve):
-            product = self.A(pulled(d)) + self.var * d
-            curvature = dot(d, product)
-            ok = (curvature > 0) & (rz > 1e-20)
-            step = torch.where(ok, _over(rz, curvature), 0.0)
-            u, r = u + step * d, r - step * product
-            z = _over(r, diagonal)
-            rz, before = dot(r, z), rz
-            d = z + torch.where(ok, _over(rz, before), 0.0) * d
-        return u
+            on_x0 = pulled(d)
+            product = self.A(on_x0) + self.var * d
+            curvature = _sum(d * product)
+            going = going & (curvature > 0) & (rz > 1e-20)
+            whole, edge = _over(rz, curvature), _to_the_edge(move.expand_as(on_x0), on_x0, most)
+            step = torch.where(going, torch.minimum(whole, edge), 0.0)
+            going = going & (whole < edge)
+            u, move, r = u + step * d, move + step * on_x0, r - step * product
+            z, before = _over(r, diagonal), rz
+            rz = _sum(r * z)
+            d = z + torch.where(going, _over(rz, before), 0.0) * d
+        return u, move
 
     def _edge(self, p: Normal) -> Normal:
         """p(x^0|x^1) r(x^0) / Z̃, exact where A A^T is diagonal, as a mask's and a down-sampling's are."""

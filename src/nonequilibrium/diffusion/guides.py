@@ -126,7 +126,7 @@ def _quadratic(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
         def pulled(u: Tensor) -> Tensor:
             return scale * torch.autograd.grad(seen, x, u, retain_graph=True)[0]
 
-        u = r._solved(pulled, residual, noise)
+        u, _ = r._solved(pulled, residual, noise)
     return -0.5 * (residual * u).flatten(1).sum(1).detach()
 
 

@@ -15,6 +15,7 @@ from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.evaluation import TextureEvaluation
 from nonequilibrium.experiment.textures import TextureModel
 from nonequilibrium.measure.holes import elsewhere, others, quality
+from nonequilibrium.measure.inpaint import SOLVE
 from nonequilibrium.measure.inpaint_any import coarsest, fill
 from nonequilibrium.measure.measure import cores, threads
 from nonequilibrium.measure.measured import Measured
@@ -26,7 +27,6 @@ BLOCK = 64  # side of the squares that a few large pictures are cut into for the
 MANY = 10  # pictures from which on they are its unit themselves
 SHOWN = (256, 320)  # height and width of what figure 5 shows
 LIKE = 0.25  # grey levels within which two readers of JPEG agree on the mean and the standard deviation
-SOLVE = 3  # steps of conjugate gradients
 
 
 def measured(experiment: str, model: TextureModel, its: TextureEvaluation) -> Measured:

@@ -66,7 +66,7 @@ FACTORS = {
     "constant": "the paper's: r is the same at all t",
     "replacement": "the known pixels follow their own forward chain, and nothing is conditioned on",
 }
-SOLVE = 3  # steps of conjugate gradients
+SOLVE = 5  # steps of conjugate gradients; on training images set aside 3 left errors a few per cent larger in a quarter less time
 
 
 def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:

@@ -22,6 +22,7 @@ from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure.classes import ClassSizes, guided_digits
 from nonequilibrium.measure.images import add
+from nonequilibrium.measure.inpaint import SOLVE
 from nonequilibrium.measure.likelihoods import likelihoods
 from nonequilibrium.measure.measure import threads, trained
 from nonequilibrium.measure.measured import Measured, MeasuredError
@@ -64,12 +65,12 @@ PROFILES = {
     ),
     "full": Profile(
         {
-            "cifar10": (PAPER_S, Sizes(_images(12, 24, 32), 16, 2, 30, 0, (4, 16))),
-            "cifar10_unet": (UNET, Sizes(_images(4, 10, 24), 16, 2, 30, 3, (2, 16))),
-            "cifar10_unet_large": ("larger U-Net", Sizes(_images(4, 10, 24), 16, 2, 30, 3, (2, 16))),
+            "cifar10": (PAPER_S, Sizes(_images(40, 100, 100), 16, 2, 30, 0, (4, 16))),
+            "cifar10_unet": (UNET, Sizes(_images(40, 100, 100), 16, 2, 30, SOLVE, (2, 16))),
+            "cifar10_unet_large": ("larger U-Net", Sizes(_images(16, 32, 32), 16, 2, 30, SOLVE, (2, 16))),
         },
         ("mnist_dense", ClassSizes(60, 100, (1200, 800), (1.0, 3.0), (10, 8))),
-        {"mnist_dense": (50, (1, 10, 32, 100), 100), "cifar10": (50, (1, 10, 32), 50)},
+        {"mnist_dense": (50, (1, 10, 32), 1000), "cifar10": (50, (1, 10, 32), 50)},
     ),
 }
 

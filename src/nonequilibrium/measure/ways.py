@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.between import Between, filled_between
+from nonequilibrium.diffusion.between import WITHIN, Between, filled_between
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
@@ -75,8 +75,8 @@ def through(its: Setting) -> Tensor:
             return filled_between(reverse, its.x0[part], task.known, solve, limits)
         # The pixels of a block are seen through one number. Taken for independent, each of them would be moved too far.
         return Between(
-            Through(reverse, task.A, y, task.var, max(solve, 2)),
-            Through(reverse, task.A, y, task.var, 1),
+            Through(reverse, task.A, y, task.var, max(solve, 2), WITHIN),
+            Through(reverse, task.A, y, task.var, 1, WITHIN),
             limits=limits,
         )
 
