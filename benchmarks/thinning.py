@@ -10,7 +10,8 @@ from torch import Tensor
 from benchmarks.estimators import test_images
 from benchmarks.steps import trained
 from benchmarks.timing import Settings, in_turn
-from nonequilibrium.bound.bound import bits, proposal_from, sampled_bound
+from nonequilibrium.bound.bound import bits, sampled_bound
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.bound.thinning import StepCosts
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample_each

@@ -119,7 +119,7 @@ def test_known_pixels_come_out_exactly_and_samples_do_not_depend_on_what_they_ar
 
 
 def test_a_derivative_that_is_no_covariance_moves_x0_no_farther_than_its_own_deviation_allows():
-    """A network's derivative is nearly singular, or negative, in some direction at some x^t: solved in full, y would move x^0 anywhere."""
+    """A network's derivative is nearly singular, or negative, in some direction at some x^t: solved in full, y moves x^0 anywhere."""
     kernel, exact = chain(correlated(0.9), 40)
     t = int(((kernel.one_minus_alpha_bar / kernel.alpha_bar).sqrt() - 0.5).abs().argmin())
     known = torch.arange(D) % 2 == 0

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from nonequilibrium.__main__ import main
-from nonequilibrium.bound.bound import L_null, bits, full_bound, proposal_from, sampled_bound
+from nonequilibrium.bound.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.images import DataError, load_images
 from nonequilibrium.diffusion.kernels import Normal
 from nonequilibrium.experiment import train as experiment

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from nonequilibrium.adapters.libraries import adapted
 from nonequilibrium.adapters.prediction import AdapterError
-from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, proposal_from, sampled_bound
+from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, sampled_bound
 from nonequilibrium.bound.checks import check_count, checked, noise_generator
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 
 LAST_STEPS = ("levels", "fixed")

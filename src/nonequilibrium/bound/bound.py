@@ -25,6 +25,7 @@ from nonequilibrium.bound.checks import (
     check_count,
     check_examples,
     check_proposal,
+    check_typical,
     checked,
     noise_generator,
 )
@@ -194,11 +195,14 @@ def sampled_bound(
     stratified: bool = True,
     replicates: int = 2,
     block: int = 32768,
+    typical: Tensor | None = None,
 ) -> Bound:
     """K with ``draws`` steps t an example in place of all T − 1; unbiased.
 
     proposal: (T + 1,) weights by which t is drawn, zero at t < 2; uniform over 2..T if None. Weights in proportion
         to the root mean square of KL_t (see ``pilot_proposal``) give the least variance.
+    typical: (T + 1,) nats, about what KL_t is for any example, from other data. Only the difference from it is then left to
+        chance, and weights in proportion to the root mean square of that difference give the least variance.
     stratified: the draws of all examples together cover the proposal evenly (one systematic grid, shuffled over the
         examples), in place of independent draws.
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
@@ -208,7 +212,7 @@ def sampled_bound(
         check_count(name, value) for name, value in {"draws": draws, "replicates": replicates, "block": block}.items()
     )
     reverse, noise, n = checked(kernel, reverse), noise_generator(generator, x0.device), len(x0)
-    cumulative = torch.cumsum(weight, 0)
+    about, cumulative = check_typical(kernel, typical), torch.cumsum(weight, 0)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         if stratified:
@@ -225,34 +229,9 @@ def sampled_bound(
                     kernel.sample(kernel.q_marginal(x, t), noise)  # another process has these, which draws the same
                     continue
                 terms = kl_terms(kernel, reverse, x, t, noise).double().reshape(len(part)).cpu()
-                kl[r, part, t] += terms / (weight[t] * draws)
-    kl, rest = total(kl), entropy_terms(kernel, x0).double().cpu()
+                kl[r, part, t] += (terms - about[t]) / (weight[t] * draws)
+    kl, rest = total(kl) + about, entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
-
-
-def pilot_proposal(bound: Bound, floor: float = 0.1) -> Tensor:
-    """``proposal_from`` the mean squares of a pilot ``full_bound``."""
-    return proposal_from(bound.kl.square().mean(0), floor)
-
-
-def proposal_from(mean_square: Tensor, floor: float) -> Tensor:
-    """Weights for ``sampled_bound``: root of the mean square of KL_t, (T + 1,), mixed with uniform. Returns (T + 1,).
-
-    floor: the uniform part, which keeps weights bounded where the pilot happened to see nothing.
-    """
-    if not 0 <= floor <= 1:
-        raise BoundError(f"floor is {floor}; it must be a number from 0 to 1")
-    if not (torch.isfinite(rms := mean_square[2:].sqrt()).all() and rms.sum() > 0):
-        raise BoundError("the mean square of KL_t must be finite at all t and positive at some t ≥ 2")
-    return in_proportion(mean_square, floor)
-
-
-def in_proportion(mean_square: Tensor, floor: float) -> Tensor:
-    """``proposal_from`` without a look at what comes in, for which a GPU would have to be waited for."""
-    rms = mean_square.sqrt()
-    uniform = torch.ones_like(rms)
-    uniform[:2] = rms[:2] = 0
-    return (1 - floor) * rms / rms.sum() + floor * uniform / uniform.sum()
 
 
 def L_null(kernel: Kernel, x0: Tensor) -> Tensor:

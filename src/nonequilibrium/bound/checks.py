@@ -94,6 +94,18 @@ def check_proposal(kernel: Kernel, proposal) -> Tensor:
     return weight / weight.sum()
 
 
+def check_typical(kernel: Kernel, typical) -> Tensor:
+    """What KL_t is about as float64 on the CPU, zero at all t if None. Raises BoundError."""
+    if typical is None:
+        return torch.zeros(kernel.T + 1, dtype=torch.float64)
+    about = torch.as_tensor(typical).detach().double().cpu()
+    if about.shape != (kernel.T + 1,) or not torch.isfinite(about).all() or about[:2].any():
+        raise BoundError(
+            f"typical has shape {tuple(about.shape)}; it must hold {kernel.T + 1} finite values, zero at t < 2 and about KL_t above"
+        )
+    return about
+
+
 def check_optimum(kernel: Kernel, optimum) -> None:
     """Raises BoundError if ``optimum`` says that it belongs to another chain."""
     its = getattr(optimum, "kernel", None)

@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import bits, entropy_terms, in_proportion, kl_terms, proposal_from, sampled_bound
+from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, sampled_bound
+from nonequilibrium.bound.proposals import in_proportion, proposal_from
 from nonequilibrium.data.images import ImageSet, Scale, load_images
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel

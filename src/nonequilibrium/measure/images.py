@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from nonequilibrium.bound.bound import L_null, bits, full_bound, pilot_proposal, sampled_bound
+from nonequilibrium.bound.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.bound.proposals import pilot_proposal
 from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.evaluation import ImageEvaluation

@@ -12,21 +12,23 @@ from skimage.measure import label
 from torch import Tensor
 
 from nonequilibrium import paper
-from nonequilibrium.bound.bound import Bound, L_null, bits, sampled_bound
+from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, sampled_bound
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.leaves import VARIANCE, leaves_images
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.evaluation import LeavesEvaluation, MCGSMParams
 from nonequilibrium.experiment.leaves import TEST_SEED, LeavesModel
 from nonequilibrium.measure.holes import gradients, spectrum
 from nonequilibrium.measure.mcgsm import MCGSM, per_image, sample_image
+from nonequilibrium.measure.measure import cores, threads
 from nonequilibrium.measure.measured import Measured
 from nonequilibrium.measure.metrics import metrics, seeded
 from nonequilibrium.measure.mixture import SIDE, drawing, grown, load_mixture
 
 SMALL_MCGSM = MCGSMParams(components=2, features=30, doublings=1)  # for quick runs
-# Of the draws of t, the part that is uniform. A whole image has so many pixels that KL_t hardly depends on the noise: with t drawn in
-# proportion to it every draw weighs the same, and a larger part would bring draws at large t, which weigh nothing.
-FLOOR = 0.01
+# A whole image has so many pixels that KL_t hardly depends on the noise or on the image. So pieces of a few training images say what
+# it is about, at some steps t, and how far apart images are; draws of t go where they are far apart, a part of them everywhere.
+PIECES, PIECE, STEPS, FLOOR = 8, 128, 32, 0.1
 SMALL = 64  # side of the patches by which it is shown that size does not matter
 GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit variance, bits
 
@@ -38,11 +40,17 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
     of the pixels that have a whole neighbourhood, which spares them the border. ``limit``: what no density can exceed, from the
     noise alone, h(x) ≥ h(noise). arrays: figure_4, (3, size, size), and the scores image by image.
     """
+    with threads(cores()):
+        return _measured(experiment, model, its)
+
+
+def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Measured:
     train, clean = model.data(model.params).train, heldout_images(model, its.n_heldout)
     heldout = model.x0(clean, seeded(its.seed))
     size, noise = clean.shape[-1], model.params.noise / model.scale.sigma
-    whole, kl = _K(model, heldout, its, 1)
-    small, _ = _K(model, _corners(heldout), its, 2)
+    about = _pilot(model, train, its)
+    whole, kl = _K(model, heldout, its, 1, *about)
+    small, _ = _K(model, _corners(heldout), its, 2, *about)
     by_image = [
         value.unflatten(-1, (len(heldout), -1)).mean(-1) for value in (small.kl.mT, small.rest, small.replicates)
     ]
@@ -99,14 +107,40 @@ def heldout_images(model: LeavesModel, n: int) -> Tensor:
     return leaves_images(n, p.size, p.smallest, p.largest, TEST_SEED)
 
 
-def _K(model: LeavesModel, x0: Tensor, its: LeavesEvaluation, offset: int) -> tuple[Bound, Tensor]:
-    """The bound of x0 (n, 1, h, w) in nats per pixel, and its mean term by t."""
+@torch.no_grad()
+def _pilot(model: LeavesModel, train: list[Tensor], its: LeavesEvaluation) -> tuple[Tensor, Tensor]:
+    """What KL_t is about, nats per pixel, and how far from it training images are, root mean square: (T + 1,) each."""
+    kernel, random = model.kernel(), seeded(its.seed + 8)
+    side = min(PIECE, train[0].shape[-1])
+    x0 = model.x0(torch.stack([image[..., :side, :side] for image in train[:PIECES]]), random)
+    at = torch.linspace(2, kernel.T, min(STEPS, kernel.T - 1)).long()
+    kl = torch.stack([kl_terms(kernel, model.reverse(kernel), x0, t.expand(len(x0)), random) for t in at]) / side**2
+
+    def everywhere(values: Tensor) -> Tensor:
+        between = np.interp(np.arange(2, kernel.T + 1), at.numpy(), values.double().numpy())
+        return torch.cat([torch.zeros(2, dtype=torch.float64), torch.from_numpy(between)])
+
+    return everywhere(kl.mean(1)), everywhere(kl.std(1))
+
+
+def _K(
+    model: LeavesModel, x0: Tensor, its: LeavesEvaluation, offset: int, typical: Tensor, apart: Tensor
+) -> tuple[Bound, Tensor]:
+    """The bound of x0 (n, 1, h, w) in nats per pixel, and its mean term by t. typical, apart: of ``_pilot``."""
     with torch.no_grad():
         kernel = model.kernel()
     pixels = x0.shape[-1] * x0.shape[-2]
     block = max(1, 4 * 256**2 // pixels)
+    weight = proposal_from(apart.square(), FLOOR)
     bound = sampled_bound(
-        kernel, model.reverse(kernel), x0, seeded(its.seed + offset), its.draws, model.proposal(FLOOR), block=block
+        kernel,
+        model.reverse(kernel),
+        x0,
+        seeded(its.seed + offset),
+        its.draws,
+        weight,
+        block=block,
+        typical=pixels * typical,
     )
     scaled = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
     return scaled, scaled.kl.mean(0)
