@@ -57,6 +57,13 @@ def numbers(name: str, K: float) -> dict:
             "K_64_minus_K_se": 0.02,
             "parameters": 9,
         }
+        found |= {
+            "limit_of_borders": K + 0.4,
+            "limit_of_borders_se": 0.01,
+            "leaf_pixels": 57.0,
+            "disc_bits": 14.0,
+            "draws": 1,
+        }
         found |= {"smallest": 2.0, "largest": 128.0, "noise": 0.02, "size": 256, "flat": {"data": 0.5, "model": 0.4}}
         found["mcgsm_sizes"] = [
             {"components": k, "scales": 8, "features": 60, "bits_per_pixel": K, "se": 0.01} for k in (8, 16)

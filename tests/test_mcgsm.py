@@ -102,3 +102,26 @@ def test_statistics_know_flat_from_noise():
     assert a["flat"][0] > 0.9 > 0.1 > b["flat"][0]
     assert b["spectrum"].mean() > a["spectrum"][8:].mean()
     assert all(a[key].shape == leaves.PLACES[key](64).shape for key in leaves.PLACES)
+
+
+def test_given_its_borders_an_image_has_the_density_that_quadrature_finds():
+    noise, random = 0.07, seeded(1)
+    top = torch.tensor([[5, 5, 9], [5, 2, 9], [2, 2, 9]])
+    grey = {5: 0.31, 9: 0.98, 2: 0.02}  # two of them so near the ends that the grey's own bounds count
+    x = top.double().apply_(grey.get) + noise * torch.randn(3, 3, generator=random, dtype=torch.float64)
+    g = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
+    each = [
+        torch.distributions.Normal(g, noise).log_prob(x[top == leaf][:, None]).sum(0).exp().mean().log()
+        for leaf in grey
+    ]
+    found = leaves.given_borders(torch.stack([x, x.flip(0)]), torch.stack([top, top.flip(0)]), noise)
+    assert found.tolist() == pytest.approx([float(sum(each)) / 9] * 2, rel=1e-6)
+
+
+def test_bits_of_a_disc_are_the_entropies_of_its_place_and_radius():
+    smallest, largest, step = 2.0, 16.0, 0.25
+    r = torch.linspace(smallest, largest, 200_001, dtype=torch.float64)
+    density = r**-3 / torch.trapezoid(r**-3, r)
+    entropy = -torch.trapezoid(density * torch.log2(density), r)
+    expected = math.log2(50.0) + float(entropy) - 3 * math.log2(step)
+    assert leaves.disc_bits(50.0, smallest, largest, step) == pytest.approx(expected, abs=1e-6)

@@ -97,5 +97,11 @@ def _stamp(top, radius, x, y, number, reach: int) -> None:
 
 def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
     """``n`` images without noise, greys on 0..1: (n, 1, size, size) float32. Image k depends on (seed, k) alone."""
-    images = [dead_leaves(size, smallest, largest, np.random.default_rng([seed, k]))[0] for k in range(n)]
-    return torch.from_numpy(np.stack(images))[:, None]
+    return images_and_leaves(n, size, smallest, largest, seed)[0]
+
+
+def images_and_leaves(n: int, size: int, smallest: float, largest: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The same, and the index of the leaf that each of their pixels belongs to, like them, int64."""
+    drawn = [dead_leaves(size, smallest, largest, np.random.default_rng([seed, k]))[:2] for k in range(n)]
+    greys, tops = (torch.from_numpy(np.stack(each))[:, None] for each in zip(*drawn, strict=True))
+    return greys, tops

@@ -14,7 +14,7 @@ from torch import Tensor
 from nonequilibrium import paper
 from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, sampled_bound
 from nonequilibrium.bound.proposals import proposal_from
-from nonequilibrium.data.leaves import VARIANCE, leaves_images
+from nonequilibrium.data.leaves import MEAN, VARIANCE, images_and_leaves
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.evaluation import LeavesEvaluation, MCGSMParams
 from nonequilibrium.experiment.leaves import TEST_SEED, LeavesModel
@@ -38,14 +38,17 @@ def measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Meas
 
     numbers: the contract of reports/metrics; an image is the unit of every standard error. ``mcgsm``, ``gaussian``: mean log density
     of the pixels that have a whole neighbourhood, which spares them the border. ``limit``: what no density can exceed, from the
-    noise alone, h(x) ≥ h(noise). arrays: figure_4, (3, size, size), and the scores image by image.
+    noise alone, h(x) ≥ h(noise). ``limit_of_borders``: the same, from ``given_borders``. ``leaf_pixels``: of a leaf that is seen.
+    ``disc_bits``: see ``disc_bits``. arrays: figure_4, (3, size, size), and the scores image by image.
     """
     with threads(cores()):
         return _measured(experiment, model, its)
 
 
 def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Measured:
-    train, clean = model.data(model.params).train, heldout_images(model, its.n_heldout)
+    p = model.params
+    train = model.data(p).train
+    clean, tops = images_and_leaves(its.n_heldout, p.size, p.smallest, p.largest, TEST_SEED)
     heldout = model.x0(clean, seeded(its.seed))
     size, noise = clean.shape[-1], model.params.noise / model.scale.sigma
     about = _pilot(model, train, its)
@@ -63,6 +66,8 @@ def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Mea
         else load_mixture(model.params)
     )
     ours, theirs = bits(whole.per_example), bits(per_image(mixture, heldout, SIDE))
+    borders = bits(given_borders(heldout[:, 0].double() * model.scale.sigma + MEAN, tops[:, 0], p.noise))
+    borders = borders + math.log2(model.scale.sigma)
     numbers |= {
         "size": size,
         "noise": model.params.noise,
@@ -73,6 +78,10 @@ def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Mea
         "n_steps": model.params.n_steps,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "limit": -GAUSSIAN_ENTROPY - math.log2(noise),
+        "limit_of_borders": _mean(borders),
+        "limit_of_borders_se": _se(borders),
+        "leaf_pixels": (leaf_pixels := size**2 / float(np.mean([len(top.unique()) for top in tops]))),
+        "disc_bits": disc_bits(leaf_pixels, p.smallest, p.largest),
         "K_64": bits(small.K),
         "K_64_minus_K": _mean(bits(small.per_example) - ours),
         "K_64_minus_K_se": _se(bits(small.per_example) - ours),
@@ -99,12 +108,6 @@ def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Mea
         tables[key] = pd.DataFrame({"at": PLACES[key](size)} | {name: one[key] for name, one in found.items()})
     scores = torch.stack([ours, theirs]).float()
     return Measured(numbers, tables, {"figure_4": torch.stack([x.float() for x in shown.values()]), "scores": scores})
-
-
-def heldout_images(model: LeavesModel, n: int) -> Tensor:
-    """``n`` test images without noise, (n, 1, size, size): those of the model's data, and as many more as are wanted."""
-    p = model.params
-    return leaves_images(n, p.size, p.smallest, p.largest, TEST_SEED)
 
 
 @torch.no_grad()
@@ -144,6 +147,37 @@ def _K(
     )
     scaled = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
     return scaled, scaled.kl.mean(0)
+
+
+def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
+    """log p(x) given which leaf each pixel belongs to, nats per pixel, (n,): exact, and more than any density of x has in expectation.
+
+    greys: (n, size, size) with noise of standard deviation ``noise``. tops: index of the leaf, likewise. A leaf of k pixels has one
+    grey, uniform on 0..1, so that the noise of its pixels is integrated over one unknown mean.
+    """
+    found = []
+    for x, top in zip(greys, tops, strict=True):
+        _, leaf, k = top.unique(return_inverse=True, return_counts=True)
+        sums = torch.zeros(len(k), dtype=torch.float64)
+        mean = sums.index_add(0, leaf.flatten(), x.flatten()) / k
+        squares = sums.index_add(0, leaf.flatten(), (x - mean[leaf]).square().flatten())
+        of_mean = noise / k.sqrt()  # the mean of a leaf's pixels is this uncertain
+        inside = torch.special.ndtr((1 - mean) / of_mean) - torch.special.ndtr(-mean / of_mean)
+        logs = -k * math.log(noise) - (k - 1) / 2 * math.log(2 * math.pi) - squares / (2 * noise**2)
+        found.append((logs + torch.log(of_mean) + torch.log(inside)).sum() / x.numel())
+    return torch.stack(found)
+
+
+def disc_bits(leaf_pixels: float, smallest: float, largest: float, step: float = 0.25) -> float:
+    """Bits that name a disc's place, within the area of a leaf that is seen, and its radius, to ``step`` pixels.
+
+    About what a leaf's border costs at the least: the entropies of both less log2 of the step. Which leaf lies on top comes to it.
+    """
+    # The density of radii is c r^−3, and −E log(c r^−3) = 3 E log r − log c.
+    kept = smallest**-2 - largest**-2
+    log_radius = (smallest**-2 * (math.log(smallest) + 0.5) - largest**-2 * (math.log(largest) + 0.5)) / kept
+    radius = 3 * log_radius - math.log(2 / kept)
+    return bits(math.log(leaf_pixels) + radius) - 3 * math.log2(step)
 
 
 def _corners(images: Tensor) -> Tensor:
