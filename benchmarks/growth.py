@@ -29,7 +29,7 @@ from nonequilibrium.training.fit import fit
 SIZES = {
     "T": [30, 60, 120, 240],
     "pixels": [16**2, 32**2, 64**2, 96**2],
-    "examples": [8, 16, 32, 64],
+    "examples": [16, 32, 64, 128, 256],
     "parameters": [24, 48, 96, 144],  # maps of a convolution; the parameters follow
 }
 BASE = {"T": 30, "pixels": 32**2, "examples": 8, "parameters": 48}
