@@ -22,6 +22,7 @@ from nonequilibrium.measure import inpaint as inpaint_32
 from nonequilibrium.measure import inpaint_any
 from nonequilibrium.measure.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
 from nonequilibrium.measure.pictures import LOSSLESS, PictureError, save_pictures
+from nonequilibrium.measure.restorations import photograph
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +267,19 @@ def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+def test_the_cat_of_the_report_is_what_the_command_makes_of_it(model, tmp_path):
+    """README's picture and README's command are one thing: same hole, seeds and chain."""
+    from skimage import data
+
+    picture, weights = tmp_path / "cat.png", tmp_path / "w.safetensors"
+    Image.fromarray(data.chelsea()[6:294:9, 96:384:9]).save(picture)
+    save_weights(model, "cifar10", weights)
+    words = [str(picture), "--mask", "centre", "--model", "cifar10", "--weights", str(weights), "--steps", "8"]
+    assert main(["inpaint", *words, "--out", str(tmp_path / "out.png")]) == 0
+    shown = photograph(model)
+    assert list(shown) == ["the picture", "known", *(f"sample {k}" for k in range(1, 5)), "mean", "spread"]
+    for k in range(1, 5):
+        sample = torch.from_numpy(np.array(Image.open(tmp_path / f"out-{k}.png"))).movedim(-1, 0)
+        assert torch.equal(shown[f"sample {k}"], sample)

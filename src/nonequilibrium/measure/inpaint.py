@@ -66,6 +66,7 @@ FACTORS = {
     "constant": "the paper's: r is the same at all t",
     "replacement": "the known pixels follow their own forward chain, and nothing is conditioned on",
 }
+SAMPLES, THIN = 4, 100  # unless the command says otherwise: samples, steps of the chain
 SOLVE = 5  # steps of conjugate gradients; on training images set aside 3 left errors a few per cent larger in a quarter less time
 
 
@@ -119,6 +120,15 @@ def inpaint(
     return torch.where(known, pixels, model.scale.to_pixels(drawn).reshape(len(seeds), n, *shape))
 
 
+def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
+    """What the command shows, by name: the picture (c, h, w) with its hole, samples (n, c, h, w), their mean and spread."""
+    shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
+    shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
+    if len(filled) > 1:
+        shown |= {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread(filled)}
+    return shown
+
+
 def check_out(out: Path, inputs: list[Path]) -> None:
     """Raises ParameterError or PictureError unless a picture can be written to ``out`` without loss, over none of ``inputs``."""
     if out.suffix.lower() not in LOSSLESS:
@@ -152,10 +162,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="cifar10_unet", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument("--samples", type=int, default=4, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
     parser.add_argument("--r", default="through", help="; ".join(f"{name} ({what})" for name, what in FACTORS.items()))
-    parser.add_argument("--steps", type=int, default=100, help="of the chain, T thinned: 2 to T")
+    parser.add_argument("--steps", type=int, default=THIN, help="of the chain, T thinned: 2 to T")
     parser.add_argument(
         "--out",
         type=Path,
@@ -196,11 +206,7 @@ def run(options: argparse.Namespace) -> None:
             filled = fill(model, picture, known, seeds, options.r, steps, SOLVE)
     else:
         filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
-    shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
-    shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
-    if len(filled) > 1:
-        shown |= {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread(filled)}
     apart = {options.out.with_stem(f"{options.out.stem}-{k}"): sample for k, sample in enumerate(filled, 1)}
-    save_pictures({options.out: labelled(shown)} | apart)
+    save_pictures({options.out: labelled(sheet(picture, known, filled))} | apart)
     name = os.fsencode(options.out).decode(errors="replace")  # a name may hold bytes that no terminal can show
     print(f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples")

@@ -14,6 +14,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from skimage import data as pictures
+from torch import Tensor
+
 from nonequilibrium.data.images import load_images, present
 from nonequilibrium.data.labels import load_labels
 from nonequilibrium.experiment.images import ImageModel
@@ -22,7 +27,7 @@ from nonequilibrium.fields import check_name
 from nonequilibrium.files import ROOT
 from nonequilibrium.measure.classes import ClassSizes, guided_digits
 from nonequilibrium.measure.images import add
-from nonequilibrium.measure.inpaint import SOLVE
+from nonequilibrium.measure.inpaint import SAMPLES, SOLVE, THIN, inpaint, read_mask, sheet
 from nonequilibrium.measure.likelihoods import likelihoods
 from nonequilibrium.measure.measure import threads, trained
 from nonequilibrium.measure.measured import Measured, MeasuredError
@@ -76,7 +81,7 @@ PROFILES = {
 
 
 def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) -> Measured:
-    """All of it. numbers: {"profile", "seed", "models": {experiment: name}, each of them, "classes", "averages"}.
+    """All of it. numbers: {"profile", "seed", "models": {experiment: name}, each of them, "classes", "averages", "photograph"}.
 
     profile: "quick" or "full", a key of ``PROFILES``. overrides: parameters of the quick trainings. Raises ParameterError, DataError.
     """
@@ -109,7 +114,17 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
             add(found, restored(model, images, some, seed, name))
             found.numbers["models"][name] = title
             found.numbers[name]["data"] = images.title
+        cat = photograph(model_of("cifar10_unet"))
+        found.numbers["photograph"], found.arrays["photograph"] = list(cat), torch.stack(list(cat.values()))
     return found
+
+
+def photograph(model: ImageModel) -> dict[str, Tensor]:
+    """A cat that ships with scikit-image, and what ``nonequilibrium inpaint`` makes of it: named images (c, h, w) uint8."""
+    picture = torch.from_numpy(np.ascontiguousarray(pictures.chelsea()[6:294:9, 96:384:9])).movedim(-1, 0)
+    known = read_mask("centre", (3, 32, 32))
+    filled = inpaint(model, picture[None], known, list(range(SAMPLES)), n_steps=min(THIN, model.params.n_steps))
+    return {"the picture": picture} | sheet(picture, known, filled[:, 0])
 
 
 def load(reports: Path | str) -> Measured:

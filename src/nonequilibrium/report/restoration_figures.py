@@ -49,6 +49,18 @@ def averages(found: dict[str, dict], titles: dict[str, str]) -> Figure:
     return figure
 
 
+def row(images: dict[str, Tensor]) -> Figure:
+    """Named images (c, h, w) uint8 beside each other, each under its name."""
+    style()
+    figure, axes = plt.subplots(1, len(images), figsize=(1.3 * len(images), 1.55))
+    for ax, (name, image) in zip(axes, images.items(), strict=True):
+        ax.imshow(image.movedim(0, -1), interpolation="nearest")
+        ax.set_title(name, fontsize=9)
+        ax.axis("off")
+    figure.tight_layout()
+    return figure
+
+
 def chosen(entry: dict, pictures: Tensor, names: list[str]) -> dict[str, Tensor]:
     """Strips of one task, those of ``names`` that there are; pictures: (strips, n, c, h, w) in the order of entry["strips"]."""
     found = dict(zip(entry["strips"], pictures, strict=True))
