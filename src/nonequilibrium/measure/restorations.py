@@ -2,8 +2,8 @@
 
     nonequilibrium restorations
 
-writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets and the weights in models/, and an
-hour and a half on one core. Quick, as a notebook calls it, it takes models trained for seconds on images that ship with scikit-learn.
+writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets and the weights in models/, and two
+and a half hours on one core. Quick, as a notebook calls it, it takes models trained for seconds on images that ship with scikit-learn.
 """
 
 from __future__ import annotations
