@@ -90,6 +90,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from nonequilibrium.files import TEMPORARY
 from nonequilibrium.training import fit as training
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.experiment.train import train
@@ -132,8 +133,12 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
         assert not (killed / "weights.safetensors").exists(), "the run was too short to be killed"
     state = torch.load(io.BytesIO(next(killed.glob("checkpoints/*.pt")).read_bytes().partition(b"\n")[2]))
     assert 0 < state["step"] < overrides["train_steps"]
+    # A kill in the middle of a write leaves its temporary, which may be another run's and is swept a day later.
+    cut_off = {p for p in killed.glob("checkpoints/.*") if TEMPORARY.fullmatch(p.name)}
+    assert len(cut_off) <= 2
     assert start(killed).wait() == 0
-    assert not [*killed.glob("checkpoints/*"), *killed.glob("checkpoints/.*")], "a finished run leaves nothing behind"
+    left = {*killed.glob("checkpoints/*"), *killed.glob("checkpoints/.*")} - cut_off
+    assert not left, "a finished run leaves nothing behind"
     whole, continued = (tmp_path / name / "weights.safetensors" for name in ("whole", "killed"))
     assert whole.read_bytes() == continued.read_bytes()
 
