@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nonequilibrium.experiment.settings import load, quick
+from nonequilibrium.files import TEMPORARY
 from nonequilibrium.training.checkpoint import read_state
 from nonequilibrium.training.fit import TrainingError, fit
 from nonequilibrium.training.optimiser import SOAP
@@ -90,7 +91,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from nonequilibrium.files import TEMPORARY
 from nonequilibrium.training import fit as training
 from nonequilibrium.experiment.weights import save_weights
 from nonequilibrium.experiment.train import train
