@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -102,6 +103,15 @@ def save_contents(contents: Mapping[Path, bytes]) -> None:
         return lambda temporary: temporary.write_bytes(raw)
 
     save_together({path: writer(raw) for path, raw in contents.items()})
+
+
+def forget(path: Path) -> None:
+    """Remove a file that ``save_atomically`` wrote, and what runs that were killed in the middle of writing it left."""
+    if path.is_file():
+        path.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if TEMPORARY.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, older_than: float = STALE) -> list[Path]:

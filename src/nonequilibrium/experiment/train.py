@@ -22,7 +22,7 @@ from nonequilibrium.experiment.settings import load
 from nonequilibrium.experiment.toys import PointsModel, best_start, start_checkpoint
 from nonequilibrium.experiment.weights import outputs_of, save_trained
 from nonequilibrium.fields import ParameterError, check_name, overrides
-from nonequilibrium.files import ROOT, check_writable, fingerprint, sweep
+from nonequilibrium.files import ROOT, check_writable, fingerprint, forget, sweep
 from nonequilibrium.params import ImageParams
 from nonequilibrium.processes import LostProcess, first, group, launched, own_device, synchronised, world
 from nonequilibrium.training.checkpoint import TRAINING_CODE, step_of, surroundings
@@ -117,8 +117,7 @@ def train(
     if checkpoint is not None:
         starts = getattr(params, "starts", 1)
         for path in (checkpoint, *(start_checkpoint(checkpoint, number) for number in range(starts))):
-            if path.is_file():
-                path.unlink(missing_ok=True)
+            forget(path)
     return model, curve
 
 

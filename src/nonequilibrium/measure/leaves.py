@@ -68,6 +68,7 @@ def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Mea
     ours, theirs = bits(whole.per_example), bits(per_image(mixture, heldout, SIDE))
     borders = bits(given_borders(heldout[:, 0].double() * model.scale.sigma + MEAN, tops[:, 0], p.noise))
     borders = borders + math.log2(model.scale.sigma)
+    leaf_pixels = size**2 / float(np.mean([len(top.unique()) for top in tops]))
     numbers |= {
         "size": size,
         "noise": model.params.noise,
@@ -80,7 +81,7 @@ def _measured(experiment: str, model: LeavesModel, its: LeavesEvaluation) -> Mea
         "limit": -GAUSSIAN_ENTROPY - math.log2(noise),
         "limit_of_borders": _mean(borders),
         "limit_of_borders_se": _se(borders),
-        "leaf_pixels": (leaf_pixels := size**2 / float(np.mean([len(top.unique()) for top in tops]))),
+        "leaf_pixels": leaf_pixels,
         "disc_bits": disc_bits(leaf_pixels, p.smallest, p.largest),
         "K_64": bits(small.K),
         "K_64_minus_K": _mean(bits(small.per_example) - ours),
