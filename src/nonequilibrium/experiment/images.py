@@ -133,7 +133,7 @@ class ImageModel(Model):
         """
         counts = kernel.alpha_bar.detach() ** -getattr(self.params, "emphasis", 0.0)
         proposal = in_proportion(self.square * counts**2, floor=0.3)
-        if isinstance(self.network, SplitNetwork):
+        if isinstance(self.network, SplitNetwork) and self.network.is_split:
             above = self.network.above(kernel)
             if 0 < proposal[above].sum() < 1:
                 for part in (above, ~above):
@@ -240,7 +240,8 @@ class ImageModel(Model):
     @property
     def recordable(self) -> bool:
         """Whether a training step does the same operations whatever is drawn, so that a GPU can record it once and replay it."""
-        same = isinstance(self.schedule, FixedSchedule) and not isinstance(self.network, SplitNetwork)
+        split = isinstance(self.network, SplitNetwork) and self.network.is_split
+        same = isinstance(self.schedule, FixedSchedule) and not split
         return same and self.params.optimiser != "soap" and world() == 1
 
     def fit_options(self) -> dict[str, Any]:

@@ -207,9 +207,16 @@ class SplitNetwork(nn.Module):
     def above(self, kernel: GaussianKernel) -> Tensor:
         """Which steps t = 0..T the second network has, (T + 1,) bool."""
         noisy = kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar
-        return noisy & (len(self.networks) > 1)
+        return noisy & self.is_split
+
+    @property
+    def is_split(self) -> bool:
+        """Whether there are two networks."""
+        return len(self.networks) > 1
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:
+        if not self.is_split:
+            return self.networks[0](kernel, xt, t)
         above = self.above(kernel)[t]
         if isinstance(t, int) or above.all() or not above.any():
             return self.networks[int(above.any())](kernel, xt, t)
