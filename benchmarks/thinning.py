@@ -12,18 +12,20 @@ from benchmarks.steps import trained
 from benchmarks.timing import Settings, in_turn
 from nonequilibrium.bound.bound import bits, sampled_bound
 from nonequilibrium.bound.proposals import proposal_from
-from nonequilibrium.bound.thinning import StepCosts
+from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.experiment.images import ImageModel
 from nonequilibrium.files import ROOT
+from nonequilibrium.measure.metrics import seeded
 from nonequilibrium.measure.spacing import load_costs
 
 STEPS = 1000, 500, 250, 100, 50, 25
 IMAGES = {"cifar10": 300, "cifar10_unet": 50, "mnist_dense": 500}  # test images for K
 DENOISED = {"cifar10": 12, "mnist_dense": 40}  # test images for posterior samples
 DRAWS = 4  # steps t an image, in each of two replicates
+GROUPS = 10  # of the test images, from whose spread the errors are
 
 
 def costs_of(experiment: str) -> StepCosts:
@@ -59,26 +61,26 @@ def lost(pairs: Tensor, kept) -> float:
 
 @torch.no_grad()
 def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
-    """K of each chain on the same test images, and what it loses against all T steps, image by image."""
-    pairs = costs_of(experiment).pairs(model.kernel())
+    """K of each chain on the same test images, and what it loses against all T steps.
+
+    The levels were chosen on training images that were set aside. What they lose is measured on groups of test images, by the costs of
+    these, in which all chains have the same images and the same noise. K is drawn apart for each chain, and so has a larger error.
+    """
+    kernel = model.kernel()
+    reverse, pairs = model.reverse(kernel), costs_of(experiment).pairs(kernel)
     x0 = test_images(model, 50 if its.small else IMAGES[experiment])
-    pixels, whole, rows = x0[0, 0].numel(), torch.zeros(len(x0)), []
+    groups = [step_costs(kernel, reverse, part, seeded(5)).pairs(kernel) for part in x0.tensor_split(GROUPS)]
+    pixels, every, rows = x0[0, 0].numel(), range(1, kernel.T + 1), []
     for n, way, kept in chains(model, experiment, STEPS):
         # An image's KL_t hardly differs from its mean, so that what a step costs says how often its t should be drawn.
         cost = torch.stack([pairs[s, t] for s, t in itertools.pairwise(kept)])
         proposal = proposal_from(torch.cat([torch.zeros(2), cost.square()]), floor=0.1)
         bound = sampled_bound(*chain_of(model, kept), x0, torch.Generator().manual_seed(3), DRAWS, proposal, block=100)
-        each = bits(bound.per_example) / pixels
-        whole = each if way == "all" else whole
-        loss = whole - each
-        rows.append(
-            {"steps": n, "spacing": way, "K": float(each.mean()), "K_mc_se": bits(bound.mc_se) / pixels}
-            | {
-                "predicted": bits(lost(pairs, kept) - lost(pairs, range(1, len(pairs)))) / pixels,
-                "loss": float(loss.mean()),
-                "loss_se": float(loss.std()) / len(loss) ** 0.5,
-            }
-        )
+        losses = torch.tensor([lost(own, kept) - lost(own, every) for own in groups]).double()
+        found = {"K": bound.K, "K_mc_se": bound.mc_se, "predicted": lost(pairs, kept) - lost(pairs, every)}
+        found |= {"loss": float(losses.mean()), "loss_se": float(losses.std()) / GROUPS**0.5, "losses": losses}
+        rows.append({"steps": n, "spacing": way} | {name: bits(value) / pixels for name, value in found.items()})
+        rows[-1]["losses"] = rows[-1]["losses"].tolist()
     return rows
 
 
@@ -124,18 +126,27 @@ def speed(its: Settings) -> dict:
 
 
 def same_K(rows: list[dict]) -> list[dict]:
-    """For each evenly spaced chain the steps that the optimal spacing needs for the same predicted loss, interpolated in log n.
-
-    Predicted, because the table has the same images and noise for all chains, so that their difference has little error.
-    """
-    points = sorted((row["steps"], row["predicted"]) for row in rows if row["spacing"] in ("optimal", "all"))
+    """For each evenly spaced chain the steps that the optimal spacing needs to lose no more, and their ratio, by groups of images."""
+    groups = [needed(rows, number) for number in range(len(rows[0]["losses"]))]
     found = []
+    for n in (row["steps"] for row in rows if row["spacing"] == "even"):
+        if all(n in each for each in groups):
+            steps = torch.tensor([each[n] for each in groups]).double()
+            ratios = {"ratio": float(steps.mean()) / n, "ratio_se": float(steps.std()) / len(steps) ** 0.5 / n}
+            found.append({"even": n, "optimal": float(steps.mean())} | ratios)
+    return found
+
+
+def needed(rows: list[dict], group: int) -> dict[int, float]:
+    """Of one group of images, steps of an even chain: steps of an optimal one that loses as much, interpolated in log n."""
+    points = sorted((row["steps"], row["losses"][group]) for row in rows if row["spacing"] in ("optimal", "all"))
+    found = {}
     for row in (row for row in rows if row["spacing"] == "even"):
+        loss = row["losses"][group]
         for (few, high), (many, low) in itertools.pairwise(points):  # from the fewest steps on
-            if low <= row["predicted"] <= high:
-                share = (row["predicted"] - low) / (high - low)
-                steps = many ** (1 - share) * few**share
-                found.append({"even": row["steps"], "optimal": steps, "ratio": steps / row["steps"]})
+            if low <= loss <= high:
+                share = (loss - low) / (high - low)
+                found[row["steps"]] = many ** (1 - share) * few**share
                 break
     return found
 

@@ -47,11 +47,11 @@ def test_ways_take_turns_and_a_ratio_is_to_the_first_of_the_same_round(bench):
 
 
 def test_steps_for_the_same_K_are_interpolated(bench):
-    rows = [{"spacing": "all", "steps": 1000, "predicted": 0.0}, {"spacing": "optimal", "steps": 100, "predicted": 0.1}]
-    rows += [{"spacing": "optimal", "steps": 25, "predicted": 0.3}, {"spacing": "even", "steps": 200, "predicted": 0.1}]
-    rows += [{"spacing": "even", "steps": 100, "predicted": 0.2}, {"spacing": "even", "steps": 25, "predicted": 0.9}]
+    lost = [("all", 1000, 0.0), ("optimal", 100, 0.1), ("optimal", 25, 0.3), ("even", 200, 0.1), ("even", 100, 0.2)]
+    rows = [{"spacing": way, "steps": n, "losses": [loss, loss]} for way, n, loss in [*lost, ("even", 25, 0.9)]]
     found = bench("thinning").same_K(rows)
     assert [row["even"] for row in found] == [200, 100], "what no optimal chain loses has no such number"
+    assert [row["ratio_se"] for row in found] == [0, 0], "the two groups of images lose the same"
     assert found[0]["optimal"] == pytest.approx(100) and found[1]["optimal"] == pytest.approx(50)
 
 

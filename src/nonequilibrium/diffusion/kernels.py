@@ -73,7 +73,7 @@ class GaussianKernel(Kernel[Normal]):
     def kl(self, q: Normal, p: Normal) -> Tensor:
         """KL(q‖p) per example, nats."""
         ratio = q.var / p.var
-        return self.sum_event(0.5 * (ratio - 1 - torch.log(ratio) + (q.mean - p.mean) ** 2 / p.var))
+        return 0.5 * self.sum_event(ratio - 1 - torch.log(ratio) + (q.mean - p.mean) ** 2 / p.var)
 
     def log_pi(self, x: Tensor) -> Tensor:
         """log π(x) per example, nats: a standard normal."""

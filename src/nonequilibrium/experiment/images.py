@@ -151,8 +151,9 @@ class ImageModel(Model):
         """The same, half of them mirrored where params.flip."""
         batch = self.drawn(generator)
         if self.params.flip:
-            mirrored = (torch.rand(len(batch), generator=generator) < 0.5).to(batch.device, non_blocking=True)
-            batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+            mirrored = torch.nonzero(torch.rand(len(batch), generator=generator) < 0.5)[:, 0]
+            mirrored = mirrored.to(batch.device, non_blocking=True)
+            batch[mirrored] = batch[mirrored].flip(-1)
         return batch
 
     def objective(self, generator: torch.Generator) -> Tensor:

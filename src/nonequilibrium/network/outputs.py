@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 
@@ -40,7 +41,7 @@ def posterior_parameterisation(
     beta = kernel.at(kernel.beta, t, xt)
     # The same mean with x^0's and x^t's parts combined, which keeps float32 exact where 1−ᾱ_t is tiny.
     mean = (xt - beta / left * z_mu) / (1 - beta).sqrt()
-    return Normal(mean, kernel.at(kernel.posterior_var, t, xt) * torch.exp(z_sigma.clamp(-10, 10)))
+    return Normal(mean, kernel.at(kernel.posterior_var, t, xt) * torch.exp(F.hardtanh(z_sigma, -10, 10)))
 
 
 def velocity_parameterisation(

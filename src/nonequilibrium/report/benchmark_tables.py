@@ -106,7 +106,7 @@ def same_K(found: Findings) -> DataFrame:
             "model": EXPERIMENTS[name].title,
             "steps, evenly spaced": str(row["even"]),
             "steps for the same K, optimally spaced": number(row["optimal"], 0),
-            "ratio": number(row["ratio"], 2),
+            "ratio": with_error(row["ratio"], row["ratio_se"], 2),
         }
         for name, its in parts(found, "thinning").items()
         for row in its.get("same_K", [])
