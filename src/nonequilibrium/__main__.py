@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "restorations": (
         "measure.restorations:run",
-        "measure posteriors on images, an hour and a half on one core",
+        "measure posteriors on images, two and a half hours on one core",
         "restorations",
     ),
     "mcgsm": ("measure.mixture:run", "train the MCGSM beside which dead leaves are measured", "mcgsm"),

@@ -230,7 +230,8 @@ def sampled_bound(
                     continue
                 terms = kl_terms(kernel, reverse, x, t, noise).double().reshape(len(part)).cpu()
                 kl[r, part, t] += (terms - about[t]) / (weight[t] * draws)
-    kl, rest = total(kl) + about, entropy_terms(kernel, x0).double().cpu()
+    kl = total(kl).add_(about)
+    rest = torch.cat([entropy_terms(kernel, part).double().cpu() for part in x0.split(block)])  # bounds the memory
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 

@@ -51,8 +51,8 @@ class Scale(NamedTuple):
 
     def dequantise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 images to x^0, float32 of the same shape, on their device."""
-        u = torch.rand(images.shape, generator=generator, device=images.device)
-        return (images + u - self.mean) / self.sigma
+        x0 = torch.rand(images.shape, generator=generator, device=images.device)
+        return x0.add_(images).sub_(self.mean).div_(self.sigma)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -77,12 +77,14 @@ def _mnist(folder: Path) -> ImageSet:
 
 
 def _cifar10(folder: Path) -> ImageSet:
-    def batch(name: str) -> Tensor:
-        records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)  # a label and the pixels, channels first
-        return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
+    def batches(names: list[str]) -> Tensor:
+        images = torch.empty(len(names), 10_000, 3, 32, 32, dtype=torch.uint8)
+        for its, name in zip(images, names, strict=True):
+            records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)  # a label and the pixels, channels first
+            its.copy_(torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32)))
+        return images.flatten(0, 1)
 
-    train = torch.cat([batch(f"data_batch_{i}.bin") for i in range(1, 6)])
-    return ImageSet(train, batch("test_batch.bin"), "CIFAR-10")
+    return ImageSet(batches([f"data_batch_{i}.bin" for i in range(1, 6)]), batches(["test_batch.bin"]), "CIFAR-10")
 
 
 def _digits(_: Path) -> ImageSet:

@@ -180,7 +180,7 @@ EXPERIMENTS = {
     "cifar10": _CIFAR10,
     "cifar10_wide": replace(
         _CIFAR10,
-        title="CIFAR-10, the paper's network wider and deeper, two minutes of training on a GPU",
+        title="CIFAR-10, the paper's kind of network, wider and deeper, two minutes of training on a GPU",
         evaluation="evaluate_cifar10_wide",
         parts=("shown",),
     ),

@@ -72,7 +72,7 @@ def measured(experiment: str, model: PointsModel, its: PointsEvaluation) -> Meas
 def _figure_1(model: PointsModel, kernel: GaussianKernel, its: PointsEvaluation) -> dict[str, Tensor]:
     """Points of the forward chain, the reverse chain at every t, and the drift f_μ(x, t) − x on a grid.
 
-    The drift is that of the step into the time of the column; the fixed last step has no network, so at t = 0 it is that of step 2.
+    The drift is that of the step that leaves the time of the column. The last step has no network, so at t = 0 it is that of step 2.
     """
     T, random, reverse = kernel.T, seeded(its.seed + 5), model.reverse(kernel)
     forward = forward_trajectory(kernel, model.law.sample(its.n_samples, random), random, keep=[0, T // 2, T])

@@ -61,7 +61,7 @@ def _images(few: int, many: int, denoised: int) -> dict[str, int]:
     return dict.fromkeys(_ALL, few) | dict.fromkeys(_ALL[:2], many) | {_ALL[-1]: denoised}
 
 
-PAPER_S, UNET = "the paper's network", "U-Net"
+PAPER_S, UNET = "the paper's kind of network", "U-Net"
 PROFILES = {
     "quick": Profile(
         {"cifar10_unet": (UNET, Sizes({_ALL[0]: 3, _ALL[2]: 3, _ALL[4]: 3, _ALL[6]: 3}, 2, 2, 10, 2, (2, 4)))},

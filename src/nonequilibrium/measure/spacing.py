@@ -28,10 +28,10 @@ from nonequilibrium.measure.inpaint import IMAGES
 from nonequilibrium.measure.metrics import seeded
 
 SEED = 0  # of the noise on the images and on x^t
-MOST = 1000
+FEW, MOST = 200, 1000  # images: fewer than a hundred, and the levels follow what is chance in them
 
 
-def costs_of(model: ImageModel, images: int = 24, rows: int = 100) -> StepCosts:
+def costs_of(model: ImageModel, images: int = FEW, rows: int = 100) -> StepCosts:
     """``step_costs`` of a trained model on so many training images that were set aside."""
     random, constants = seeded(SEED), model.constants.clone()
     model.take(type(model).data(model.params), seeded(SEED))
@@ -87,7 +87,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium spacing``."""
     parser.add_argument("model", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument("--images", type=int, default=24, help=f"training images that were set aside, 2 to {MOST}")
+    parser.add_argument("--images", type=int, default=FEW, help=f"training images that were set aside, 2 to {MOST}")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -183,7 +183,7 @@ def budgets(found: Findings) -> DataFrame:
 
 
 LIBRARIES = {"denoising_diffusion_pytorch": "denoising-diffusion-pytorch", "diffusers": "diffusers"}
-OURS = {"cifar10": "the paper's network", "cifar10_unet": "our U-Net"}
+OURS = {"cifar10": "the paper's kind of network", "cifar10_unet": "our U-Net"}
 MINUTES = 30  # of training on two cores, for all
 
 

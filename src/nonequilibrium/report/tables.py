@@ -232,7 +232,9 @@ def provenance(found: Findings) -> DataFrame:
     rows = []
     for name in EXPERIMENTS:
         if card := found.cards.get(name):
-            rows.append(card | {"command": f"dvc repro --force train@{name}", "seed": card["params"]["seed"]})
+            on_gpu = card["device"] != "cpu"
+            command = f"nonequilibrium train {name} --device cuda" if on_gpu else f"dvc repro --force train@{name}"
+            rows.append(card | {"command": command, "seed": card["params"]["seed"]})
         if record := found.records.get(name):
             rows.append({"device": "cpu"} | record)
     if record := read_json(found.folder / "provenance" / "restorations.json"):

@@ -41,7 +41,7 @@ def jarzynski(theory: dict) -> Figure:
         ax.set_title(f"{NAMES[name]}, T = {its['T']}")
         ax.legend(fontsize=8)
     _distance_to_L(axes[2], pd.DataFrame(theory["chains"]))
-    figure.suptitle("A few trajectories lift the estimate from K to log p; with enough steps in time, one is enough")
+    figure.suptitle("A few trajectories lift the estimate from K to log p; with more steps one comes nearer")
     figure.tight_layout()
     return figure
 
