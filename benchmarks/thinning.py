@@ -69,7 +69,8 @@ def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
     kernel = model.kernel()
     reverse, pairs = model.reverse(kernel), costs_of(experiment).pairs(kernel)
     x0 = test_images(model, 50 if its.small else IMAGES[experiment])
-    groups = [step_costs(kernel, reverse, part, seeded(5)).pairs(kernel) for part in x0.tensor_split(GROUPS)]
+    random = seeded(5)  # one for all groups: the noise of x^t is the same at each t, and so a part of the error
+    groups = [step_costs(kernel, reverse, part, random).pairs(kernel) for part in x0.tensor_split(GROUPS)]
     pixels, every, rows = x0[0, 0].numel(), range(1, kernel.T + 1), []
     for n, way, kept in chains(model, experiment, STEPS):
         # An image's KL_t hardly differs from its mean, so that what a step costs says how often its t should be drawn.
