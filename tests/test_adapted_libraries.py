@@ -114,6 +114,49 @@ def test_a_scheduler_without_a_variance_has_the_smaller_one(diffusers):
     assert changed.reverse.variance == "fixed_large" and changed.reverse.clip is None
 
 
+def test_a_scheduler_whose_variance_is_none_has_the_smaller_one(diffusers):
+    scheduler = diffusers.DPMSolverMultistepScheduler(num_train_timesteps=T)
+    assert adapters.from_diffusers(unet(diffusers), scheduler).reverse.variance == "fixed_small"
+
+
+def test_the_chain_is_that_of_the_cumulative_product_that_the_scheduler_samples_by(diffusers):
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=T)
+    same = adapters.from_diffusers(unet(diffusers), scheduler).kernel
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod / (
+        3 - 2 * scheduler.alphas_cumprod
+    )  # a shift of the signal-to-noise ratio
+    shifted = adapters.from_diffusers(unet(diffusers), scheduler).kernel
+    assert torch.allclose(same.beta[1:], scheduler.betas.double())
+    assert torch.allclose(shifted.alpha_bar[1:], scheduler.alphas_cumprod.double(), rtol=1e-5)
+    given = adapters.from_diffusers(unet(diffusers), scheduler, betas=scheduler.betas).kernel
+    assert torch.allclose(given.beta, same.beta)
+
+
+def test_a_chain_of_latents_is_refused(diffusers):
+    pipeline = types.SimpleNamespace(
+        unet=unet(diffusers), scheduler=diffusers.DDPMScheduler(), vqvae=torch.nn.Identity()
+    )
+    with pytest.raises(adapters.AdapterError, match="latents"):
+        adapters.adapted(pipeline)
+
+
+def test_a_network_that_needs_a_class_is_refused_and_a_function_that_adds_it_is_not(diffusers, images):
+    torch.manual_seed(1)
+    network = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",), layers_per_block=1, norm_num_groups=4, num_class_embeds=3,
+    )  # fmt: skip
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=T)
+    with pytest.raises(adapters.AdapterError, match="with x\\^t and the step alone"):
+        adapters.bits_per_dim(adapters.from_diffusers(network, scheduler), images, draws=2)
+
+    def of_a_class(x, s):
+        return network(x, s, class_labels=torch.ones(len(x), dtype=torch.long))
+
+    cost = adapters.bits_per_dim(adapters.from_diffusers(of_a_class, scheduler), images, draws=2)
+    assert math.isfinite(cost.bits_per_dim)
+
+
 def test_schedulers_without_such_a_chain_are_refused(diffusers):
     with pytest.raises(adapters.AdapterError, match="FlowMatchEulerDiscreteScheduler has no betas"):
         adapters.from_diffusers(unet(diffusers), diffusers.FlowMatchEulerDiscreteScheduler())

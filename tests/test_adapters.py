@@ -14,8 +14,9 @@ from nonequilibrium import adapters
 from nonequilibrium.adapters.cost import pilot
 from nonequilibrium.bound.bound import bits, bits_per_dim, full_bound, kl_terms, sampled_bound
 from nonequilibrium.bound.checks import BoundError
+from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Normal
-from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.experiment.weights import load_weights
 from nonequilibrium.files import ROOT
 
@@ -422,3 +423,46 @@ def test_a_network_whose_channels_do_not_fit_its_variance_is_refused(pictures):
         adapters.bits_per_dim(adapters.from_function(Random(True), WIDE), pictures)
     with pytest.raises(adapters.AdapterError, match="last_step is 'first'"):
         adapters.bits_per_dim(adapters.from_function(Random(False), WIDE), pictures, last_step="first")
+
+
+def test_posteriors_look_through_an_adapted_model():
+    """Two pixels of correlation 0.9, one of them known: the mean of the other is 0.9 times it, as by the exact denoiser itself."""
+    C, beta = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64), torch.from_numpy(BETAS)
+    alpha_bar = torch.cumprod(1 - beta, 0)
+
+    def best(x, s):
+        a, eye = alpha_bar[s][:, None, None], torch.eye(2, dtype=torch.float64)
+        return (a.sqrt() * torch.linalg.solve(a * C + (1 - a) * eye, C) @ x[..., None])[..., 0]  # all three commute
+
+    kernel, reverse = adapters.from_function(best, BETAS, predicts="x0", event_dim=1)
+    known = torch.tensor([False, True])
+    y = torch.tensor([[0.0, 2.0]], dtype=torch.float64).expand(4000, 2)
+    r = Through(reverse, Mask(known), y, 0.0, solve=3)
+    drawn = sample(kernel, r.skip, (4000, 2), seeded(0), r=r)[:, 0]
+    assert float(drawn.mean()) == pytest.approx(1.8, abs=0.05) and float(drawn.std()) < 0.5
+
+
+def test_no_more_images_at_once_than_asked_for(pictures):
+    seen = []
+
+    def network(x, s):
+        seen.append(len(x))
+        return torch.zeros_like(x)
+
+    for draws in (None, 3):
+        adapters.bits_per_dim(adapters.from_function(network, BETAS), pictures, draws=draws, block=2)
+    assert max(seen) <= max(2, 16)  # sixteen of a pilot
+
+
+def test_images_without_an_axis_for_channels_and_booleans_are_refused(pictures):
+    model = adapters.from_function(lambda x, s: torch.zeros_like(x), BETAS)
+    for images in (pictures[:, 0], pictures > 100):
+        for draws in (None, 3):
+            with pytest.raises((BoundError, adapters.AdapterError), match="shape|booleans"):
+                adapters.bits_per_dim(model, images, draws=draws)
+
+
+@pytest.mark.parametrize("words", [{"clip": "x"}, {"first_var": "x"}, {"betas": "linear"}])
+def test_words_in_place_of_numbers_are_refused(words):
+    with pytest.raises(adapters.AdapterError):
+        adapters.from_function(lambda x, s: x, **{"betas": BETAS, **words})

@@ -5,8 +5,11 @@ import pytest
 import torch
 from recursion import expected_kl, inpainted, reverse_kernel
 
+from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
+from nonequilibrium.diffusion.guides import GuideError, log_r
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 
@@ -146,3 +149,49 @@ def test_a_derivative_that_is_no_covariance_moves_x0_no_farther_than_its_own_dev
         assert left < 0 or moved[None].max() > 5, "without a bound it goes far"
     whole, bounded = (Through(exact, Mask(known), y, 0.01, 12, within)(kernel, None, xt, t) for within in (None, 2.0))
     assert torch.equal(whole.mean, bounded.mean), "a true covariance seldom meets the bound"
+
+
+@pytest.mark.parametrize("A", [Downsample(2), Blur(0.7)])
+def test_a_variance_that_only_broadcasts_is_that_of_every_pixel(A):
+    kernel, reverse = chain(np.eye(16), 8, (1, 4, 4))
+    x = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = A(torch.ones_like(x))
+
+    def narrow(xt, t):
+        p = reverse(xt, t)
+        return Normal(p.mean, p.var[:1, :1, :1, :1])
+
+    wide, short = (Through(its, A, y, 0.1, solve=2, within=1.0)(kernel, None, x, 5) for its in (reverse, narrow))
+    assert torch.allclose(wide.mean, short.mean)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Blur(0),
+        lambda: Blur(-1.0),
+        lambda: Downsample(0),
+        lambda: Downsample(3)(torch.zeros(1, 1, 4, 4)),
+        lambda: Through(None, Downsample(2), torch.zeros(1, 1, 2, 2), -1.0),
+        lambda: Through(None, Downsample(2), torch.zeros(1, 1, 2, 2), float("nan")),
+        lambda: Denoise(torch.zeros(2, 2), 0.0),
+        lambda: Denoise(torch.zeros(2, 2), float("nan")),
+        lambda: BitFactor(torch.tensor([0.0, float("inf")])),
+        lambda: TemplateFactor(torch.ones(1, 2), torch.tensor([0.0, -float("inf")])),
+        lambda: template_posterior(torch.ones(1, 2), torch.tensor([0.0, float("nan")])),
+    ],
+)
+def test_observations_that_mean_nothing_are_refused_in_one_sentence(made):
+    with pytest.raises(GuideError) as caught:
+        made()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_has_no_derivative_or_no_density_is_refused():
+    kernel, reverse = chain(np.eye(16), 8, (1, 4, 4))
+    x, y = torch.zeros(2, 1, 4, 4, dtype=torch.float64), torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    with pytest.raises(GuideError, match="no derivative"):
+        Through(torch.no_grad()(reverse), Downsample(2), y, 0.1)(kernel, None, x, 5)
+    for t in (0, 1, 5):
+        with pytest.raises(GuideError, match="no density"):
+            log_r(Through(reverse, Downsample(2), y, 0.0, solve=2), kernel, x, t)

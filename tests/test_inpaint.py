@@ -283,3 +283,15 @@ def test_the_cat_of_the_report_is_what_the_command_makes_of_it(model, tmp_path):
     for k in range(1, 5):
         sample = torch.from_numpy(np.array(Image.open(tmp_path / f"out-{k}.png"))).movedim(-1, 0)
         assert torch.equal(shown[f"sample {k}"], sample)
+
+
+def test_no_sample_is_written_over_what_it_is_made_of(tmp_path, capsys):
+    picture, mask = tmp_path / "filled-2.png", tmp_path / "again-1.png"
+    for path in (picture, mask):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
+    before = {path: path.read_bytes() for path in (picture, mask)}
+    for out in ("filled.png", "again.png"):
+        words = ["inpaint", str(picture), "--mask", str(mask), "--out", str(tmp_path / out), "--steps", "2"]
+        assert main([*words, "--model", "cifar10", "--r", "constant"]) != 0
+        assert "is the same file as" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

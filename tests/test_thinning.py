@@ -137,3 +137,17 @@ def test_numbers_of_steps_that_make_no_chain_are_refused(steps):
     kernel, reverse = chain()
     with pytest.raises(BoundError, match="numbers of steps"):
         step_costs(kernel, reverse, data(10), seeded(0)).best(kernel, steps)
+
+
+def test_a_chain_of_two_steps_has_one_pair():
+    kernel = GaussianKernel(torch.tensor([0.1, 0.5], dtype=torch.float64))
+    costs = step_costs(kernel, lambda x, t: Normal(0.5 * x, torch.full_like(x, 0.2)), data(50), seeded(0))
+    (kept, K), whole = costs.best(kernel, [2])[2], costs.pairs(kernel)
+    assert kept == [1, 2] and K == pytest.approx(-float(whole[0, 1] + whole[1, 2]))
+
+
+def test_even_levels_are_so_many_and_no_other_number_is_taken():
+    assert even(30, 2) == [1, 30] and even(30, 30) == list(range(1, 31))
+    for n in (0, 1, 31):
+        with pytest.raises(Refusal):
+            even(30, n)

@@ -13,6 +13,7 @@ from nonequilibrium.experiment import train as experiment
 from nonequilibrium.experiment import weights
 from nonequilibrium.experiment.settings import load, quick
 from nonequilibrium.fields import ParameterError
+from nonequilibrium.report import stages
 from nonequilibrium.training import devices
 from nonequilibrium.training import fit as training
 
@@ -150,3 +151,17 @@ def test_the_commit_of_a_folder_around_the_code_is_not_the_code_s(tmp_path, monk
     assert files.commit() is None
     (tmp_path / "unpacked" / ".git").write_text("gitdir: elsewhere")
     assert files.commit() == "abc"
+
+
+def test_weights_and_outputs_of_measuring_are_those_of_the_folder_one_is_in(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(stages, "execute", lambda notebook, parameters, name: given.update(parameters))
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["measure", "heartbeat", "--weights", "mine.safetensors", "--outputs", "here"],
+        ["measure", "heartbeat"],
+    ):
+        assert main(words) in (0, None)
+        here = "--weights" in words
+        assert given["weights"] == (str(tmp_path / "mine.safetensors") if here else "models/heartbeat.safetensors")
+        assert given["outputs"] == (str(tmp_path / "here") if here else "reports")

@@ -21,7 +21,7 @@ from torch import Tensor
 from nonequilibrium.adapters.libraries import adapted
 from nonequilibrium.adapters.prediction import AdapterError
 from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, sampled_bound
-from nonequilibrium.bound.checks import check_count, checked, noise_generator
+from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 
@@ -111,6 +111,8 @@ def step_to_levels(
 def as_levels(images, levels: int) -> Tensor:
     """Images as whole levels 0..levels − 1, (n, ...) float64: such levels, or levels scaled to [−1, 1]. Raises AdapterError."""
     images = torch.as_tensor(images).detach().cpu()
+    if images.dtype == torch.bool and levels > 2:
+        raise AdapterError(f"the images are booleans; with {levels} levels they must be whole grey levels")
     if images.dim() < 2 or len(images) < 2:
         raise AdapterError(f"the images have shape {tuple(images.shape)}; they must be at least two, (n, c, h, w)")
     scaled = images.is_floating_point()
@@ -152,8 +154,9 @@ def bits_per_dim(
     if last_step == "fixed":
         level = level + torch.rand(level.shape, generator=generator, dtype=torch.float64) - 0.5
     x0 = (level * 2 / (levels - 1) - 1).to(getattr(reverse, "device", None) or "cpu", torch.float32)
+    x0 = check_examples(kernel, x0)
     if draws is None:
-        parts = [full_bound(kernel, reverse, part, generator, replicates) for part in split(x0, block)]
+        parts = [full_bound(kernel, reverse, part, generator, replicates, block=block) for part in split(x0, block)]
         kl, rest = torch.cat([part.kl for part in parts]), torch.cat([part.rest for part in parts])
         bound = Bound(kl, rest, torch.cat([part.replicates for part in parts], 1))
     else:

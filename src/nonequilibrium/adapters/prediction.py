@@ -57,7 +57,7 @@ class PredictedReverse:
         for name, value, allowed in (("predicts", predicts, PREDICTS), ("variance", variance, VARIANCES)):
             if value not in allowed:
                 raise AdapterError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        if not (clip is None or callable(clip) or clip > 0):
+        if not (clip is None or callable(clip) or (isinstance(clip, int | float) and clip > 0)):
             raise AdapterError(
                 f"clip is {clip!r}; it must be None, a positive number or a function of the estimated x^0"
             )
@@ -68,21 +68,24 @@ class PredictedReverse:
         self.dtype = weights[0].dtype if weights else None
         # At t = 1 the posterior's variance is 0, which gives no probabilities. Ho et al. (2020) take that of t = 2.
         first = float(kernel.posterior_var[2]) if first_var is None else first_var
-        if not first > 0:
+        if not (isinstance(first, int | float) and first > 0):
             raise AdapterError(f"first_var is {first_var!r}; it must be a positive number")
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()
         self.small[1] = first
         if variance == "fixed_large":  # and only then: a learned range reaches up to β_1 at t = 1 too
             self.large[1] = first
 
-    @torch.no_grad()
     def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
-        """p(x^{t−1}|x^t), xt (*t.shape, ..., event), t in 1..T: mean of xt's shape, var of it or broadcastable to it."""
-        out = self._predicted(xt, t)
-        log_var = None
-        if self.variance.startswith("learned"):
-            out, log_var = out.chunk(2, dim=xt.dim() - self.kernel.event_dim)
-        return Normal(self._mean(xt, t, out), self._var(xt, t, log_var))
+        """p(x^{t−1}|x^t), xt (*t.shape, ..., event), t in 1..T: mean of xt's shape, var of it or broadcastable to it.
+
+        Differentiable in xt, as posteriors need it, where xt asks for it; the network's weights alone make no gradient.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and xt.requires_grad):
+            out = self._predicted(xt, t)
+            log_var = None
+            if self.variance.startswith("learned"):
+                out, log_var = out.chunk(2, dim=xt.dim() - self.kernel.event_dim)
+            return Normal(self._mean(xt, t, out), self._var(xt, t, log_var))
 
     def _predicted(self, xt: Tensor, t: Tensor | int) -> Tensor:
         """What the network says, in xt's dtype, on its device and with its leading axes."""
@@ -151,7 +154,10 @@ def chain(betas=None, alphas_cumprod=None, event_dim: int = 3) -> GaussianKernel
     if (betas is None) == (alphas_cumprod is None):
         raise AdapterError("give either betas or alphas_cumprod, the schedule's T values, and not both")
     given, name = (betas, "betas") if alphas_cumprod is None else (alphas_cumprod, "alphas_cumprod")
-    values = torch.as_tensor(given).detach().double().cpu()
+    try:
+        values = torch.as_tensor(given).detach().double().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise AdapterError(f"{name} is {given!r}; it must be the schedule's T values") from None
     if alphas_cumprod is not None and values.dim() == 1:
         values = 1 - values / torch.cat([torch.ones(1, dtype=torch.float64), values[:-1]])
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import block_se
-from nonequilibrium.bound.checks import BoundError
+from nonequilibrium.bound.checks import REAL, BoundError
 
 GRID = np.logspace(-1, 0, 10)  # of σ, for data in [0, 1]
 
@@ -38,7 +38,8 @@ def parzen(samples: Tensor, validation: Tensor, test: Tensor, grid=GRID) -> dict
     """
     for name, value in {"samples": samples, "validation": validation, "test": test}.items():
         least, shape = (2 if name == "test" else 1), tuple(value.shape)
-        fits = value.is_floating_point() and value.dim() == 2 and value.shape[1] == samples.shape[-1]
+        fits = value.dtype in REAL and value.dtype == samples.dtype and value.dim() == 2
+        fits = fits and value.shape[1] == samples.shape[-1]
         if not fits or len(value) < least or not torch.isfinite(value).all():
             raise BoundError(
                 f"{name} has shape {shape} and dtype {value.dtype}; it must be finite real numbers, one row an image, "

@@ -43,9 +43,10 @@ class StepCosts:
         """
         T, log_KL = kernel.T, self.KL.log()
         every = torch.arange(2, T + 1)
-        row = torch.searchsorted(self.t, every, right=True).clamp(1, len(self.t) - 1)
-        along = (every - self.t[row - 1]) / (self.t[row] - self.t[row - 1])
-        by_t = torch.lerp(log_KL[row - 1], log_KL[row], along.double()[:, None])  # (T − 1, c)
+        row = torch.searchsorted(self.t, every, right=True).clamp(max=len(self.t) - 1)
+        before = (row - 1).clamp(min=0)  # the same one where T = 2
+        along = (every - self.t[before]) / (self.t[row] - self.t[before]).clamp(min=1)
+        by_t = torch.lerp(log_KL[before], log_KL[row], along.double()[:, None])  # (T − 1, c)
         snr = (kernel.log_alpha_bar[1:] - kernel.one_minus_alpha_bar[1:].log()).exp()  # at t = 1..T
         gain = (snr[:, None] - snr[None, 1:]).clamp(min=1e-300).log()  # (s, t)
         column = torch.searchsorted(self.log_rho, gain.contiguous()).clamp(1, len(self.log_rho) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ def read_any(path: Path, channels: int) -> Tensor:
 
     try:
         levels = decode(path, check)
-        if levels.white == 1:
+        if levels.white == 1 or not np.array_equal(levels.values, np.trunc(levels.values)):
             raise DataError(f"{path} holds floats, whose white is not defined; save it with 8 or 16 bits a channel")
         if not levels.opaque.all():
             raise DataError(f"{path} has pixels that are not opaque; save it without transparency")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Bernoulli
+from nonequilibrium.diffusion.chain import Bernoulli, GuideError
 from nonequilibrium.diffusion.kernels import BinomialKernel
 
 
@@ -32,6 +32,9 @@ class BitFactor:
     log_odds: Tensor
     annealed: bool = False
 
+    def __post_init__(self) -> None:
+        _check(self.log_odds)
+
     def __call__(self, kernel: BinomialKernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         power = 1 - (t - 1) / kernel.T if self.annealed else 1.0
         return perturbed(p, power * self.log_odds.to(p.logit))
@@ -48,6 +51,9 @@ class TemplateFactor:
 
     templates: Tensor
     log_odds: Tensor
+
+    def __post_init__(self) -> None:
+        _check(self.log_odds)
 
     def __call__(self, kernel: BinomialKernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         if t == 1:
@@ -69,6 +75,13 @@ class TemplateFactor:
         return perturbed(p, expected(F.logsigmoid(bit)) - expected(F.logsigmoid(-bit)))
 
 
+def _check(log_odds: Tensor) -> None:
+    """Raises GuideError unless evidence is finite: certain evidence makes 0 · ∞ of what it forbids."""
+    if not torch.isfinite(log_odds).all():
+        raise GuideError("log_odds must be finite; ±50 is as good as certain")
+
+
 def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:
     """p̃(template) ∝ r(template) for equally probable templates, (m,): what samples are compared with."""
+    _check(log_odds)
     return torch.softmax((templates * log_odds).sum(-1), -1)

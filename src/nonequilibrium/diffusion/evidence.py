@@ -15,6 +15,7 @@ same, and each of them would count as news.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Normal
+from nonequilibrium.diffusion.chain import GuideError, Normal
 from nonequilibrium.diffusion.kernels import GaussianKernel
 
 LEAST = 0.01  # V_t is taken for at least this part of 1 − ᾱ_t, what white Gaussian data would leave open
@@ -57,7 +58,13 @@ class Downsample:
 
     factor: int
 
+    def __post_init__(self) -> None:
+        if not self.factor >= 1:
+            raise GuideError(f"the factor of a down-sampling is {self.factor}; it must be at least 1")
+
     def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
+            raise GuideError(f"blocks of {self.factor} pixels do not divide images of {x.shape[-2]}×{x.shape[-1]}")
         return F.avg_pool2d(x, self.factor)
 
     def variance(self, var: Tensor) -> Tensor:
@@ -69,6 +76,10 @@ class Blur:
     """Convolution with a Gaussian of standard deviation ``sigma`` pixels, zero beyond the border: (n, c, h, w) to itself."""
 
     sigma: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise GuideError(f"sigma of a blur is {self.sigma}; it must be a positive number of pixels")
 
     def _weights(self, like: Tensor) -> Tensor:
         reach = max(1, round(3 * self.sigma))
@@ -122,6 +133,8 @@ class Through:
     """
 
     def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None):
+        if not 0 <= var < math.inf:
+            raise GuideError(f"var is {var}; the variance of the observation's noise must be zero or a positive number")
         self.reverse, self.A, self.y, self.var, self.solve, self.within = reverse, A, y, var, solve, within
 
     @staticmethod
@@ -137,11 +150,15 @@ class Through:
         with torch.enable_grad():
             x = xt.detach().requires_grad_()
             p = self.reverse(x, t)
+            if not p.mean.requires_grad:
+                raise GuideError(
+                    "the reverse's mean has no derivative in x^t, through which r looks; is it under no_grad?"
+                )
             mean, var = kernel.x0_given(p, x, t)
             seen = self.A(mean)
             left = kernel.at(kernel.one_minus_alpha_bar, t, xt)
             scale = left / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
-            var = torch.maximum(var.detach(), LEAST * left)
+            var = torch.maximum(var.detach(), LEAST * left).expand_as(x)
             noise = self.A.variance(var) + self.var
 
             def pulled(u: Tensor) -> Tensor:
@@ -186,7 +203,7 @@ class Through:
         return u, move
 
     def _edge(self, p: Normal) -> Normal:
-        """p(x^0|x^1) r(x^0) / Z̃, exact where A A^T is diagonal, as a mask's and a down-sampling's are."""
+        """p(x^0|x^1) r(x^0) / Z̃: the mean exact where A A^T is diagonal, as of masks and down-sampling, the variance of a mask."""
         with torch.enable_grad():
             x = p.mean.detach().requires_grad_()
             seen = self.A(x)

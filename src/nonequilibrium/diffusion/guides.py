@@ -16,15 +16,10 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor
-from nonequilibrium.diffusion.chain import Kernel, Normal
+from nonequilibrium.diffusion.chain import GuideError, Kernel, Normal
 from nonequilibrium.diffusion.evidence import LEAST, Mask, Through
 from nonequilibrium.diffusion.kernels import LOG_2PI, BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
-from nonequilibrium.errors import Refusal
-
-
-class GuideError(Refusal, ValueError):
-    """A factor of which no r_t is known, or by whose draws no other law can be had."""
 
 
 @dataclass
@@ -92,6 +87,8 @@ def _(r: Inpaint, kernel: Kernel, x: Tensor, t: int) -> Tensor:
 @log_r.register
 def _(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
     """N(y; A x̂^0(x^t), A C_t A^T + σ²). With ``solve`` its determinant is left out, which for Gaussian data does not depend on x^t."""
+    if r.var == 0 and not isinstance(r.A, Mask):
+        raise GuideError("an observation without noise that is no mask has no density to weigh by; give it a small var")
     if t > 1 and r.solve:
         return _quadratic(r, kernel, x, t)
     seen = torch.ones_like(r.y, dtype=torch.bool)

@@ -17,11 +17,13 @@ p = π, it gives the start p̃(x^T).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nonequilibrium.diffusion.chain import GuideError
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.errors import Refusal
 
@@ -40,6 +42,10 @@ class Denoise:
     y: Tensor
     var: float
     annealed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.var < math.inf:
+            raise GuideError(f"var is {self.var}; the variance of the noise must be a positive number")
 
     def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
         power = 1 - (t - 1) / kernel.T if self.annealed else 1.0

@@ -20,6 +20,8 @@ def forward_trajectory(
 ) -> dict[int, Tensor]:
     """One forward trajectory (3) from each example of x0 (n, event): {t: x^t} for the steps in ``keep`` (default all)."""
     wanted = set(range(kernel.T + 1) if keep is None else keep)
+    if outside := sorted(wanted - set(range(kernel.T + 1))):
+        raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
     x, kept = x0, {0: x0}
     for t in range(1, kernel.T + 1):
         x = kernel.sample(kernel.q_step(x, t), generator)
@@ -50,6 +52,8 @@ def reverse_trajectory(
     start: (t, x^t) to go on from, in place of T and a draw from π.
     """
     wanted = set(range((kernel.T if start is None else start[0]) + 1) if keep is None else keep)
+    if outside := sorted(wanted - set(range(kernel.T + 1))):
+        raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
     if isinstance(generator, list) and len(generator) != shape[0]:
         raise ValueError(f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each")
     if start is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +58,9 @@ def schedule(name: str, T: int, **options) -> Tensor:
     """β_1..β_T by name (one of ``SCHEDULES``), shape (T,), float64."""
     if name not in SCHEDULES:
         raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not isinstance(T, int) or T < 2:
+    if not isinstance(T, SupportsIndex) or operator.index(T) < 2:
         raise ValueError(f"the number of steps T is {T!r}; it must be a whole number of at least 2")
-    return SCHEDULES[name](T, **options)
+    return SCHEDULES[name](operator.index(T), **options)
 
 
 class FixedSchedule(nn.Module):

@@ -18,7 +18,9 @@ from nonequilibrium.fields import ParameterError
 
 
 def even(T: int, n: int) -> list[int]:
-    """n of the steps 1..T with 1 and T among them, evenly spaced."""
+    """n of the steps 1..T with 1 and T among them, evenly spaced. Raises ParameterError unless n is from 2 to T."""
+    if not 2 <= n <= T:
+        raise ParameterError(f"the number of steps is {n}; of T = {T} a chain can keep 2 to {T}")
     return torch.linspace(1, T, n, dtype=torch.float64).round().long().tolist()
 
 

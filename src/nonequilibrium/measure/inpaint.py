@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 from pathlib import Path
 
 import torch
@@ -143,7 +144,7 @@ def check_out(out: Path, inputs: list[Path]) -> None:
         folder = next(p for p in out.absolute().parents if os.path.lexists(p))
         if not folder.is_dir():
             raise PictureError(f"--out {out} cannot be written: {folder} is no folder")
-        probe = folder / f".{out.name}.{os.getpid()}.probe"
+        probe = folder / f".{out.name}.{secrets.token_hex(6)}.tmp"  # as long as the name that it will be written by
         probe.touch(exist_ok=False)  # permissions, a read-only disk, a name that is too long
         probe.unlink()
     except OSError as error:
@@ -186,7 +187,9 @@ def run(options: argparse.Namespace) -> None:
         if not low <= value <= high:
             raise ParameterError(f"{name} is {value}; it must be a whole number from {low} to {high}")
     weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
-    check_out(options.out, [options.picture, weights, *([Path(options.mask)] if options.mask else [])])
+    apart = [options.out.with_stem(f"{options.out.stem}-{k}") for k in range(1, options.samples + 1)]
+    for out in (options.out, *apart):
+        check_out(out, [options.picture, weights, *([Path(options.mask)] if options.mask else [])])
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
     shape = model.network.shape
@@ -206,7 +209,6 @@ def run(options: argparse.Namespace) -> None:
             filled = fill(model, picture, known, seeds, options.r, steps, SOLVE)
     else:
         filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
-    apart = {options.out.with_stem(f"{options.out.stem}-{k}"): sample for k, sample in enumerate(filled, 1)}
-    save_pictures({options.out: labelled(sheet(picture, known, filled))} | apart)
+    save_pictures({options.out: labelled(sheet(picture, known, filled))} | dict(zip(apart, filled, strict=True)))
     name = os.fsencode(options.out).decode(errors="replace")  # a name may hold bytes that no terminal can show
     print(f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples")

@@ -27,9 +27,7 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium measure``."""
     parser.add_argument("experiment", help=", ".join(EXPERIMENTS))
     parser.add_argument("--weights", type=Path, help="trained weights; models/<experiment>.safetensors")
-    parser.add_argument(
-        "--outputs", type=Path, default=Path("reports"), help="where metrics/ and measured/ are; reports"
-    )
+    parser.add_argument("--outputs", type=Path, help="where metrics/ and measured/ are; the repository's reports")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes that share the work")
 
 
@@ -42,12 +40,13 @@ def measure(options: argparse.Namespace) -> None:
     if its.images and not present(its.data):
         print(f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it", file=sys.stderr)
         return
-    weights = options.weights or Path("models") / f"{name}.safetensors"
+    weights = options.weights.absolute() if options.weights else Path("models") / f"{name}.safetensors"
+    outputs = options.outputs.absolute() if options.outputs else Path("reports")
     if not first():  # torchrun: the first process runs the notebook, and the others share what it measures
         room = importlib.import_module("nonequilibrium.measure.measure")  # by name, as the notebook has it
         room.measure(name, room.trained(name, weights), evaluation(name))
         return
-    given = {"experiment": name, "profile": "full", "weights": str(weights), "outputs": str(options.outputs)}
+    given = {"experiment": name, "profile": "full", "weights": str(weights), "outputs": str(outputs)}
     given |= {"devices": options.devices} if options.devices > 1 else {}
     execute("measure", given, f"measure_{name}")
 

@@ -232,11 +232,10 @@ def provenance(found: Findings) -> DataFrame:
     rows = []
     for name in EXPERIMENTS:
         if card := found.cards.get(name):
-            on_gpu = card["device"] != "cpu"
-            command = f"nonequilibrium train {name} --device cuda" if on_gpu else f"dvc repro --force train@{name}"
+            on_cpu = card["device"] == "cpu"
+            command = f"dvc repro --force train@{name}" if on_cpu else f"nonequilibrium train {name} --device cuda"
             rows.append(card | {"command": command, "seed": card["params"]["seed"]})
-        if record := found.records.get(name):
-            rows.append({"device": "cpu"} | record)
+        rows += [{"device": "cpu"} | record] if (record := found.records.get(name)) else []
     if record := read_json(found.folder / "provenance" / "restorations.json"):
         rows.append({"device": "cpu"} | record)
     keys = "command", "commit", "seed", "seconds", "device"
