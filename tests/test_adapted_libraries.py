@@ -122,9 +122,8 @@ def test_a_scheduler_whose_variance_is_none_has_the_smaller_one(diffusers):
 def test_the_chain_is_that_of_the_cumulative_product_that_the_scheduler_samples_by(diffusers):
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=T)
     same = adapters.from_diffusers(unet(diffusers), scheduler).kernel
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod / (
-        3 - 2 * scheduler.alphas_cumprod
-    )  # a shift of the signal-to-noise ratio
+    # The signal-to-noise ratio shifted by three, as a scheduler of videos does it, which leaves betas as they were.
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod / (3 - 2 * scheduler.alphas_cumprod)
     shifted = adapters.from_diffusers(unet(diffusers), scheduler).kernel
     assert torch.allclose(same.beta[1:], scheduler.betas.double())
     assert torch.allclose(shifted.alpha_bar[1:], scheduler.alphas_cumprod.double(), rtol=1e-5)

@@ -466,3 +466,11 @@ def test_images_without_an_axis_for_channels_and_booleans_are_refused(pictures):
 def test_words_in_place_of_numbers_are_refused(words):
     with pytest.raises(adapters.AdapterError):
         adapters.from_function(lambda x, s: x, **{"betas": BETAS, **words})
+
+
+def test_a_chain_of_images_of_another_scale_is_refused():
+    model = SimpleNamespace(objective="pred_noise", betas=BETAS, model=lambda x, s: x, normalize=lambda x: 2 * x - 1)
+    assert adapters.from_denoising_diffusion_pytorch(model).kernel.T == len(BETAS)
+    model.normalize = lambda x: x
+    with pytest.raises(adapters.AdapterError, match="scaled to"):
+        adapters.from_denoising_diffusion_pytorch(model)

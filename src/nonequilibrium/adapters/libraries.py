@@ -77,7 +77,7 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
 
     Its sampler clamps the estimated x^0 to [−1, 1], so that this is part of the model.
     changes: arguments of ``from_function`` to set otherwise.
-    Raises AdapterError for other classes and for a network that conditions on its own last estimate.
+    Raises AdapterError for other classes, for images of another scale and for a network that conditions on its own last estimate.
     """
     objective = getattr(diffusion, "objective", None)
     if objective not in _OBJECTIVES or getattr(diffusion, "betas", None) is None:
@@ -85,6 +85,11 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     if getattr(diffusion, "self_condition", False):
         raise AdapterError(
             "the network has self_condition, with which a step depends on more than x^t; only a chain has this bound"
+        )
+    normalize = getattr(diffusion, "normalize", None)
+    if callable(normalize) and float(normalize(torch.zeros(1))) != -1:
+        raise AdapterError(
+            "the model has auto_normalize off: its x^0 is no image scaled to [-1, 1], as it must be here"
         )
     settings: dict[str, Any] = {"predicts": _OBJECTIVES[objective], "clip": 1.0}
     if hasattr(diffusion, "vb_loss_weight"):  # LearnedGaussianDiffusion, which takes every output for noise

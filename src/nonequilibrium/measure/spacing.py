@@ -59,7 +59,7 @@ def load_costs(weights: Path) -> StepCosts | None:
     """The costs beside ``weights``; None where there are none or where they are those of other weights."""
     try:
         with safe_open(place(weights), "pt") as file:
-            if file.metadata().get("weights") != sha256(weights):
+            if (file.metadata() or {}).get("weights") != sha256(weights):
                 return None
             its = {name: file.get_tensor(name) for name in ("t", "log_rho", "KL", "ends")}
     except (OSError, SafetensorError):
