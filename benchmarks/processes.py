@@ -20,7 +20,7 @@ from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.fit import fit
 from nonequilibrium.training.spawn import run
 
-IMAGES, BLOCK, STEPS = 400, 50, 20  # of the bound, at once of them; of a training
+IMAGES, BLOCK, STEPS = 1600, 50, 60  # of the bound, at once of them; of a training
 
 
 def measuring(small: bool) -> Callable[[], object]:

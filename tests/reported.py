@@ -116,8 +116,10 @@ def write(folder) -> Findings:
         texts[models / f"{name}.json"]["params"] = {
             "seed": 0,
             "train_steps": 10,
-            "split": 0.5,
-            "emphasis": 1.0,
+            "pixel_layers": 2,
+            "pixel_units": 64,
+            "dense_units": 128,
+            "dense_channels": 4,
             "starts": 6,
             "batch": 32,
             "conv_layers": 4,

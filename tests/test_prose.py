@@ -98,7 +98,7 @@ def test_table_2_sets_ours_beside_the_paper_s(found):
     table = tables.table_2(found).set_index("model or samples")
     assert tuple(table.loc["diffusion"].iloc[-1][["paper", "ours"]]) == ("317 ± 2.7", "450.0 ± 3.0")
     assert table.loc["adversarial net", "status"] == "quoted by the paper"
-    assert table.loc["diffusion, 1×1 layers in both networks", "ours"] == "500.0 ± 3.0"
+    assert table.loc["diffusion, one network for every t", "ours"] == "500.0 ± 3.0"
     assert table.loc["MCGSM", "paper"] == "1.244" and table.loc["MCGSM", "status"].startswith("images of our own")
     assert sum(table["data"] == "MNIST, bits") == len(paper.PARZEN) + 2
 

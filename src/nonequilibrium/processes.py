@@ -135,8 +135,10 @@ def synchronised(model: nn.Module) -> Callable[[torch.Generator], Tensor]:
     """``model.objective``, whose gradient is averaged over the processes; parameters start as those of the first."""
     if world() == 1:
         return cast(Any, model).objective
-    # A share of a batch may miss a part of the network, such as the one for large noise.
-    return nn.parallel.DistributedDataParallel(_Objective(model), find_unused_parameters=True)
+    # A share of a batch may miss a part of the network, such as the one for large noise. Buffers, as all draw alike, stay the same.
+    return nn.parallel.DistributedDataParallel(
+        _Objective(model), find_unused_parameters=True, forward_sync_buffers=False
+    )
 
 
 # ---------------------------------------------------------------- starting and ending

@@ -161,7 +161,9 @@ EXPERIMENTS = {
         quick_evaluation={"n_heldout": 200, "n_samples": 500},
     ),
     "mnist_dense": _MNIST,
-    "mnist_dense_1x1": replace(_MNIST, title="MNIST, two dense networks, 1×1 layers in both", parts=("window",)),
+    "mnist_dense_1x1": replace(
+        _MNIST, title="MNIST, one dense network for every t, wider 1×1 layers", parts=("window",)
+    ),
     "mnist_conv": replace(
         _MNIST,
         title="MNIST, convolutional variant, two minutes of training on a GPU",

@@ -169,7 +169,7 @@ def table_2(found: Findings) -> DataFrame:
         status = "quoted by the paper" if not own else "not measured yet" if entry is None else "measured"
         rows.append(("MNIST, bits", which, printed(*theirs), entry, status))
     if "parzen" in (other := found.numbers.get("mnist_dense_1x1", {})):
-        ours = {"diffusion, 1×1 layers in both networks": other["parzen"][OWN[0]]} | ours
+        ours = {"diffusion, one network for every t": other["parzen"][OWN[0]]} | ours
     rows += [("MNIST, bits", name, "", entry, "not in the paper") for name, entry in ours.items()]
     return DataFrame(
         {
