@@ -20,7 +20,7 @@ def jarzynski(
 
     In expectation at least K, rising with ``trajectories`` towards log p(x^0), and never above it.
     """
-    log_ratio = log_ratios(kernel, reverse, check_examples(kernel, x0, least=1), trajectories, generator)
+    log_ratio = log_ratios(kernel, reverse, check_examples(kernel, x0), trajectories, generator)
     return torch.logsumexp(log_ratio, 0) - math.log(trajectories)
 
 
