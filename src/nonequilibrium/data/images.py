@@ -78,11 +78,12 @@ def _mnist(folder: Path) -> ImageSet:
 
 def _cifar10(folder: Path) -> ImageSet:
     def batches(names: list[str]) -> Tensor:
-        images = torch.empty(len(names), 10_000, 3, 32, 32, dtype=torch.uint8)
-        for its, name in zip(images, names, strict=True):
-            records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)  # a label and the pixels, channels first
+        counts = [(folder / name).stat().st_size // 3073 for name in names]  # a label and the pixels, channels first
+        images = torch.empty(sum(counts), 3, 32, 32, dtype=torch.uint8)
+        for its, name in zip(images.split(counts), names, strict=True):
+            records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)
             its.copy_(torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32)))
-        return images.flatten(0, 1)
+        return images
 
     return ImageSet(batches([f"data_batch_{i}.bin" for i in range(1, 6)]), batches(["test_batch.bin"]), "CIFAR-10")
 
