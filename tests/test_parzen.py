@@ -87,3 +87,10 @@ def test_what_is_no_window_is_one_sentence(changes, message):
     good = torch.rand(5, 3)
     with pytest.raises(BoundError, match=message):
         parzen(**({"samples": good, "validation": good, "test": good} | changes))
+
+
+def test_images_of_two_precisions_are_refused():
+    images = torch.rand(5, 4)
+    for other in (images.double(), images.half()):
+        with pytest.raises(BoundError, match="validation has shape"):
+            parzen(images, other, images)

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from scipy import stats
 
@@ -81,3 +82,14 @@ def test_a_sample_by_its_own_generator_is_the_one_that_generator_draws_alone():
         together = sample(kernel, model, (3, dim), [seeded(i) for i in range(3)])
         for i in range(3):
             assert torch.equal(together[i], sample(kernel, model, (1, dim), seeded(i))[0])
+
+
+def test_steps_that_the_chain_does_not_have_cannot_be_kept():
+    kernel = GaussianKernel(even_log_snr_schedule(5, beta_1=1e-3, alpha_bar_T=0.1))
+    for work in (
+        lambda t: forward_trajectory(kernel, torch.zeros(2, 2), torch.Generator(), keep=[0, t]),
+        lambda t: reverse_trajectory(kernel, kernel.q_step, (2, 2), torch.Generator(), keep=[0, t]),
+    ):
+        for t in (-1, 6):
+            with pytest.raises(ValueError, match=f"keep has step {t};"):
+                work(t)

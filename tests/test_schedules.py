@@ -1,5 +1,6 @@
 """Learned β (2.4.1): the gradient of K in β against finite differences, and the schedules of the largest K*."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,3 +112,10 @@ def test_schedules_share_their_beta_1_and_a_short_training_learns_only_what_it_m
     (fixed, unmoved), (learned, moved) = trained(False), trained(True)
     assert torch.allclose(unmoved, beta) and moved[0] == beta[0] and (moved[1:] != beta[1:]).all()
     assert fixed != learned
+
+
+def test_a_whole_number_of_another_library_is_one():
+    assert torch.equal(schedule("inverse", np.int64(7)), schedule("inverse", 7))
+    for T in (1, 7.0, "7", True):
+        with pytest.raises(ValueError, match="number of steps"):
+            schedule("inverse", T)

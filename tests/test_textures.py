@@ -258,3 +258,11 @@ def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
         for channels in (1, 3):
             wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
             assert opaque.all() and torch.equal(read_any(tmp_path / name, channels), wanted), name
+
+
+def test_floats_are_refused_whatever_their_range(tmp_path):
+    levels = np.arange(2000, dtype=np.float32).reshape(40, 50)
+    for name, values in {"one": levels / 2000, "all": levels * 255 / 2000}.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.tif")
+        with pytest.raises(DataError, match="floats"):
+            read_any(tmp_path / f"{name}.tif", 1)

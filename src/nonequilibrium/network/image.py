@@ -90,9 +90,8 @@ class TemporalReadout(nn.Module):
         g = self.bumps[t]
         weight, bias = torch.tensordot(g, self.weight, dims=1), torch.tensordot(g, self.bias, dims=1)
         z = features.reshape(n, h * w, f) @ weight + bias[..., None, :]
-        return (
-            z.mT.contiguous().reshape(n, 2, -1, h, w).unbind(1)
-        )  # pixel after pixel, as everything pointwise likes it
+        # Pixel after pixel, as everything pointwise likes it.
+        return z.mT.contiguous().reshape(n, 2, -1, h, w).unbind(1)
 
 
 class ImageNetwork(nn.Module):
