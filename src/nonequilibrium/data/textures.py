@@ -41,7 +41,7 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
     name: a key of ``BARK``; "bark", the first of them that is in ``data``; or a picture or a folder of pictures of one's own.
     channels: 1 for grey, 3 for colour. patch: the side, in pixels, that a picture to train on must have at least.
     """
-    if name in ("bark", *BARK):
+    if name in ("bark", *BARK) and not Path(name).exists():  # one's own pictures win
         return _bark(name, channels, patch, data)
     return _own(Path(name).expanduser(), channels, patch)
 

@@ -35,9 +35,9 @@ def as_state(kernel: GaussianKernel, y: Tensor, var: float, generator) -> tuple[
     t = step_of(kernel, var)
     extra = excess(kernel, var) * var
     if isinstance(generator, list):
-        noise = torch.stack([torch.randn(y.shape[1:], generator=each, dtype=y.dtype) for each in generator])
+        noise = torch.stack([torch.randn(y.shape[1:], generator=g, dtype=y.dtype, device=y.device) for g in generator])
     else:
-        noise = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        noise = torch.randn(y.shape, generator=generator, dtype=y.dtype, device=y.device)
     return t, kernel.at(kernel.alpha_bar.sqrt(), t, y) * (y + extra**0.5 * noise)
 
 

@@ -156,6 +156,7 @@ class ImageNetwork(nn.Module):
             dense = cast(Sequence[nn.Linear], self.dense)
             values = dense[-1].out_features // math.prod(self.shape[1:])
             dense_values_are_z(dense, values, self.readout.weight)
+        self.eval()  # training alone computes in low precision, and says so
 
     def features(self, xt: Tensor) -> Tensor:
         """What the readout sees: (n, c, h, w) to (n, h, w, f), float32; the same for every t."""
@@ -164,13 +165,13 @@ class ImageNetwork(nn.Module):
             maps = self.convs[0](xt.contiguous(memory_format=torch.channels_last))
             seen.append(maps.movedim(1, -1))
             h = self.activation(maps)
-            with low_precision(xt.device.type, self.precision):
+            with low_precision(xt.device.type, self.precision, self.training):
                 for conv in self.convs[1:]:
                     h = self.activation(conv(h))
             seen.append(h.float().movedim(1, -1))
         if len(self.dense):
             h = xt.flatten(1)
-            with low_precision(xt.device.type, self.precision):
+            with low_precision(xt.device.type, self.precision, self.training):
                 for layer in self.dense[:-1]:
                     h = tanh(layer(h))
                 h = self.dense[-1](h)

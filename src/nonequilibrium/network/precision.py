@@ -18,12 +18,13 @@ def computed_in(precision: torch.dtype, device_type: str) -> torch.dtype:
     return precision if has_bfloat16(device_type) else torch.float32
 
 
-def low_precision(device_type: str, precision: torch.dtype) -> torch.autocast:
+def low_precision(device_type: str, precision: torch.dtype, training: bool) -> torch.autocast:
     """A context whose matrix products and convolutions are of ``precision`` in training where the device has it, of float32 elsewhere.
 
-    Training is where gradients are recorded. Bounds and samples are always of float32, so that a number does not depend on the device.
+    training: the network's own flag, which ``fit`` sets. Bounds, samples and derivatives that look through the network are always of
+    float32, so that a number does not depend on the device.
     """
-    dtype = computed_in(precision, device_type) if torch.is_grad_enabled() else torch.float32
+    dtype = computed_in(precision, device_type) if training else torch.float32
     return torch.autocast(device_type, torch.bfloat16, enabled=dtype != torch.float32)
 
 

@@ -132,6 +132,7 @@ class UNet(nn.Module):
                 if layer.bias is not None:
                     layer.bias.zero_()
         self.readout.weight.zero_()
+        self.eval()  # training alone computes in low precision, and says so
         if self.differences is None:
             return
         # A pixel minus each of its eight neighbours, in each colour.
@@ -158,7 +159,7 @@ class UNet(nn.Module):
         t = torch.as_tensor(t, device=xt.device).expand(len(xt))
         time = self.time(time_features(kernel, t).float() * self.told_t)
         seen = self.seen(kernel, xt, t)
-        with low_precision(xt.device.type, self.precision):
+        with low_precision(xt.device.type, self.precision, self.training):
             h = self.maps(seen, time)
         return self.readout(h.float())
 

@@ -163,12 +163,15 @@ def fit(
             nonlocal began
             paused = time.monotonic()
             row["seconds"] = round(spent + paused - began, 1)
+            model.eval()  # a bound is of float32
             with exchanged(average and average[0], averaged):
                 row["K_validation"] = monitor()
+            model.train()
             began += time.monotonic() - paused
         return row
 
     saved = began
+    model.train()
     with own_stream(device), tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
         for step in range(start + 1, steps + 1):
             unread.append(begun(*draws(generator)))
@@ -192,6 +195,7 @@ def fit(
                 saved = time.monotonic()
     if average is not None and averaged is not None:
         average[0].load_state_dict(averaged.state_dict())
+    model.eval()
     return curve
 
 
