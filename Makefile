@@ -26,7 +26,7 @@ bench: .venv/installed                ## what it all costs, forty minutes: repor
 	NONEQUILIBRIUM_QUIET=1 python -m benchmarks
 
 data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR
-	python -m nonequilibrium data
+	python -m replication data
 
 lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks

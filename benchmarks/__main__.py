@@ -1,7 +1,8 @@
 """Measure what the package costs and write reports/benchmarks.json, which the report draws.
 
-    python -m benchmarks                      # all parts, forty minutes; two processes need two idle cores
-    python -m benchmarks steps --clock cpu    # one part; seconds of this process, which others do not disturb
+    python -m benchmarks                      # all parts, forty minutes; two processes need two
+    idle cores python -m benchmarks steps --clock cpu    # one part; seconds of this process, which
+    others do not disturb
 
 Timings depend on the machine, so the pipeline never runs this; its result is committed.
 """
@@ -18,9 +19,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import CLOCKS, Settings
-from nonequilibrium.files import ROOT, commit, write_json
 from nonequilibrium.network.precision import has_bfloat16
 from nonequilibrium.training.devices import keep_freed_memory
+from replication.files import ROOT, commit, write_json
 
 PARTS = ["startup", "steps", "estimators", "thinning", "growth", "processes", "tried"]
 
@@ -30,17 +31,27 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS) + "; all of them if none is named")
-    parser.add_argument(
-        "--clock", choices=CLOCKS, default="wall", help="seconds on the wall, or of this process's threads"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--small", action="store_true", help="less work, to see whether everything runs")
+    parser.add_argument(
+        "parts", nargs="*", help=", ".join(PARTS) + "; all of them if none is named"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="seconds on the wall, or of this process's threads",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="less work, to see whether everything runs"
+    )
     parser.add_argument("--repeats", type=int, default=15, help="rounds of each timing")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "benchmarks.json")
     words = parser.parse_args()

@@ -1,7 +1,8 @@
 """How time and memory of bound, sampling and training grow with T, pixels, examples and parameters.
 
-Each size has a process of its own, with an untrained network of CIFAR-10's kind. Memory is what the process held at most while it
-worked, less what it held before it made the network, when it had done the same at a tiny size. It runs on Linux, which says so.
+Each size has a process of its own, with an untrained network of CIFAR-10's kind. Memory is what the
+process held at most while it worked, less what it held before it made the network, when it had done
+the same at a tiny size. It runs on Linux, which says so.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import torch
 
 from benchmarks.timing import CLOCKS, Settings, seconds
 from nonequilibrium.bound.bound import full_bound, sampled_bound
-from nonequilibrium.data.images import ImageSet, load_images
+from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.experiment.images import OPTIMISERS, ImageModel
-from nonequilibrium.experiment.settings import load
-from nonequilibrium.experiment.weights import load_weights
-from nonequilibrium.files import ROOT
-from nonequilibrium.report.growth import fitted
+from nonequilibrium.model.images import OPTIMISERS, ImageModel
+from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.fit import fit
+from replication.data.images import load_images
+from replication.files import ROOT
+from replication.pages.growth import fitted
+from replication.settings.settings import load
 
 SIZES = {
     "T": [30, 60, 120, 240],
@@ -52,7 +54,9 @@ class Sized(ImageModel):
 def built(T: int, pixels: int, examples: int, parameters: int) -> ImageModel:
     Sized.side = round(pixels**0.5)
     random = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2 * examples, 3, Sized.side, Sized.side), generator=random, dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (2 * examples, 3, Sized.side, Sized.side), generator=random, dtype=torch.uint8
+    )
     params = replace(load("cifar10"), n_steps=T, conv_channels=parameters, batch=examples)
     return Sized(params, ImageSet(images, images, "noise"))
 
@@ -61,15 +65,27 @@ def work(which: str, model: ImageModel) -> None:
     """The bound with every t, samples by every t, or some steps of training."""
     p, random = model.params, torch.Generator().manual_seed(1)
     if which == "training":
-        options = {"optimiser": OPTIMISERS[p.optimiser], "average": (model.network, p.ema), "log_every": STEPS}
+        options = {
+            "optimiser": OPTIMISERS[p.optimiser],
+            "average": (model.network, p.ema),
+            "log_every": STEPS,
+        }
         fit(model, model.objective, model.groups(), STEPS, 0, label="benchmark", **options)
         return
     with torch.no_grad():
         kernel = model.kernel()
         if which == "bound":
-            full_bound(kernel, model.reverse(kernel), model.x0(model.images[: p.batch], random), random, block=p.batch)
+            full_bound(
+                kernel,
+                model.reverse(kernel),
+                model.x0(model.images[: p.batch], random),
+                random,
+                block=p.batch,
+            )
         else:
-            sample_each(kernel, model.reverse(kernel), p.batch, model.network.shape, 0, block=p.batch)
+            sample_each(
+                kernel, model.reverse(kernel), p.batch, model.network.shape, 0, block=p.batch
+            )
 
 
 def held(field: str) -> int:
@@ -84,7 +100,9 @@ def forget_peak() -> None:
 
 
 def trim() -> None:
-    """Give freed memory back: else what the tiny size left counts as held before, and small sizes seem to need nothing."""
+    """Give freed memory back: else what the tiny size left counts as held before, and small sizes
+    seem to need nothing.
+    """
     ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -101,23 +119,33 @@ def process(which: str, factor: str, size: int, clock: str) -> dict:
     if taken < SHORT:
         taken = min(taken, seconds(lambda: work(which, model), CLOCKS[clock]))
     n = sum(p.numel() for p in model.network.parameters())
-    return {"size": n if factor == "parameters" else size, "seconds": taken, "bytes": max(peak, 2**20)}
+    return {
+        "size": n if factor == "parameters" else size,
+        "seconds": taken,
+        "bytes": max(peak, 2**20),
+    }
 
 
 def many_images(n: int) -> dict:
-    """Peak memory of K of n CIFAR-10 test images, all of it: libraries, data set, weights and the bound."""
+    """Peak memory of K of n CIFAR-10 test images, all of it: libraries, data set, weights and the
+    bound.
+    """
     model = load_weights(ROOT / "models" / "cifar10.safetensors", "cifar10")
     random = torch.Generator().manual_seed(0)
     x0 = model.scale.dequantise(load_images("cifar10").test[:n], random)
     with torch.no_grad():
         kernel = model.kernel()
-    sampled_bound(kernel, model.reverse(kernel), x0, random, 1, model.proposal(), replicates=2, block=100)
+    sampled_bound(
+        kernel, model.reverse(kernel), x0, random, 1, model.proposal(), replicates=2, block=100
+    )
     return {"images": len(x0), "bytes": held("VmHWM")}
 
 
 def in_process(*words) -> dict:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", *map(str, words)], check=True, capture_output=True
+        [sys.executable, "-m", "benchmarks.growth", *map(str, words)],
+        check=True,
+        capture_output=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,14 +1,16 @@
-"""CIFAR-10 from nothing in half an hour: what two libraries reach with their own U-Nets and their own training, in bits/dim.
+"""CIFAR-10 from nothing in half an hour: what two libraries reach with their own U-Nets and their
+own training, in bits/dim.
 
-    python -m benchmarks.half_hour diffusers
-    python -m benchmarks.half_hour denoising_diffusion_pytorch
-    python -m benchmarks.half_hour ours          # seconds a step of our own trainings, whose curves are there
+    python -m benchmarks.half_hour diffusers python -m benchmarks.half_hour
+    denoising_diffusion_pytorch python -m benchmarks.half_hour ours          # seconds a step of our
+    own trainings, whose curves are there
 
-Each is trained as its own example trains it: noise or velocity by the mean square, all t alike, Adam or AdamW at a rate of 1e-4,
-mirrored images, float32. The number of parameters is about that of our U-Net, 4 millions, and a training step has 32 images, as ours.
-Bits/dim is the adapters', with the decoder of the later papers; the
-better of the last weights and of their average is taken on images set aside from training, which is in the libraries' favour.
-The result is the part half_hour of reports/benchmarks.json; the report draws it beside our own trainings' curves.
+Each is trained as its own example trains it: noise or velocity by the mean square, all t alike,
+Adam or AdamW at a rate of 1e-4, mirrored images, float32. The number of parameters is about that of
+our U-Net, 4 millions, and a training step has 32 images, as ours. Bits/dim is the adapters', with
+the decoder of the later papers; the better of the last weights and of their average is taken on
+images set aside from training, which is in the libraries' favour. The result is the part half_hour
+of reports/benchmarks.json; the report draws it beside our own trainings' curves.
 """
 
 from __future__ import annotations
@@ -25,13 +27,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from nonequilibrium import adapters
-from nonequilibrium.data.images import load_images
-from nonequilibrium.experiment.settings import load
-from nonequilibrium.experiment.train import train as train_ours
-from nonequilibrium.files import ROOT, write_json
+from replication.data.images import load_images
+from replication.files import ROOT, write_json
+from replication.settings.settings import load
+from replication.training.train import train as train_ours
 
 BATCH, RATE, DECAY = 32, 1e-4, 0.99
-ASIDE, WATCHED, TEST = 1000, 100, 500  # images set aside from training; of them watched; test images of the last number
+ASIDE, WATCHED, TEST = (
+    1000,
+    100,
+    500,
+)  # images set aside from training; of them watched; test images of the last number
 MARKS = 6  # entries of the curve, each after twice the steps of the one before
 
 
@@ -58,7 +64,9 @@ class DenoisingDiffusionPytorch:
 
 
 class Diffusers:
-    """``UNet2DModel`` and ``DDPMScheduler`` as in the library's example of unconditional training: T = 1000, β linear."""
+    """``UNet2DModel`` and ``DDPMScheduler`` as in the library's example of unconditional training:
+    T = 1000, β linear.
+    """
 
     name = "diffusers"
 
@@ -72,11 +80,15 @@ class Diffusers:
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         )
         self.scheduler = DDPMScheduler()
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=RATE, betas=(0.95, 0.999), weight_decay=1e-6)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=RATE, betas=(0.95, 0.999), weight_decay=1e-6
+        )
 
     def loss(self, x0: Tensor) -> Tensor:
         noise, step = torch.randn_like(x0), torch.randint(len(self.scheduler.betas), (len(x0),))
-        return nn.functional.mse_loss(self.network(self.scheduler.add_noise(x0, noise, step), step).sample, noise)
+        return nn.functional.mse_loss(
+            self.network(self.scheduler.add_noise(x0, noise, step), step).sample, noise
+        )
 
     def model(self, network: nn.Module):
         return adapters.from_diffusers(network, self.scheduler)
@@ -85,10 +97,13 @@ class Diffusers:
 LIBRARIES = {library.name: library for library in (DenoisingDiffusionPytorch, Diffusers)}
 
 
-def measured(library, networks: dict[str, nn.Module], images: Tensor, draws: int) -> tuple[str, adapters.Cost]:
+def measured(
+    library, networks: dict[str, nn.Module], images: Tensor, draws: int
+) -> tuple[str, adapters.Cost]:
     """Which of the networks needs fewest bits for ``images``, uint8, and how many."""
     costs = {
-        name: adapters.bits_per_dim(library.model(network), images, draws=draws) for name, network in networks.items()
+        name: adapters.bits_per_dim(library.model(network), images, draws=draws)
+        for name, network in networks.items()
     }
     best = min(costs, key=lambda name: costs[name].bits_per_dim)
     return best, costs[best]
@@ -120,16 +135,25 @@ def train(library, steps: int, draws: int) -> dict:
         seconds.append(time.perf_counter() - start)
         if step in marks:
             which, cost = measured(library, networks, aside, max(1, draws // 2))
-            curve.append({"step": step, "bits_per_dim": cost.bits_per_dim, "se": cost.se, "of": which})
+            curve.append(
+                {"step": step, "bits_per_dim": cost.bits_per_dim, "se": cost.se, "of": which}
+            )
             tqdm.write(f"{step} {cost} {which}")
-    cost = adapters.bits_per_dim(library.model(networks[curve[-1]["of"]]), data.test[:TEST], draws=draws)
+    cost = adapters.bits_per_dim(
+        library.model(networks[curve[-1]["of"]]), data.test[:TEST], draws=draws
+    )
     return {
         "parameters": sum(p.numel() for p in library.network.parameters()),
         "steps": steps,
         "batch": BATCH,
         "seconds_a_step_here": float(torch.tensor(seconds).median()),
         "curve": curve,
-        "test": {"bits_per_dim": cost.bits_per_dim, "se": cost.se, "mc_se": cost.mc_se, "images": TEST},
+        "test": {
+            "bits_per_dim": cost.bits_per_dim,
+            "se": cost.se,
+            "mc_se": cost.mc_se,
+            "images": TEST,
+        },
     }
 
 
@@ -151,7 +175,9 @@ def keep(path: Path, name: str, result: dict) -> None:
 
 
 def our_step_times(steps: dict[str, int]) -> dict[str, float]:
-    """Seconds a training step of ours, by experiment. steps: how many are trained; the second half is timed."""
+    """Seconds a training step of ours, by experiment. steps: how many are trained; the second half
+    is timed.
+    """
     found = {}
     for name, n in steps.items():
         _, curve = train_ours(name, load(name, {"train_steps": n}), log_every=n // 2)
@@ -160,20 +186,29 @@ def our_step_times(steps: dict[str, int]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("library", choices=[*sorted(LIBRARIES), "ours"])
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seconds-a-step", type=float, help="as measured before on a machine that did nothing else")
+    parser.add_argument(
+        "--seconds-a-step", type=float, help="as measured before on a machine that did nothing else"
+    )
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "benchmarks.json")
-    parser.add_argument("--only-time", action="store_true", help="print the seconds a step and stop")
+    parser.add_argument(
+        "--only-time", action="store_true", help="print the seconds a step and stop"
+    )
     arguments = parser.parse_args()
     if arguments.library == "ours":
         keep(arguments.out, "ours", our_step_times({"cifar10": 60, "cifar10_unet": 8}))
         return
     library = LIBRARIES[arguments.library]()
     seconds = arguments.seconds_a_step or step_time(library)
-    print(f"{arguments.library}: {seconds:.3f} s a step on {torch.get_num_threads()} threads", flush=True)
+    print(
+        f"{arguments.library}: {seconds:.3f} s a step on {torch.get_num_threads()} threads",
+        flush=True,
+    )
     if arguments.only_time:
         return
     library = LIBRARIES[arguments.library]()

@@ -23,5 +23,7 @@ def run(words: list[str]) -> None:
 def measured(its: Settings) -> dict:
     """Seconds on the wall, of processes of their own."""
     return in_turn(
-        {name: lambda words=words: run(words) for name, words in PROGRAMS.items()}, Settings(), 3 if its.small else 7
+        {name: lambda words=words: run(words) for name, words in PROGRAMS.items()},
+        Settings(),
+        3 if its.small else 7,
     )

@@ -1,6 +1,8 @@
-"""What the diffusion adds to its network: a reverse step, a training step and the bound, each beside the bare network's cost.
+"""What the diffusion adds to its network: a reverse step, a training step and the bound, each
+beside the bare network's cost.
 
-The bare network gives z^μ and z^Σ of a batch, and does no more. Two libraries take the same network, where they are installed.
+The bare network gives z^μ and z^Σ of a batch, and does no more. Two libraries take the same
+network, where they are installed.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Settings, in_turn
 from nonequilibrium.bound.bound import sampled_bound
-from nonequilibrium.data.images import load_images
 from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
-from nonequilibrium.experiment.images import OPTIMISERS, ImageModel
-from nonequilibrium.experiment.registry import EXPERIMENTS
-from nonequilibrium.experiment.settings import load
-from nonequilibrium.experiment.weights import load_weights
-from nonequilibrium.files import ROOT
+from nonequilibrium.model.images import OPTIMISERS, ImageModel
+from nonequilibrium.model.weights import load_weights
 from nonequilibrium.network.bits import BitChain
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.training.fit import fit
+from replication.data.images import load_images
+from replication.files import ROOT
+from replication.settings.registry import EXPERIMENTS
+from replication.settings.settings import load
 
 BATCH, BOUND = 32, 100  # images of a batch, images whose bound is taken at once
 STEPS, TRAINED = 4, 8  # reverse and training steps in each timing
@@ -70,7 +72,9 @@ def reverse_step(model: ImageModel, its: Settings) -> dict:
     kernel = model.kernel()
     z, noise = bare(model, kernel), Noise(model, kernel)
     x = torch.randn(BATCH, *model.network.shape, generator=torch.Generator().manual_seed(0))
-    each = [torch.Generator().manual_seed(i) for i in range(BATCH)]  # one a sample, as ``sample_each`` has it
+    each = [
+        torch.Generator().manual_seed(i) for i in range(BATCH)
+    ]  # one a sample, as ``sample_each`` has it
 
     def alone():
         for t in range(STEPS + 1, 1, -1):
@@ -88,7 +92,9 @@ def reverse_step(model: ImageModel, its: Settings) -> dict:
         def diffusers():
             y = x
             for t in range(STEPS, 0, -1):
-                y = scheduler.step(noise(y, torch.full((BATCH,), t)), t, y, generator=random).prev_sample
+                y = scheduler.step(
+                    noise(y, torch.full((BATCH,), t)), t, y, generator=random
+                ).prev_sample
 
         ways["diffusers"] = diffusers
     if installed("denoising-diffusion-pytorch"):
@@ -110,14 +116,18 @@ def ddpm(noise: nn.Module, model: ImageModel):
     from denoising_diffusion_pytorch import GaussianDiffusion
 
     side = model.network.shape[-1]
-    return GaussianDiffusion(noise, image_size=side, timesteps=model.params.n_steps, objective="pred_noise")
+    return GaussianDiffusion(
+        noise, image_size=side, timesteps=model.params.n_steps, objective="pred_noise"
+    )
 
 
 # ---------------------------------------------------------------- a training step
 
 
 def training_step(model: ImageModel, its: Settings) -> dict:
-    """Everything that ``fit`` does in a step (data, noise, K, gradient, optimiser, average), and the libraries' own objectives."""
+    """Everything that ``fit`` does in a step (data, noise, K, gradient, optimiser, average), and
+    the libraries' own objectives.
+    """
     model = copy.deepcopy(model)
     model.take(load_images(model.params.data), torch.Generator().manual_seed(0))
     kernel = model.kernel()
@@ -128,7 +138,16 @@ def training_step(model: ImageModel, its: Settings) -> dict:
     t = torch.randint(2, model.params.n_steps, (BATCH,))
 
     def ours():
-        fit(model, model.objective, model.groups(), TRAINED, 0, log_every=TRAINED, label="benchmark", **options)
+        fit(
+            model,
+            model.objective,
+            model.groups(),
+            TRAINED,
+            0,
+            log_every=TRAINED,
+            label="benchmark",
+            **options,
+        )
 
     def loop(loss: Callable[[], Tensor], make: Callable) -> Callable[[], None]:
         def run():
@@ -167,11 +186,19 @@ def training_step(model: ImageModel, its: Settings) -> dict:
 
 @torch.no_grad()
 def bound(model: ImageModel, its: Settings) -> dict:
-    """``sampled_bound`` as CIFAR-10 is measured, three steps t an image and replicate, beside as many evaluations of the network."""
+    """``sampled_bound`` as CIFAR-10 is measured, three steps t an image and replicate, beside as
+    many evaluations of the network.
+    """
     kernel = model.kernel()
     z, random = bare(model, kernel), torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (BOUND, *model.network.shape), generator=random, dtype=torch.uint8)
-    x0, reverse, proposal = model.scale.dequantise(images, random), model.reverse(kernel), model.proposal()
+    images = torch.randint(
+        0, 256, (BOUND, *model.network.shape), generator=random, dtype=torch.uint8
+    )
+    x0, reverse, proposal = (
+        model.scale.dequantise(images, random),
+        model.reverse(kernel),
+        model.proposal(),
+    )
     t = torch.randint(2, kernel.T + 1, (BOUND,), generator=random)
     draws = 1 if its.small else 3
 
@@ -190,9 +217,11 @@ def bound(model: ImageModel, its: Settings) -> dict:
 
 @torch.no_grad()
 def heartbeat(its: Settings) -> dict:
-    """A whole reverse chain of the heartbeat, T = 2000 steps of 1,000 sequences of 20 bits, beside its MLP alone."""
+    """A whole reverse chain of the heartbeat, T = 2000 steps of 1,000 sequences of 20 bits, beside
+    its MLP alone.
+    """
     params = load("heartbeat", {"n_steps": 200} if its.small else {})
-    model = EXPERIMENTS["heartbeat"].model(params)
+    model = EXPERIMENTS["heartbeat"].model(**vars(params))
     model.finish()
     kernel, network = model.kernel(), model.network
     chain, x = BitChain(kernel, network), torch.zeros(1000, 20)
@@ -206,7 +235,9 @@ def heartbeat(its: Settings) -> dict:
         {
             "bare network": alone,
             "this package": lambda: chain.sample(*x.shape, random),
-            "this package, the general sampler": lambda: sample(kernel, model.reverse(kernel), x.shape, random),
+            "this package, the general sampler": lambda: sample(
+                kernel, model.reverse(kernel), x.shape, random
+            ),
         },
         its,
         repeats=3 if its.small else 5,
@@ -216,9 +247,15 @@ def heartbeat(its: Settings) -> dict:
 def measured(its: Settings) -> dict:
     found = {"heartbeat": {"reverse chain": heartbeat(its)}}
     model = trained("cifar10")
-    found["cifar10"] = {"reverse step": reverse_step(model, its), "training step": training_step(model, its)}
+    found["cifar10"] = {
+        "reverse step": reverse_step(model, its),
+        "training step": training_step(model, its),
+    }
     found["cifar10"]["bound"] = bound(model, its)
     if not its.small:
         model, its = trained("cifar10_unet"), Settings(its.clock, max(3, its.repeats // 3))
-        found["cifar10_unet"] = {"reverse step": reverse_step(model, its), "bound": bound(model, its)}
+        found["cifar10_unet"] = {
+            "reverse step": reverse_step(model, its),
+            "bound": bound(model, its),
+        }
     return found

@@ -1,4 +1,6 @@
-"""What a thinned chain loses: K and posterior quality against its number of steps, evenly spaced and spaced by what K loses."""
+"""What a thinned chain loses: K and posterior quality against its number of steps, evenly spaced
+and spaced by what K loses.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.diffusion.thinning import even, thin
-from nonequilibrium.experiment.images import ImageModel
-from nonequilibrium.files import ROOT
-from nonequilibrium.measure.metrics import seeded
-from nonequilibrium.measure.spacing import load_costs
+from nonequilibrium.model.images import ImageModel
+from replication.files import ROOT
+from replication.measure.metrics import seeded
+from replication.measure.spacing import load_costs
 
 STEPS = 1000, 500, 250, 100, 50, 25
 IMAGES = {"cifar10": 300, "cifar10_unet": 50, "mnist_dense": 500}  # test images for K
@@ -63,31 +65,52 @@ def lost(pairs: Tensor, kept) -> float:
 def bounds(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
     """K of each chain on the same test images, and what it loses against all T steps.
 
-    The levels were chosen on training images that were set aside. What they lose is measured on groups of test images, by the costs of
-    these, in which all chains have the same images and the same noise. K is drawn apart for each chain, and so has a larger error.
+    The levels were chosen on training images that were set aside. What they lose is measured on
+    groups of test images, by the costs of these, in which all chains have the same images and the
+    same noise. K is drawn apart for each chain, and so has a larger error.
     """
     kernel = model.kernel()
     reverse, pairs = model.reverse(kernel), costs_of(experiment).pairs(kernel)
     x0 = test_images(model, 50 if its.small else IMAGES[experiment])
-    random = seeded(5)  # one for all groups: the noise of x^t is the same at each t, and so a part of the error
-    groups = [step_costs(kernel, reverse, part, random).pairs(kernel) for part in x0.tensor_split(GROUPS)]
+    random = seeded(
+        5
+    )  # one for all groups: the noise of x^t is the same at each t, and so a part of the error
+    groups = [
+        step_costs(kernel, reverse, part, random).pairs(kernel) for part in x0.tensor_split(GROUPS)
+    ]
     pixels, every, rows = x0[0, 0].numel(), range(1, kernel.T + 1), []
     for n, way, kept in chains(model, experiment, STEPS):
-        # An image's KL_t hardly differs from its mean, so that what a step costs says how often its t should be drawn.
+        # An image's KL_t hardly differs from its mean, so that what a step costs says how often its
+        # t should be drawn.
         cost = torch.stack([pairs[s, t] for s, t in itertools.pairwise(kept)])
         proposal = proposal_from(torch.cat([torch.zeros(2), cost.square()]), floor=0.1)
-        bound = sampled_bound(*chain_of(model, kept), x0, torch.Generator().manual_seed(3), DRAWS, proposal, block=100)
+        bound = sampled_bound(
+            *chain_of(model, kept), x0, torch.Generator().manual_seed(3), DRAWS, proposal, block=100
+        )
         losses = torch.tensor([lost(own, kept) - lost(own, every) for own in groups]).double()
-        found = {"K": bound.K, "K_mc_se": bound.mc_se, "predicted": lost(pairs, kept) - lost(pairs, every)}
-        found |= {"loss": float(losses.mean()), "loss_se": float(losses.std()) / GROUPS**0.5, "losses": losses}
-        rows.append({"steps": n, "spacing": way} | {name: bits(value) / pixels for name, value in found.items()})
+        found = {
+            "K": bound.K,
+            "K_mc_se": bound.mc_se,
+            "predicted": lost(pairs, kept) - lost(pairs, every),
+        }
+        found |= {
+            "loss": float(losses.mean()),
+            "loss_se": float(losses.std()) / GROUPS**0.5,
+            "losses": losses,
+        }
+        rows.append(
+            {"steps": n, "spacing": way}
+            | {name: bits(value) / pixels for name, value in found.items()}
+        )
         rows[-1]["losses"] = rows[-1]["losses"].tolist()
     return rows
 
 
 @torch.no_grad()
 def denoised(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
-    """PSNR of posterior samples given noise of the data's variance (SNR 1), by chains of each length; the same seeds for all."""
+    """PSNR of posterior samples given noise of the data's variance (SNR 1), by chains of each
+    length; the same seeds for all.
+    """
     truth = test_images(model, 2 if its.small else DENOISED[experiment])
     noisy = truth + torch.randn(truth.shape, generator=torch.Generator().manual_seed(4))
     rows = []
@@ -111,7 +134,9 @@ def denoised(model: ImageModel, experiment: str, its: Settings) -> list[dict]:
 
 @torch.no_grad()
 def speed(its: Settings) -> dict:
-    """Seconds for one sample of the U-Net by 50 steps with optimal spacing, beside as many evaluations of the network."""
+    """Seconds for one sample of the U-Net by 50 steps with optimal spacing, beside as many
+    evaluations of the network.
+    """
     model = trained("cifar10_unet")
     kernel, n = model.kernel(), 10 if its.small else 50
     chain = chain_of(model, costs_of("cifar10_unet").best(kernel, [n])[n][0])
@@ -121,26 +146,38 @@ def speed(its: Settings) -> dict:
         for t in range(n, 1, -1):
             model.network.z(kernel, x, t)
 
-    ways = {"bare network": network, "a sample": lambda: sample_each(*chain, 1, model.network.shape, 0)}
+    ways = {
+        "bare network": network,
+        "a sample": lambda: sample_each(*chain, 1, model.network.shape, 0),
+    }
     times = in_turn(ways, its, 3 if its.small else 5)
     return times | {"steps": n, "parameters": sum(p.numel() for p in model.network.parameters())}
 
 
 def same_K(rows: list[dict]) -> list[dict]:
-    """For each evenly spaced chain the steps that the optimal spacing needs to lose no more, and their ratio, by groups of images."""
+    """For each evenly spaced chain the steps that the optimal spacing needs to lose no more, and
+    their ratio, by groups of images.
+    """
     groups = [needed(rows, number) for number in range(len(rows[0]["losses"]))]
     found = []
     for n in (row["steps"] for row in rows if row["spacing"] == "even"):
         if all(n in each for each in groups):
             steps = torch.tensor([each[n] for each in groups]).double()
-            ratios = {"ratio": float(steps.mean()) / n, "ratio_se": float(steps.std()) / len(steps) ** 0.5 / n}
+            ratios = {
+                "ratio": float(steps.mean()) / n,
+                "ratio_se": float(steps.std()) / len(steps) ** 0.5 / n,
+            }
             found.append({"even": n, "optimal": float(steps.mean())} | ratios)
     return found
 
 
 def needed(rows: list[dict], group: int) -> dict[int, float]:
-    """Of one group of images, steps of an even chain: steps of an optimal one that loses as much, interpolated in log n."""
-    points = sorted((row["steps"], row["losses"][group]) for row in rows if row["spacing"] in ("optimal", "all"))
+    """Of one group of images, steps of an even chain: steps of an optimal one that loses as much,
+    interpolated in log n.
+    """
+    points = sorted(
+        (row["steps"], row["losses"][group]) for row in rows if row["spacing"] in ("optimal", "all")
+    )
     found = {}
     for row in (row for row in rows if row["spacing"] == "even"):
         loss = row["losses"][group]

@@ -12,7 +12,8 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 @dataclass(frozen=True)
 class Settings:
-    """clock: seconds on the wall, or of all threads of this process, which other processes do not disturb. repeats: rounds of each.
+    """clock: seconds on the wall, or of all threads of this process, which other processes do not
+    disturb. repeats: rounds of each.
 
     small: less work, for a look at whether everything runs.
     """
@@ -34,10 +35,13 @@ def seconds(way: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - began
 
 
-def in_turn(ways: dict[str, Callable[[], object]], its: Settings, repeats: int | None = None) -> dict[str, dict]:
+def in_turn(
+    ways: dict[str, Callable[[], object]], its: Settings, repeats: int | None = None
+) -> dict[str, dict]:
     """Each way once to warm up, then rounds of all of them, in one order and then in the other.
 
-    Returns {way: {"seconds": spread, "ratio": spread}}; a ratio is to the first way in the same round.
+    Returns {way: {"seconds": spread, "ratio": spread}}; a ratio is to the first way in the same
+    round.
     """
     for way in ways.values():
         way()
@@ -47,6 +51,9 @@ def in_turn(ways: dict[str, Callable[[], object]], its: Settings, repeats: int |
             taken[name].append(seconds(ways[name], its.clock))
     first = taken[next(iter(ways))]
     return {
-        name: {"seconds": spread(its_own), "ratio": spread([a / b for a, b in zip(its_own, first, strict=True)])}
+        name: {
+            "seconds": spread(its_own),
+            "ratio": spread([a / b for a, b in zip(its_own, first, strict=True)]),
+        }
         for name, its_own in taken.items()
     }

@@ -1,6 +1,8 @@
-"""Ways to make the network's own work on a CPU faster that were tried: compiled code, images in rows, fused Adam.
+"""Ways to make the network's own work on a CPU faster that were tried: compiled code, images in
+rows, fused Adam.
 
-Each is beside what the package does: networks as they are written, a pixel after the other in memory, Adam as torch has it by default.
+Each is beside what the package does: networks as they are written, a pixel after the other in
+memory, Adam as torch has it by default.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import torch
 
 from benchmarks.steps import BATCH, bare, trained
 from benchmarks.timing import Settings, in_turn
-from nonequilibrium.experiment.images import ImageModel
+from nonequilibrium.model.images import ImageModel
 
 COSTLY = {"cifar10": "features", "cifar10_unet": "maps"}  # the method that is compiled
 IMAGES = {"cifar10": BATCH, "cifar10_unet": BATCH // 4}
@@ -42,7 +44,9 @@ def compiled(experiment: str) -> ImageModel:
 
 
 def in_rows(experiment: str) -> ImageModel:
-    """Every convolution's input and weights a map after the other, as torch has them unless told otherwise."""
+    """Every convolution's input and weights a map after the other, as torch has them unless told
+    otherwise.
+    """
     model = trained(experiment)
     for layer in model.network.modules():
         if isinstance(layer, torch.nn.Conv2d):

@@ -1,4 +1,6 @@
-"""Tests are quiet wherever they are run from: progress bars would stand among the messages that they look at."""
+"""Tests are quiet wherever they are run from: progress bars would stand among the messages that
+they look at.
+"""
 
 import os
 

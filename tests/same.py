@@ -22,29 +22,47 @@ FOLDER = Path(__file__).resolve().parents[1] / ".same"
 def digest(measured) -> dict[str, str]:
     """A SHA-256 for the numbers, each table and each array of ``measured``."""
     parts = {"numbers": json.dumps(measured.numbers, sort_keys=True).encode()}
-    parts |= {f"table {name}": table.to_csv(index=False).encode() for name, table in measured.tables.items()}
-    parts |= {f"array {name}": x.contiguous().view(torch.uint8).numpy().tobytes() for name, x in measured.arrays.items()}
+    parts |= {
+        f"table {name}": table.to_csv(index=False).encode()
+        for name, table in measured.tables.items()
+    }
+    parts |= {
+        f"array {name}": x.contiguous().view(torch.uint8).numpy().tobytes()
+        for name, x in measured.arrays.items()
+    }
     return {name: hashlib.sha256(raw).hexdigest() for name, raw in sorted(parts.items())}
 
 
 def runs() -> dict:
-    """{name: what measures it}; the imports are here so that a move of code changes this function alone."""
-    from nonequilibrium.experiment.registry import EXPERIMENTS
-    from nonequilibrium.measure import differences, measure, restorations, schedules, theory, weighted
-    from nonequilibrium.measure.measured import Measured
+    """{name: what measures it}; the imports are here so that a move of code changes this function
+    alone.
+    """
+    from replication.measure import measure
+    from replication.measure.measured import Measured
+    from replication.restoration import restorations
+    from replication.settings.registry import EXPERIMENTS
+    from replication.theory import differences, schedules, theory, weighted
 
     def numbers(function):
         return lambda: Measured(function("quick"))
 
     found = {name: lambda name=name: measure.quick(name)[1] for name in EXPERIMENTS}
     found |= {"theory": numbers(theory.theory), "posteriors": numbers(theory.posteriors)}
-    found |= {"schedules": numbers(schedules.schedules), "differences": numbers(differences.differences)}
-    found |= {"weighted": numbers(weighted.weighted), "restorations": lambda: restorations.restorations("quick")}
+    found |= {
+        "schedules": numbers(schedules.schedules),
+        "differences": numbers(differences.differences),
+    }
+    found |= {
+        "weighted": numbers(weighted.weighted),
+        "restorations": lambda: restorations.restorations("quick"),
+    }
     return found
 
 
 def main() -> int:
-    """Run what the command line names (all by default); exit status 1 if anything differs from what is kept."""
+    """Run what the command line names (all by default); exit status 1 if anything differs from what
+    is kept.
+    """
     keep, chosen = "keep" in sys.argv[1:], [word for word in sys.argv[1:] if word != "keep"]
     torch.set_num_threads(1)
     different = []
@@ -58,8 +76,13 @@ def main() -> int:
         path.write_text(json.dumps(found, indent=1))
         kept = FOLDER / "kept" / path.name
         other = json.loads(kept.read_text()) if kept.exists() else {}
-        wrong = sorted(part for part in found.keys() | other.keys() if found.get(part) != other.get(part))
-        print(f"{name}: {'same' if not wrong else 'DIFFERS in ' + ', '.join(wrong)}, {time.time() - began:.0f} s", flush=True)
+        wrong = sorted(
+            part for part in found.keys() | other.keys() if found.get(part) != other.get(part)
+        )
+        print(
+            f"{name}: {'same' if not wrong else 'DIFFERS in ' + ', '.join(wrong)}, {time.time() - began:.0f} s",
+            flush=True,
+        )
         different += wrong
     return bool(different)
 

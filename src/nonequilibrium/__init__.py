@@ -1,4 +1,5 @@
-"""The first diffusion model, replicated (Sohl-Dickstein et al. 2015): kernels, networks, and a bound one can trust.
+"""The first diffusion model, replicated (Sohl-Dickstein et al. 2015): kernels, networks, and a
+bound one can trust.
 
 The bound of a trained model on ten images, in bits per dimension, is
 
@@ -7,10 +8,12 @@ The bound of a trained model on ten images, in bits per dimension, is
 
     model, random = load_weights("models/cifar10.safetensors"), torch.Generator().manual_seed(0)
     kernel, x0 = model.kernel(), model.scale.dequantise(load_images("cifar10").test[:10], random)
-    bound = sampled_bound(kernel, model.reverse(kernel), x0, random, draws=20, proposal=model.proposal())
-    print(bits_per_dim(bits(bound.K), x0[0].numel(), model.scale.sigma), "±", bits(bound.se) / x0[0].numel())
+    bound = sampled_bound(kernel, model.reverse(kernel), x0, random, draws=20,
+    proposal=model.proposal()) print(bits_per_dim(bits(bound.K), x0[0].numel(), model.scale.sigma),
+    "±", bits(bound.se) / x0[0].numel())
 
-The names below are what most uses need. They are imported when they are first asked for, so that ``import nonequilibrium`` is quick.
+The names below are what most uses need. They are imported when they are first asked for, so that
+``import nonequilibrium`` is quick.
 """
 
 import importlib

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 
 class Refusal(Exception):
-    """Something that stands in the way and that a user can mend. Its text is one sentence; ``status`` is the exit status.
+    """Something that stands in the way and that a user can mend. Its text is one sentence.
 
-    1: the work failed. 2: the call is wrong (a name or a value that is not allowed).
+    status: the exit status. 1: the work failed. 2: the call is wrong, a name or a value is not
+    allowed.
     """
 
     status = 1
+
+
+class ParameterError(Refusal, ValueError):
+    """A parameter that does not exist or whose value is not allowed."""
+
+    status = 2
+
+
+class WeightsError(Refusal, ValueError):
+    """Weights that are missing, damaged or belong to something else."""
+
+
+class TrainingError(Refusal, RuntimeError):
+    """Training cannot go on; the last good checkpoint is kept."""
 
 
 def one_line(error: BaseException) -> str:

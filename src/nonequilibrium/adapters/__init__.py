@@ -1,18 +1,29 @@
-"""The bound of a model that was trained elsewhere: its network, schedule and variance as a kernel and a reverse, and its bits/dim.
+"""The bound of a model that was trained elsewhere: its network, schedule and variance as a kernel
+and a reverse, and its bits/dim.
 
     from nonequilibrium import adapters
 
-    model = adapters.from_diffusers(unet, scheduler)  # or a pipeline, or a GaussianDiffusion, or a function
-    cost = adapters.bits_per_dim(model, images)  # images (n, c, h, w), grey levels 0..255
+    model = adapters.from_diffusers(unet, scheduler)  # or a pipeline, or a GaussianDiffusion, or a
+    function cost = adapters.bits_per_dim(model, images)  # images (n, c, h, w), grey levels 0..255
     print(cost)
 
-Later papers count time from 0, scale images to [−1, 1], and end with a probability for each grey level (Ho et al. 2020). Here t
-runs from 1 as everywhere in the package, so their step s is t = s + 1.
+Later papers count time from 0, scale images to [−1, 1], and end with a probability for each grey
+level (Ho et al. 2020). Here t runs from 1 as everywhere in the package, so their step s is t = s +
+1.
 """
 
 from nonequilibrium.adapters.cost import Cost, bits_per_dim, log_level, step_to_levels
-from nonequilibrium.adapters.libraries import adapted, from_denoising_diffusion_pytorch, from_diffusers
-from nonequilibrium.adapters.prediction import Adapted, AdapterError, PredictedReverse, from_function
+from nonequilibrium.adapters.libraries import (
+    adapted,
+    from_denoising_diffusion_pytorch,
+    from_diffusers,
+)
+from nonequilibrium.adapters.prediction import (
+    Adapted,
+    AdapterError,
+    PredictedReverse,
+    from_function,
+)
 
 __all__ = [
     "Adapted",

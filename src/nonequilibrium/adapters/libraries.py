@@ -1,4 +1,6 @@
-"""Models of two libraries, ``diffusers`` and ``denoising_diffusion_pytorch``. Neither is imported: a model says itself what it is."""
+"""Models of two libraries, ``diffusers`` and ``denoising_diffusion_pytorch``. Neither is imported:
+a model says itself what it is.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,24 @@ from torch import Tensor, nn
 from nonequilibrium.adapters.prediction import Adapted, AdapterError, from_function
 from nonequilibrium.errors import one_line
 
-# What their words for a prediction and a variance are here. The ``_log`` ones differ in how a sampler computes them.
+# What their words for a prediction and a variance are here. The ``_log`` ones differ in how a
+# sampler computes them.
 _DIFFUSERS = {"epsilon": "noise", "sample": "x0", "v_prediction": "velocity"}
 _VARIANCES = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
 _OBJECTIVES = {"pred_noise": "noise", "pred_x0": "x0", "pred_v": "velocity"}
 
 
 def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
-    """A network of ``diffusers`` with the scheduler that it was trained by, or a pipeline that has both.
+    """A network of ``diffusers`` with the scheduler that it was trained by, or a pipeline that has
+    both.
 
-    Of the scheduler count its ``betas``, or its ``alphas_cumprod`` where these are no product of them, its ``prediction_type``,
-    ``variance_type`` (the smaller fixed one where it has none, as DDIM's), ``clip_sample`` and ``thresholding``. All T steps of the
-    training are taken, however many a sampler would take.
+    Of the scheduler count its ``betas``, or its ``alphas_cumprod`` where these are no product of
+    them, its ``prediction_type``, ``variance_type`` (the smaller fixed one where it has none, as
+    DDIM's), ``clip_sample`` and ``thresholding``. All T steps of the training are taken, however
+    many a sampler would take.
     changes: arguments of ``from_function`` to set otherwise, such as ``clip`` or ``variance``.
-    Raises AdapterError for a network that needs more than x^t and the step, a pipeline whose chain is one of latents, or a scheduler
-    without a chain of β_t.
+    Raises AdapterError for a network that needs more than x^t and the step, a pipeline whose chain
+    is one of latents, or a scheduler without a chain of β_t.
     """
     if scheduler is None:
         if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae")):
@@ -33,18 +38,28 @@ def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
             )
         unet, scheduler = getattr(unet, "unet", None), getattr(unet, "scheduler", None)
     if not callable(unet) or not hasattr(scheduler, "config"):
-        raise AdapterError("a model of diffusers is a network and its scheduler, or a pipeline that has both")
+        raise AdapterError(
+            "a model of diffusers is a network and its scheduler, or a pipeline that has both"
+        )
     name, config = type(scheduler).__name__, scheduler.config
     if getattr(scheduler, "betas", None) is None:
-        raise AdapterError(f"{name} has no betas; only a chain of steps with rates β_t has this bound")
+        raise AdapterError(
+            f"{name} has no betas; only a chain of steps with rates β_t has this bound"
+        )
     predicts = config.get("prediction_type", "epsilon")
     if predicts not in _DIFFUSERS:
-        raise AdapterError(f"the prediction_type of {name} is {predicts!r}; it must be one of {', '.join(_DIFFUSERS)}")
+        raise AdapterError(
+            f"the prediction_type of {name} is {predicts!r}; it must be one of {', '.join(_DIFFUSERS)}"
+        )
     variance = config.get("variance_type") or "fixed_small"
     clip: Any = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
     if config.get("thresholding"):
         clip = scheduler._threshold_sample
-    settings = {"predicts": _DIFFUSERS[predicts], "variance": _VARIANCES.get(variance, variance), "clip": clip}
+    settings = {
+        "predicts": _DIFFUSERS[predicts],
+        "variance": _VARIANCES.get(variance, variance),
+        "clip": clip,
+    }
     settings["network"] = unet if isinstance(unet, nn.Module) else None
     if not {"betas", "alphas_cumprod"} & set(changes):
         settings |= _schedule(scheduler)
@@ -76,12 +91,14 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     """A ``GaussianDiffusion`` or ``LearnedGaussianDiffusion`` of ``denoising_diffusion_pytorch``.
 
     Its sampler clamps the estimated x^0 to [−1, 1], so that this is part of the model.
-    changes: arguments of ``from_function`` to set otherwise.
-    Raises AdapterError for other classes, for images of another scale and for a network that conditions on its own last estimate.
+    changes: arguments of ``from_function`` to set otherwise. Raises AdapterError for other classes,
+    for images of another scale and for a network that conditions on its own last estimate.
     """
     objective = getattr(diffusion, "objective", None)
     if objective not in _OBJECTIVES or getattr(diffusion, "betas", None) is None:
-        raise AdapterError(f"a {type(diffusion).__name__} is no chain of steps; it must be a GaussianDiffusion")
+        raise AdapterError(
+            f"a {type(diffusion).__name__} is no chain of steps; it must be a GaussianDiffusion"
+        )
     if getattr(diffusion, "self_condition", False):
         raise AdapterError(
             "the network has self_condition, with which a step depends on more than x^t; only a chain has this bound"
@@ -92,14 +109,18 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
             "the model has auto_normalize off: its x^0 is no image scaled to [-1, 1], as it must be here"
         )
     settings: dict[str, Any] = {"predicts": _OBJECTIVES[objective], "clip": 1.0}
-    if hasattr(diffusion, "vb_loss_weight"):  # LearnedGaussianDiffusion, which takes every output for noise
+    if hasattr(
+        diffusion, "vb_loss_weight"
+    ):  # LearnedGaussianDiffusion, which takes every output for noise
         settings |= {"predicts": "noise", "variance": "learned_range", "first_var": 1e-20}
     network = diffusion.model
     return from_function(network, diffusion.betas, **(settings | changes))
 
 
 def adapted(model) -> Adapted:
-    """A kernel and a reverse, from such a pair, a pipeline of ``diffusers`` or a ``GaussianDiffusion``; raises AdapterError."""
+    """A kernel and a reverse, from such a pair, a pipeline of ``diffusers`` or a
+    ``GaussianDiffusion``; raises AdapterError.
+    """
     if isinstance(model, tuple) and len(model) == 2 and hasattr(model[0], "q_posterior"):
         return Adapted(*model)
     if hasattr(model, "unet") and hasattr(model, "scheduler"):

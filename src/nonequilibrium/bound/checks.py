@@ -1,7 +1,9 @@
-"""What the estimators of K take: each is refused in one sentence, before any work, where the bound would be nonsense.
+"""What the estimators of K take: each is refused in one sentence, before any work, where the bound
+would be nonsense.
 
-A number in place of K is worse than no number: data of another chain, a variance that is not positive, or no draws at all give figures
-that look like bounds and lie above the true log likelihood.
+A number in place of K is worse than no number: data of another chain, a variance that is not
+positive, or no draws at all give figures that look like bounds and lie above the true log
+likelihood.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ class BoundError(Refusal, ValueError):
 
 
 def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
-    """x0 as data of this chain, (n, event) with n ≥ ``least``; whole numbers and booleans become float64 bits.
+    """x0 as data of this chain, (n, event) with n ≥ ``least``; whole numbers and booleans become
+    float64 bits.
 
-    Raises BoundError for another shape, NaN or infinity, bits other than 0 and 1, whole numbers for the Gaussian kernel.
+    Raises BoundError for another shape, NaN or infinity, bits other than 0 and 1, whole numbers for
+    the Gaussian kernel.
     """
     if not isinstance(x0, Tensor):
         raise BoundError(f"the held-out data is a {type(x0).__name__}; it must be a torch tensor")
@@ -39,12 +43,17 @@ def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
             "the held-out data lies on the device meta, which holds no values; load it on cpu or an accelerator"
         )
     if not torch.isfinite(x0).all():
-        raise BoundError("the held-out data holds NaN or infinite values; every value must be finite")
+        raise BoundError(
+            "the held-out data holds NaN or infinite values; every value must be finite"
+        )
     if isinstance(kernel, BinomialKernel):
-        # Everything about bits is linear in them, so that other values give numbers that mean nothing.
+        # Everything about bits is linear in them, so that other values give numbers that mean
+        # nothing.
         if not ((x0 == 0) | (x0 == 1)).all():
             between = "" if x0.is_complex() else f" from {x0.min().item():g} to {x0.max().item():g}"
-            raise BoundError(f"the held-out data has values{between}; the binomial chain takes bits, 0 or 1")
+            raise BoundError(
+                f"the held-out data has values{between}; the binomial chain takes bits, 0 or 1"
+            )
         return x0 if x0.dtype in REAL else (x0.real if x0.is_complex() else x0).double()
     if x0.dtype not in REAL:
         # A density of whole numbers would only tell how fine their grid is (footnote 3).
@@ -69,10 +78,15 @@ def check_count(name: str, value, least: int = 1) -> int:
 def noise_generator(generator, device: torch.device) -> torch.Generator:
     """The generator itself for data on the CPU, one seeded by it for another device.
 
-    Raises BoundError unless it is a generator of the CPU: steps t are drawn there whatever the data's device.
+    Raises BoundError unless it is a generator of the CPU: steps t are drawn there whatever the
+    data's device.
     """
     if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-        what = f"lies on {generator.device}" if isinstance(generator, torch.Generator) else f"is {generator!r}"
+        what = (
+            f"lies on {generator.device}"
+            if isinstance(generator, torch.Generator)
+            else f"is {generator!r}"
+        )
         raise BoundError(f"the generator {what}; it must be a torch.Generator of the CPU")
     if device.type == "cpu":
         return generator
@@ -80,7 +94,9 @@ def noise_generator(generator, device: torch.device) -> torch.Generator:
 
 
 def check_proposal(kernel: Kernel, proposal) -> Tensor:
-    """Weights by which t is drawn as float64 on the CPU, of sum one; uniform over 2..T if None. Raises BoundError."""
+    """Weights by which t is drawn as float64 on the CPU, of sum one; uniform over 2..T if None.
+    Raises BoundError.
+    """
     if proposal is None:
         proposal = torch.ones(kernel.T + 1, dtype=torch.float64)
         proposal[:2] = 0
@@ -109,7 +125,9 @@ def check_typical(kernel: Kernel, typical) -> Tensor:
 def check_optimum(kernel: Kernel, optimum) -> None:
     """Raises BoundError if ``optimum`` says that it belongs to another chain."""
     its = getattr(optimum, "kernel", None)
-    if isinstance(its, Kernel) and not (type(its) is type(kernel) and torch.equal(its.beta, kernel.beta)):
+    if isinstance(its, Kernel) and not (
+        type(its) is type(kernel) and torch.equal(its.beta, kernel.beta)
+    ):
         raise BoundError(
             f"the optimum is that of another chain (T = {its.T}); it must have this chain's β (T = {kernel.T})"
         )
@@ -121,9 +139,15 @@ def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P], Tensor]:
         optimum, expected = control
         expected = torch.as_tensor(expected).detach().double().cpu()
     except (TypeError, ValueError, RuntimeError):
-        raise BoundError("control must be a pair: an optimum and its expected KL for t = 0..T") from None
+        raise BoundError(
+            "control must be a pair: an optimum and its expected KL for t = 0..T"
+        ) from None
     check_optimum(kernel, optimum)
-    if expected.shape != (kernel.T + 1,) or not torch.isfinite(expected).all() or not callable(optimum):
+    if (
+        expected.shape != (kernel.T + 1,)
+        or not torch.isfinite(expected).all()
+        or not callable(optimum)
+    ):
         raise BoundError(
             f"the control's expectations have shape {tuple(expected.shape)}; control must hold an optimum and "
             f"{kernel.T + 1} finite values, one for each t = 0..{kernel.T}"
@@ -132,9 +156,13 @@ def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P], Tensor]:
 
 
 def checked(kernel: Kernel[P], reverse: Reverse[P]) -> Reverse[P]:
-    """``reverse`` with its answers looked at: it raises BoundError where they are no parameters of p(x^{t−1}|x^t)."""
+    """``reverse`` with its answers looked at: it raises BoundError where they are no parameters of
+    p(x^{t−1}|x^t).
+    """
     if not callable(reverse):
-        raise BoundError(f"the reverse is a {type(reverse).__name__}; it must be a function of (x^t, t)")
+        raise BoundError(
+            f"the reverse is a {type(reverse).__name__}; it must be a function of (x^t, t)"
+        )
     names = ("logit",) if isinstance(kernel, BinomialKernel) else ("mean", "var")
 
     def looked_at(xt: Tensor, t: Tensor | int) -> P:
@@ -153,20 +181,31 @@ def _check_parameters(p, names: tuple, xt: Tensor) -> None:
                 f"the reverse returned a {type(p).__name__}; it must return {' and '.join(names)} as tensors"
             )
         if not value.is_floating_point():
-            raise BoundError(f"the reverse's {name} has dtype {value.dtype}; it must be real numbers")
-        # A variance may be shared by coordinates; anything else of another shape would be spread without a word.
+            raise BoundError(
+                f"the reverse's {name} has dtype {value.dtype}; it must be real numbers"
+            )
+        # A variance may be shared by coordinates; anything else of another shape would be spread
+        # without a word.
         fits = value.shape == xt.shape or (name == "var" and _spreads(value, xt))
         if not fits:
             raise BoundError(
                 f"the reverse's {name} has shape {tuple(value.shape)}; it must be that of x^t, {tuple(xt.shape)}"
             )
-        least, most = value.detach().aminmax()  # one pass where isfinite takes several; NaN goes through both
+        least, most = (
+            value.detach().aminmax()
+        )  # one pass where isfinite takes several; NaN goes through both
         if not (torch.isfinite(least) and torch.isfinite(most)):
-            raise BoundError(f"the reverse's {name} holds NaN or infinite values; every value must be finite")
+            raise BoundError(
+                f"the reverse's {name} holds NaN or infinite values; every value must be finite"
+            )
     if names[-1] == "var" and not least > 0:
-        raise BoundError(f"the reverse's variance is {float(least):g} somewhere; it must be positive everywhere")
+        raise BoundError(
+            f"the reverse's variance is {float(least):g} somewhere; it must be positive everywhere"
+        )
 
 
 def _spreads(var: Tensor, xt: Tensor) -> bool:
     """Whether ``var`` has an axis for each of x^t's, of the same length or 1, or none at all."""
-    return var.dim() in (0, xt.dim()) and all(a in (1, b) for a, b in zip(var.shape, xt.shape, strict=False))
+    return var.dim() in (0, xt.dim()) and all(
+        a in (1, b) for a, b in zip(var.shape, xt.shape, strict=False)
+    )

@@ -1,7 +1,9 @@
-"""The heartbeat's chain by its counts of ones, exact for any T: H_q(X^t), and log p(x^0) of the best reverse chain.
+"""The heartbeat's chain by its counts of ones, exact for any T: H_q(X^t), and log p(x^0) of the
+best reverse chain.
 
-The forward chain and its best reverse kernel treat all bits of a residue class alike, and all classes too. So x^t matters only by how
-many ones each of the five classes has: 5^5 states, and 126 if their order is left out.
+The forward chain and its best reverse kernel treat all bits of a residue class alike, and all
+classes too. So x^t matters only by how many ones each of the five classes has: 5^5 states, and 126
+if their order is left out.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ if TYPE_CHECKING:  # the law comes as an argument
 
 
 def heartbeat_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
-    """H_q(X^t) of heartbeats for t = 0..T, nats per sequence, (T + 1,); a finite sum over 5^5 states."""
+    """H_q(X^t) of heartbeats for t = 0..T, nats per sequence, (T + 1,); a finite sum over 5^5
+    states.
+    """
     per_class = law.dim // law.period
     states = torch.cartesian_prod(*[torch.arange(per_class + 1)] * law.period)  # ones in each class
-    ways = torch.tensor([float(math.comb(per_class, ones)) for ones in range(per_class + 1)])[states].double().prod(1)
+    ways = (
+        torch.tensor([float(math.comb(per_class, ones)) for ones in range(per_class + 1)])[states]
+        .double()
+        .prod(1)
+    )
     states = states.double()
     entropy = torch.full((kernel.T + 1,), math.log(law.period), dtype=torch.float64)
     for t in range(1, kernel.T + 1):
@@ -32,13 +40,16 @@ def heartbeat_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
         zero, one = kernel.pi * lost, kept + kernel.pi * lost  # rates of ones where x^0 is 0 and 1
         outside = states * math.log(zero) + (per_class - states) * math.log1p(-zero)
         inside = states * math.log(one) + (per_class - states) * math.log((1 - kernel.pi) * lost)
-        log_q = torch.logsumexp(outside.sum(1, keepdim=True) + inside - outside, 1) - math.log(law.period)
+        log_q = torch.logsumexp(outside.sum(1, keepdim=True) + inside - outside, 1) - math.log(
+            law.period
+        )
         entropy[t] = -(ways * torch.exp(log_q) * log_q).sum()
     return entropy
 
 
 def heartbeat_reverse_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
-    """H_q(X^{t−1}|X^t) of heartbeats for t = 0..T, nats per sequence, (T + 1,), NaN at t < 2; what (24) brackets.
+    """H_q(X^{t−1}|X^t) of heartbeats for t = 0..T, nats per sequence, (T + 1,), NaN at t < 2; what
+    (24) brackets.
 
     By the chain rule it is H_q(X^t|X^{t−1}) + H_q(X^{t−1}) − H_q(X^t).
     """
@@ -50,7 +61,9 @@ def heartbeat_reverse_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
 
 
 def counts_pmf(rate: Tensor) -> Tensor:
-    """Distribution of the number of ones among independent bits: rates (..., n) to probabilities (..., n + 1)."""
+    """Distribution of the number of ones among independent bits: rates (..., n) to probabilities
+    (..., n + 1).
+    """
     pmf = torch.ones_like(rate[..., :1])
     for r in rate.unbind(-1):
         stay, rise = pmf * (1 - r)[..., None], pmf * r[..., None]
@@ -63,8 +76,8 @@ def counts_pmf(rate: Tensor) -> Tensor:
 def heartbeat_log_p(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> float:
     """log p(x^0) of a heartbeat under the best reverse chain, nats; equal for all five, exact (6).
 
-    The sum over trajectories goes step by step from π: each step sends the 126 states of ``counts`` to 5^5, and by symmetry these
-    are 126 again.
+    The sum over trajectories goes step by step from π: each step sends the 126 states of ``counts``
+    to 5^5, and by symmetry these are 126 again.
     """
     per_class, period = law.dim // law.period, law.period
     kinds = list(itertools.combinations_with_replacement(range(per_class + 1), period))
@@ -72,11 +85,15 @@ def heartbeat_log_p(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> 
     every = itertools.product(range(per_class + 1), repeat=period)
     to_kind = torch.tensor([place[tuple(sorted(state))] for state in every])
     bins = torch.arange(law.dim)
-    xs = (bins // period < torch.tensor(kinds)[:, bins % period]).double()  # in each class the ones come first
+    xs = (
+        bins // period < torch.tensor(kinds)[:, bins % period]
+    ).double()  # in each class the ones come first
     optimum = HeartbeatOptimum(kernel, law)
 
     def stepped(mass: Tensor, rate: Tensor) -> Tensor:
-        """From the probabilities of 126 states and the rates of the bits that follow on each to those of the next 126."""
+        """From the probabilities of 126 states and the rates of the bits that follow on each to
+        those of the next 126.
+        """
         joint = mass[:, None]
         for pmf in counts_pmf(rate.reshape(-1, per_class, period).transpose(1, 2)).unbind(1):
             joint = (joint[:, :, None] * pmf[:, None]).flatten(1)

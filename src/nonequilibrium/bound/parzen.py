@@ -1,7 +1,8 @@
 """The Parzen window estimate of Table 2, by the published protocol (Goodfellow et al. 2014).
 
-An isotropic Gaussian of width σ on each sample makes a density; σ is the one of a log-spaced grid with the highest mean log density on
-a validation set; the figure is the mean log density of the test set. Everything in nats.
+An isotropic Gaussian of width σ on each sample makes a density; σ is the one of a log-spaced grid
+with the highest mean log density on a validation set; the figure is the mean log density of the
+test set. Everything in nats.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ def log_density(x: Tensor, samples: Tensor, sigma: float, block: int = 1000) -> 
     m, d = samples.shape
     result = []
     for part in x.split(block):
-        squares = torch.cdist(part, samples, compute_mode="use_mm_for_euclid_dist").square().double()
+        squares = (
+            torch.cdist(part, samples, compute_mode="use_mm_for_euclid_dist").square().double()
+        )
         result.append(torch.logsumexp(-squares / (2 * sigma**2), 1))
     return torch.cat(result) - math.log(m) - d / 2 * math.log(2 * math.pi * sigma**2)
 
 
 def parzen(samples: Tensor, validation: Tensor, test: Tensor, grid=GRID) -> dict:
-    """The estimate: {"mean", "se", "se_blocks", "sigma"}; mean and its standard errors over ``test`` in nats.
+    """The estimate: {"mean", "se", "se_blocks", "sigma"}; mean and its standard errors over
+    ``test`` in nats.
 
-    samples, validation, test: (·, d) in [0, 1]. sigma is chosen on ``validation``. Both errors are of the test images alone: another
-    set of samples of the same model gives another mean, which they do not know of. ``se`` takes the test images for independent,
-    ``se_blocks`` for a file in some order (see ``block_se``). Raises BoundError for what are no rows of finite real numbers.
+    samples, validation, test: (·, d) in [0, 1]. sigma is chosen on ``validation``. Both errors are
+    of the test images alone: another set of samples of the same model gives another mean, which
+    they do not know of. ``se`` takes the test images for independent, ``se_blocks`` for a file in
+    some order (see ``block_se``). Raises BoundError for what are no rows of finite real numbers.
     """
     for name, value in {"samples": samples, "validation": validation, "test": test}.items():
         least, shape = (2 if name == "test" else 1), tuple(value.shape)
@@ -61,8 +66,12 @@ def in_unit_interval(pixels: Tensor, levels: int) -> Tensor:
 
 
 def centroids(train: Tensor, k: int, seed: int) -> Tensor:
-    """k centroids of k-means on the training images, (k, d): no samples of anything, to show what the estimate rewards."""
+    """k centroids of k-means on the training images, (k, d): no samples of anything, to show what
+    the estimate rewards.
+    """
     from sklearn.cluster import MiniBatchKMeans
 
-    means = MiniBatchKMeans(k, init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed)
+    means = MiniBatchKMeans(
+        k, init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed
+    )
     return torch.from_numpy(means.fit(train.numpy()).cluster_centers_).float()

@@ -1,9 +1,11 @@
 """Draws of x^t that reach the tails of q(x^t|x^0), with the weights that keep an average unbiased.
 
-A model may fail only where x^t hardly ever goes: of the heartbeat midway between two templates, four flips from either. A thousand
-draws from q(x^t|x^0) see two or three such states or none, so their mean is too small as a rule and so is its standard error.
-Part of the draws therefore come from a chain that keeps less of the signal; the weight is q(x^t|x^0) over the mixture that was drawn
-from. All coordinates are independent given x^0, so both are known exactly, and with half of the draws from each no weight exceeds 2.
+A model may fail only where x^t hardly ever goes: of the heartbeat midway between two templates,
+four flips from either. A thousand draws from q(x^t|x^0) see two or three such states or none, so
+their mean is too small as a rule and so is its standard error. Part of the draws therefore come
+from a chain that keeps less of the signal; the weight is q(x^t|x^0) over the mixture that was drawn
+from. All coordinates are independent given x^0, so both are known exactly, and with half of the
+draws from each no weight exceeds 2.
 """
 
 from __future__ import annotations
@@ -32,18 +34,24 @@ def check_share(share) -> float:
     return float(share)
 
 
-def draw(kernel: Kernel, x0: Tensor, t: Tensor | int, generator, share: float) -> tuple[Tensor, Tensor | float]:
+def draw(
+    kernel: Kernel, x0: Tensor, t: Tensor | int, generator, share: float
+) -> tuple[Tensor, Tensor | float]:
     """x^t, a part ``share`` of it from the noisier chain, and its weight q(x^t|x^0)/mixture.
 
-    x0: (*t.shape, ..., event). share: in [0, 1); 0 is a draw from q(x^t|x^0) of weight 1. Returns x^t like x0 and weights
-    of its shape without the event axes, which average to one and never exceed 1/(1 − share).
+    x0: (*t.shape, ..., event). share: in [0, 1); 0 is a draw from q(x^t|x^0) of weight 1. Returns
+    x^t like x0 and weights of its shape without the event axes, which average to one and never
+    exceed 1/(1 − share).
     """
     q = kernel.q_marginal(x0, t)
     if share == 0:
         return kernel.sample(q, generator), 1.0
     wide, event = noisier(kernel, x0, t), (1,) * kernel.event_dim
     here = torch.rand(
-        x0.shape[: x0.dim() - kernel.event_dim], generator=generator, dtype=torch.float64, device=x0.device
+        x0.shape[: x0.dim() - kernel.event_dim],
+        generator=generator,
+        dtype=torch.float64,
+        device=x0.device,
     )
     x_q, x_wide = kernel.sample(q, generator), kernel.sample(wide, generator)
     xt = torch.where((here < share).reshape(*here.shape, *event), x_wide, x_q)

@@ -14,7 +14,11 @@ from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 
 @torch.no_grad()
 def jarzynski(
-    kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: torch.Generator
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    x0: Tensor,
+    trajectories: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """log of the average in (9) over forward trajectories, (n,) nats per example.
 
@@ -25,10 +29,11 @@ def jarzynski(
 
 
 def reverse_entropy_bounds(kernel: Kernel, x0: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), for t = 0..T; two (T + 1,) tensors, nats, NaN at t < 2.
+    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), for t = 0..T; two (T + 1,) tensors, nats, NaN
+    at t < 2.
 
-    Averaged over the data x0 (n, event); analytic. The upper bound holds when π is the maximum-entropy law for
-    the data: unit variance for the Gaussian kernel.
+    Averaged over the data x0 (n, event); analytic. The upper bound holds when π is the
+    maximum-entropy law for the data: unit variance for the Gaussian kernel.
     """
     x0 = check_examples(kernel, x0, least=1)
     lower = torch.full((kernel.T + 1,), math.nan, dtype=torch.float64)

@@ -19,11 +19,12 @@ class PointLaw(Protocol):
 
 
 class SwissRoll:
-    """A two-dimensional swiss roll of stated noise (section 3.1.1), in coordinates of mean 0 and variance 1.
+    """A two-dimensional swiss roll of stated noise (section 3.1.1), in coordinates of mean 0 and
+    variance 1.
 
-    A point is c(θ) + σ ε with θ uniform on [3π/2, 9π/2], c(θ) = (θ (cos θ, sin θ) − m)/s the spiral of
-    scikit-learn's ``make_swiss_roll`` without its height, and ε standard normal. The constants m and s give the
-    roll mean 0 in each coordinate and variance 1 on average over the two.
+    A point is c(θ) + σ ε with θ uniform on [3π/2, 9π/2], c(θ) = (θ (cos θ, sin θ) − m)/s the spiral
+    of scikit-learn's ``make_swiss_roll`` without its height, and ε standard normal. The constants m
+    and s give the roll mean 0 in each coordinate and variance 1 on average over the two.
 
     noise: σ, in the scaled coordinates, where the roll is 13 long and its turns are 0.9 apart.
     """
@@ -66,7 +67,9 @@ class SwissRoll:
 
 
 class Heartbeat:
-    """The binary heartbeat (section 3.1.2): 20 bits, a one in every fifth bin, at an offset uniform in 0..4."""
+    """The binary heartbeat (section 3.1.2): 20 bits, a one in every fifth bin, at an offset uniform
+    in 0..4.
+    """
 
     dim, period = 20, 5
     log_likelihood = math.log(1 / 5)  # of every sequence, nats

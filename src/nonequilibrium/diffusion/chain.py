@@ -1,16 +1,21 @@
-"""What a kernel has and what a reverse is: the two halves of a diffusion model, said once, with shapes and units.
+"""What a kernel has and what a reverse is: the two halves of a diffusion model, said once, with
+shapes and units.
 
-A *kernel* is the forward chain and everything about it that is exact. A *reverse* is the function that gives the parameters of
-p(x^{t−1}|x^t): a trained network, an optimum, or somebody else's model. Bounds, samplers and posteriors take the two and nothing else.
+A *kernel* is the forward chain and everything about it that is exact. A *reverse* is the function
+that gives the parameters of p(x^{t−1}|x^t): a trained network, an optimum, or somebody else's
+model. Bounds, samplers and posteriors take the two and nothing else.
 
 Conventions used everywhere in the package:
 
-* t runs from 1 to T as in the paper and index 0 is the data, so ``beta`` and ``alpha_bar`` have shape
+* t runs from 1 to T as in the paper and index 0 is the data, so ``beta`` and ``alpha_bar`` have
+shape
   (T + 1,) with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
-* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of shape
-  (n, c, h, w), one step an image; ``t`` of shape (b,) goes with points ``x`` of shape (b, n, d), one step a
-  block of n points; a plain integer goes with any ``x``.
-* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences are
+* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of
+shape
+  (n, c, h, w), one step an image; ``t`` of shape (b,) goes with points ``x`` of shape (b, n, d),
+  one step a block of n points; a plain integer goes with any ``x``.
+* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences
+are
   summed over them and over nothing else. All are in nats.
 """
 
@@ -44,22 +49,27 @@ class Bernoulli(NamedTuple):
         return torch.sigmoid(self.logit)
 
 
-P = TypeVar("P", Normal, Bernoulli)  # parameters of one step's distribution: of the chain's kind, Gaussian or binomial
+P = TypeVar(
+    "P", Normal, Bernoulli
+)  # parameters of one step's distribution: of the chain's kind, Gaussian or binomial
 P_co = TypeVar("P_co", covariant=True)
 
 
 class Reverse(Protocol[P_co]):
-    """A reverse: the function of (x^t, t) that gives the parameters of p(x^{t−1}|x^t), for t in 2..T.
+    """A reverse: the function of (x^t, t) that gives the parameters of p(x^{t−1}|x^t), for t in
+    2..T.
 
-    xt: (*t.shape, ..., event). Returns parameters of xt's shape, in xt's dtype, on its device; a variance may be any shape that
-    broadcasts to it, with an axis for each of xt's or none. The last step, to x^0, is fixed: ``Kernel.p_edge``.
+    xt: (*t.shape, ..., event). Returns parameters of xt's shape, in xt's dtype, on its device; a
+    variance may be any shape that broadcasts to it, with an axis for each of xt's or none. The last
+    step, to x^0, is fixed: ``Kernel.p_edge``.
     """
 
     def __call__(self, xt: Tensor, t: Tensor | int, /) -> P_co: ...
 
 
 class Factor(Protocol):
-    """r(x^{t−1}) of section 2.5: from p(x^{t−1}|x^t) to the normalised product of both, see ``posterior``.
+    """r(x^{t−1}) of section 2.5: from p(x^{t−1}|x^t) to the normalised product of both, see
+    ``posterior``.
 
     p: parameters (n, event). xt: (n, event); None at t = T + 1, where p is π.
     """
@@ -110,7 +120,9 @@ class Kernel(ABC, Generic[P]):
         return values.sum(dim=tuple(range(-self.event_dim, 0)))
 
     def p_edge(self, x1: Tensor) -> P:
-        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44): both kernels are reversible."""
+        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44): both kernels are
+        reversible.
+        """
         return self.q_step(x1, 1)
 
     @abstractmethod
@@ -123,11 +135,17 @@ class Kernel(ABC, Generic[P]):
 
     @abstractmethod
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> P:
-        """q(x^{t−1}|x^t, x^0) for t ≥ 2, with which (14) compares p(x^{t−1}|x^t); x0 and xt (*t.shape, ..., event)."""
+        """q(x^{t−1}|x^t, x^0) for t ≥ 2, with which (14) compares p(x^{t−1}|x^t); x0 and xt
+        (*t.shape, ..., event).
+        """
 
     @abstractmethod
-    def sample(self, p: P, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        """A draw from ``p``, of its shape, dtype and device. noise: frozen, of this shape, in place of the generator (2.4.1)."""
+    def sample(
+        self, p: P, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """A draw from ``p``, of its shape, dtype and device. noise: frozen, of this shape, in place
+        of the generator (2.4.1).
+        """
 
     @abstractmethod
     def noise(self, p: P, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
@@ -155,7 +173,9 @@ class Kernel(ABC, Generic[P]):
 
     @abstractmethod
     def step_entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        """H_q(X^t|X^{t−1}) given x^0, nats, exact, the upper bound of (24): x0 (*t.shape, ..., event) to (*t.shape, ...)."""
+        """H_q(X^t|X^{t−1}) given x^0, nats, exact, the upper bound of (24): x0 (*t.shape, ...,
+        event) to (*t.shape, ...).
+        """
 
     @abstractmethod
     def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:

@@ -1,16 +1,18 @@
-"""Posteriors given a linear observation y = A x^0 + noise, with r_t that looks through the model (section 2.5).
+"""Posteriors given a linear observation y = A x^0 + noise, with r_t that looks through the model
+(section 2.5).
 
-The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) = E[r(x^0)|x^t] (Doob's
-h-transform; every Z̃_t is then one). The paper puts r itself in its place. For a Gaussian r that expectation is closed
-where x^0 given x^t is Gaussian,
+The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) =
+E[r(x^0)|x^t] (Doob's h-transform; every Z̃_t is then one). The paper puts r itself in its place.
+For a Gaussian r that expectation is closed where x^0 given x^t is Gaussian,
 
     r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
 
-with the mean x̂^0 that the model itself has of x^0 given x^t. Tweedie's second identity gives the covariance,
-C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance of x^{t−1} and x^0 given x^t, times
-what y says of x^0: derivatives through the network. Later papers, which take A C_t A^T for diagonal, call it
-pseudo-inverse guidance (Song et al. 2023). C_t cannot be taken for diagonal: neighbouring known pixels say nearly the
-same, and each of them would count as news.
+with the mean x̂^0 that the model itself has of x^0 given x^t. Tweedie's second identity gives the
+covariance, C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance
+of x^{t−1} and x^0 given x^t, times what y says of x^0: derivatives through the network. Later
+papers, which take A C_t A^T for diagonal, call it pseudo-inverse guidance (Song et al. 2023). C_t
+cannot be taken for diagonal: neighbouring known pixels say nearly the same, and each of them would
+count as news.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Linear(Protocol):
 
 @dataclass
 class Mask:
-    """The coordinates where ``known`` (bool, broadcastable to x) is true; the others are seen as zero."""
+    """The coordinates where ``known`` (bool, broadcastable to x) is true; the others are seen as
+    zero.
+    """
 
     known: Tensor
 
@@ -54,17 +58,23 @@ class Mask:
 
 @dataclass
 class Downsample:
-    """Means of square blocks of ``factor`` × ``factor`` pixels: (n, c, h, w) to (n, c, h/factor, w/factor)."""
+    """Means of square blocks of ``factor`` × ``factor`` pixels: (n, c, h, w) to (n, c, h/factor,
+    w/factor).
+    """
 
     factor: int
 
     def __post_init__(self) -> None:
         if not self.factor >= 1:
-            raise GuideError(f"the factor of a down-sampling is {self.factor}; it must be at least 1")
+            raise GuideError(
+                f"the factor of a down-sampling is {self.factor}; it must be at least 1"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise GuideError(f"blocks of {self.factor} pixels do not divide images of {x.shape[-2]}×{x.shape[-1]}")
+            raise GuideError(
+                f"blocks of {self.factor} pixels do not divide images of {x.shape[-2]}×{x.shape[-1]}"
+            )
         return F.avg_pool2d(x, self.factor)
 
     def variance(self, var: Tensor) -> Tensor:
@@ -73,13 +83,17 @@ class Downsample:
 
 @dataclass
 class Blur:
-    """Convolution with a Gaussian of standard deviation ``sigma`` pixels, zero beyond the border: (n, c, h, w) to itself."""
+    """Convolution with a Gaussian of standard deviation ``sigma`` pixels, zero beyond the border:
+    (n, c, h, w) to itself.
+    """
 
     sigma: float
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
-            raise GuideError(f"sigma of a blur is {self.sigma}; it must be a positive number of pixels")
+            raise GuideError(
+                f"sigma of a blur is {self.sigma}; it must be a positive number of pixels"
+            )
 
     def _weights(self, like: Tensor) -> Tensor:
         reach = max(1, round(3 * self.sigma))
@@ -110,7 +124,9 @@ def _sum(x: Tensor) -> Tensor:
 
 
 def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
-    """The largest s for which the squares of move + s d sum to at most ``most``, of which None is no bound; for each example."""
+    """The largest s for which the squares of move + s d sum to at most ``most``, of which None is
+    no bound; for each example.
+    """
     if most is None:
         return torch.full_like(_sum(d), torch.inf)
     a, b, left = _sum(d * d), _sum(move * d), most - _sum(move * move)
@@ -118,30 +134,49 @@ def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
 
 
 class Through:
-    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r`` of ``sampling.sample``.
+    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r``
+    of ``sampling.sample``.
 
     reverse: p(x^{t−1}|x^t) as a function of (x^t, t), which is differentiated.
-    A: a ``Linear``. y: the observation, shaped like A(x), zero where A is a mask that hides it. var: σ² of its noise; with 0
-        and a mask the known coordinates come out exactly as given.
-    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a derivative through the network.
-        With 0, A C_t A^T is taken for diagonal. For Gaussian data the chain is exact to first order in f_Σ if they suffice.
-    within: how far at most y moves the mean of x^0: its root mean square over an example, in those of the deviation that x^0 has
-        given x^t. A posterior's mean moves by no more than that in expectation, for tr C A^T (A C A^T + σ²)^−1 A C ≤ tr C. A network's
-        derivative is nearly a covariance, and at some x^t it is none: solving then ends where it leaves this region (truncated
-        conjugate gradients, Steihaug 1983). For examples of many coordinates; None, for few, where one moves farther by chance.
+    A: a ``Linear``. y: the observation, shaped like A(x), zero where A is a mask that hides it.
+        var: σ² of its noise; with 0 and a mask the known coordinates come out exactly as given.
+    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a
+        derivative through the network. With 0, A C_t A^T is taken for diagonal. For Gaussian data
+        the chain is exact to first order in f_Σ if they suffice.
+    within: how far at most y moves the mean of x^0: its root mean square over an example, in those
+        of the deviation that x^0 has given x^t. A posterior's mean moves by no more than that in
+        expectation, for tr C A^T (A C A^T + σ²)^−1 A C ≤ tr C. A network's derivative is nearly a
+        covariance, and at some x^t it is none: solving then ends where it leaves this region
+        (truncated conjugate gradients, Steihaug 1983). For examples of many coordinates; None, for
+        few, where one moves farther by chance.
     The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in f_Σ.
     """
 
-    def __init__(self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None):
+    def __init__(
+        self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None
+    ):
         if not 0 <= var < math.inf:
-            raise GuideError(f"var is {var}; the variance of the observation's noise must be zero or a positive number")
-        self.reverse, self.A, self.y, self.var, self.solve, self.within = reverse, A, y, var, solve, within
+            raise GuideError(
+                f"var is {var}; the variance of the observation's noise must be zero or a positive number"
+            )
+        self.reverse, self.A, self.y, self.var, self.solve, self.within = (
+            reverse,
+            A,
+            y,
+            var,
+            solve,
+            within,
+        )
 
     @staticmethod
     def skip(xt: Tensor, t: Tensor | int) -> Any:
-        """In place of ``reverse`` for ``sample``, which needs no plain p(x^{t−1}|x^t) beside that of this object."""
+        """In place of ``reverse`` for ``sample``, which needs no plain p(x^{t−1}|x^t) beside that
+        of this object.
+        """
 
-    def __call__(self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int) -> Normal:
+    def __call__(
+        self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int
+    ) -> Normal:
         if p is not None and t == kernel.T + 1:
             return p  # the signal left in x^T is ᾱ_T: r_T is constant but for that
         if p is not None and t == 1:
@@ -172,11 +207,19 @@ class Through:
         result = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
         if not (isinstance(self.A, Mask) and self.var == 0):
             return result
-        q = kernel.q_posterior(self.y, xt, t)  # a known coordinate goes back to its value whatever the others do
-        return Normal(torch.where(self.A.known, q.mean, result.mean), torch.where(self.A.known, q.var, result.var))
+        q = kernel.q_posterior(
+            self.y, xt, t
+        )  # a known coordinate goes back to its value whatever the others do
+        return Normal(
+            torch.where(self.A.known, q.mean, result.mean),
+            torch.where(self.A.known, q.var, result.var),
+        )
 
-    def _solved(self, pulled, residual: Tensor, diagonal: Tensor, most: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """u of (A C A^T + σ²) u = residual, and C A^T u: conjugate gradients preconditioned by ``diagonal``, for each example apart.
+    def _solved(
+        self, pulled, residual: Tensor, diagonal: Tensor, most: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """u of (A C A^T + σ²) u = residual, and C A^T u: conjugate gradients preconditioned by
+        ``diagonal``, for each example apart.
 
         pulled: u to C A^T u. most: the largest sum of squares of C A^T u.
         """
@@ -203,7 +246,9 @@ class Through:
         return u, move
 
     def _edge(self, p: Normal) -> Normal:
-        """p(x^0|x^1) r(x^0) / Z̃: the mean exact where A A^T is diagonal, as of masks and down-sampling, the variance of a mask."""
+        """p(x^0|x^1) r(x^0) / Z̃: the mean exact where A A^T is diagonal, as of masks and
+        down-sampling, the variance of a mask.
+        """
         with torch.enable_grad():
             x = p.mean.detach().requires_grad_()
             seen = self.A(x)

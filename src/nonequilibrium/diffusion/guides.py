@@ -1,8 +1,10 @@
-"""r_t as a number: log r_t(x^t) of every factor of ``posterior``, ``bit_evidence`` and ``evidence``, and a factor of any log r_t.
+"""r_t as a number: log r_t(x^t) of every factor of ``posterior``, ``bit_evidence`` and
+``evidence``, and a factor of any log r_t.
 
-A factor multiplies a reverse kernel; to weigh what it draws one needs the value of r_t as well (``particles``). At t = 0 the value is
-that of r(x^0) itself, normalised as the observation's density, so that the expectation of r is the probability of what was seen.
-At t ≥ 1 r_t only steers: the weights make any positive function exact.
+A factor multiplies a reverse kernel; to weigh what it draws one needs the value of r_t as well
+(``particles``). At t = 0 the value is that of r(x^0) itself, normalised as the observation's
+density, so that the expectation of r is the probability of what was seen. At t ≥ 1 r_t only steers:
+the weights make any positive function exact.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 
 @dataclass
 class Shift:
-    """Any differentiable r_t, by the shift of (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ.
+    """Any differentiable r_t, by the shift of (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x =
+    f_μ.
 
-    log_r_t: from (x (n, event), t) to log r_t(x), (n,) nats, for t = 0..T. At t = 0 it is log r(x^0).
+    log_r_t: from (x (n, event), t) to log r_t(x), (n,) nats, for t = 0..T. At t = 0 it is log
+    r(x^0).
     """
 
     log_r_t: Callable[[Tensor, int], Tensor]
@@ -69,15 +73,21 @@ def _(r: TemplateFactor, kernel: BinomialKernel, x: Tensor, t: int) -> Tensor:
         return kernel.sum_event(x * r.log_odds.to(x))
     x0, x = r.templates.to(x), x[..., None, :]
     x0 = x0.expand(*x.shape[:-2], *x0.shape)
-    log_weight = torch.log_softmax(kernel.log_prob(x, kernel.q_marginal(x0, t)), -1)  # of each template given x^t
+    log_weight = torch.log_softmax(
+        kernel.log_prob(x, kernel.q_marginal(x0, t)), -1
+    )  # of each template given x^t
     return torch.logsumexp(log_weight + kernel.sum_event(r.templates * r.log_odds).to(x), -1)
 
 
 @log_r.register
 def _(r: Inpaint, kernel: Kernel, x: Tensor, t: int) -> Tensor:
-    """Of replacement: what each known pixel of x^t says by itself of its value in x^0, if data were white."""
+    """Of replacement: what each known pixel of x^t says by itself of its value in x^0, if data were
+    white.
+    """
     if not r.annealed:
-        raise GuideError("a delta at all t leaves no paths to weigh; use Inpaint with annealed = True, or Through")
+        raise GuideError(
+            "a delta at all t leaves no paths to weigh; use Inpaint with annealed = True, or Through"
+        )
     if t == 0:
         return x.new_zeros(len(x))  # the density of the known coordinates is in p(x^0|x^1)
     root, left = (kernel.at(c, t, x) for c in (kernel.alpha_bar.sqrt(), kernel.one_minus_alpha_bar))
@@ -86,9 +96,13 @@ def _(r: Inpaint, kernel: Kernel, x: Tensor, t: int) -> Tensor:
 
 @log_r.register
 def _(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
-    """N(y; A x̂^0(x^t), A C_t A^T + σ²). With ``solve`` its determinant is left out, which for Gaussian data does not depend on x^t."""
+    """N(y; A x̂^0(x^t), A C_t A^T + σ²). With ``solve`` its determinant is left out, which for
+    Gaussian data does not depend on x^t.
+    """
     if r.var == 0 and not isinstance(r.A, Mask):
-        raise GuideError("an observation without noise that is no mask has no density to weigh by; give it a small var")
+        raise GuideError(
+            "an observation without noise that is no mask has no density to weigh by; give it a small var"
+        )
     if t > 1 and r.solve:
         return _quadratic(r, kernel, x, t)
     seen = torch.ones_like(r.y, dtype=torch.bool)
@@ -104,13 +118,18 @@ def _(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
     else:
         x0 = kernel.x0_given(r.reverse(x, t), x, t)
         left = kernel.at(kernel.one_minus_alpha_bar, t, x)
-        mean, var = r.A(x0.mean), r.A.variance(torch.maximum(x0.var, LEAST * left).expand_as(x)) + r.var
+        mean, var = (
+            r.A(x0.mean),
+            r.A.variance(torch.maximum(x0.var, LEAST * left).expand_as(x)) + r.var,
+        )
     terms = torch.where(seen, _log_normal(r.y - mean, torch.where(seen, var, 1.0)), 0.0)
     return terms.flatten(1).sum(1).detach()
 
 
 def _quadratic(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
-    """−½ (y − A x̂^0)^T (A C_t A^T + σ²)^−1 (y − A x̂^0), (n,) nats, by the equations that ``Through`` solves for its shift."""
+    """−½ (y − A x̂^0)^T (A C_t A^T + σ²)^−1 (y − A x̂^0), (n,) nats, by the equations that
+    ``Through`` solves for its shift.
+    """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         mean, var = kernel.x0_given(r.reverse(x, t), x, t)

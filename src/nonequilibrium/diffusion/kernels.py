@@ -1,4 +1,6 @@
-"""The two diffusion kernels of Table App.1: Gaussian and binomial. What both have is said in ``chain``, with shapes and units."""
+"""The two diffusion kernels of Table App.1: Gaussian and binomial. What both have is said in
+``chain``, with shapes and units.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from torch.nn import functional as F
 
 from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, KernelError, Normal, Reverse
 
-__all__ = ["Bernoulli", "BinomialKernel", "Factor", "GaussianKernel", "Kernel", "KernelError", "Normal", "Reverse"]
+__all__ = [
+    "Bernoulli",
+    "BinomialKernel",
+    "Factor",
+    "GaussianKernel",
+    "Kernel",
+    "KernelError",
+    "Normal",
+    "Reverse",
+]
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -23,8 +34,8 @@ class GaussianKernel(Kernel[Normal]):
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
         super().__init__(beta, event_dim)
-        # Weights of x^0 and x^t in the mean of q(x^{t−1}|x^t,x^0), and its variance: three (T + 1,) float64 tensors. Index 0 has
-        # no meaning; at t = 1 the posterior is a point mass on x^0.
+        # Weights of x^0 and x^t in the mean of q(x^{t−1}|x^t,x^0), and its variance: three (T + 1,)
+        # float64 tensors. Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
         previous = torch.cat([self.one_minus_alpha_bar[:1], self.one_minus_alpha_bar[:-1]])
         alpha_bar_previous = torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
         left = torch.cat([torch.ones_like(self.beta[:1]), self.one_minus_alpha_bar[1:]])
@@ -39,7 +50,9 @@ class GaussianKernel(Kernel[Normal]):
 
     def q_marginal(self, x0: Tensor, t: Tensor | int) -> Normal:
         """q(x^t|x^0) = N(x^0√ᾱ_t, (1−ᾱ_t) I), the forward steps composed."""
-        return Normal(x0 * self.at(self.alpha_bar.sqrt(), t, x0), self.at(self.one_minus_alpha_bar, t, x0))
+        return Normal(
+            x0 * self.at(self.alpha_bar.sqrt(), t, x0), self.at(self.one_minus_alpha_bar, t, x0)
+        )
 
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> Normal:
         """q(x^{t−1}|x^t, x^0) for t ≥ 2, the law that (14) compares with p(x^{t−1}|x^t)."""
@@ -47,7 +60,8 @@ class GaussianKernel(Kernel[Normal]):
         return Normal(mean, self.at(self.posterior_var, t, xt))
 
     def x0_given(self, p: Normal, xt: Tensor, t: Tensor | int) -> Normal:
-        """What p(x^{t−1}|x^t) says of x^0, for t ≥ 2: its mean and variance given x^t, as q(x^{t−1}|x^t, x^0) is linear in x^0.
+        """What p(x^{t−1}|x^t) says of x^0, for t ≥ 2: its mean and variance given x^t, as
+        q(x^{t−1}|x^t, x^0) is linear in x^0.
 
         A variance below zero, where p is sharper than q(x^{t−1}|x^t, x^0), is given as zero.
         """
@@ -55,13 +69,19 @@ class GaussianKernel(Kernel[Normal]):
         mean = (p.mean - self.at(self.posterior_on_xt, t, xt) * xt) / on_x0
         return Normal(mean, ((p.var - self.at(self.posterior_var, t, xt)) / on_x0**2).clamp(min=0))
 
-    def sample(self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p`` (2.4.1)."""
+    def sample(
+        self, p: Normal, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """A draw from ``p``; with ``noise`` (standard normal, frozen) it is differentiable in ``p``
+        (2.4.1).
+        """
         if noise is None:
             noise = self.noise(p, p.mean.shape, generator)
         return p.mean + p.var.sqrt() * noise
 
-    def noise(self, p: Normal, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def noise(
+        self, p: Normal, shape: Sequence[int], generator: torch.Generator | None = None
+    ) -> Tensor:
         """What ``sample`` turns into draws from ``p``: standard normal, of this shape."""
         return torch.randn(shape, generator=generator, dtype=p.mean.dtype, device=p.mean.device)
 
@@ -79,7 +99,9 @@ class GaussianKernel(Kernel[Normal]):
         """log π(x) per example, nats: a standard normal."""
         return self.sum_event(-0.5 * (x**2 + LOG_2PI))
 
-    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None) -> Normal:
+    def stationary(
+        self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None
+    ) -> Normal:
         """The parameters of π for x of this shape."""
         mean = torch.zeros(shape, dtype=dtype, device=device)
         return Normal(mean, torch.ones_like(mean))
@@ -110,7 +132,8 @@ class GaussianKernel(Kernel[Normal]):
 class BinomialKernel(Kernel[Bernoulli]):
     """Binomial diffusion (Table App.1, right): independent bits, forward B(x^{t−1}(1−β_t) + π β_t).
 
-    pi: the rate of ones in the stationary law (Table App.1 prints 0.5; the heartbeat experiment uses 0.2).
+    pi: the rate of ones in the stationary law (Table App.1 prints 0.5; the heartbeat experiment
+    uses 0.2).
     """
 
     inclusive = True  # β_T = 1 erases the last of the signal and is harmless here
@@ -122,12 +145,18 @@ class BinomialKernel(Kernel[Bernoulli]):
         self.pi = pi
         # On bits every logit is linear in each bit, so two (T + 1,) tables say it all, in float64:
         # of q(x^t = 1|x^0) for x^0 = 0 and 1, infinite at t = 0,
-        rate_0, rate_1 = pi * self.one_minus_alpha_bar, self.alpha_bar + pi * self.one_minus_alpha_bar
+        rate_0, rate_1 = (
+            pi * self.one_minus_alpha_bar,
+            self.alpha_bar + pi * self.one_minus_alpha_bar,
+        )
         lost = (1 - pi) * self.one_minus_alpha_bar
         self._marginal_logits = torch.logit(rate_0), torch.log(rate_1) - torch.log(lost)
         # and of log q(x^t|1) − log q(x^t|0) for a step from x^{t−1}, at x^t = 0 and 1.
         zero, one, fell = pi * self.beta, (1 - self.beta) + pi * self.beta, (1 - pi) * self.beta
-        self._step_likelihood = torch.log(fell) - torch.log1p(-zero), torch.log(one) - torch.log(zero)
+        self._step_likelihood = (
+            torch.log(fell) - torch.log1p(-zero),
+            torch.log(one) - torch.log(zero),
+        )
 
     def q_step(self, x_prev: Tensor, t: Tensor | int) -> Bernoulli:
         """q(x^t|x^{t−1}) = B(x^{t−1}(1−β_t) + π β_t) (Table App.1)."""
@@ -140,21 +169,33 @@ class BinomialKernel(Kernel[Bernoulli]):
         return Bernoulli(self.at(zero, t, x0) + x0 * self.at(one - zero, t, x0))
 
     def _marginal_rate(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        return x0 * self.at(self.alpha_bar, t, x0) + self.pi * self.at(self.one_minus_alpha_bar, t, x0)
+        return x0 * self.at(self.alpha_bar, t, x0) + self.pi * self.at(
+            self.one_minus_alpha_bar, t, x0
+        )
 
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> Bernoulli:
-        """q(x^{t−1}|x^t, x^0) for t ≥ 2, bit by bit, by Bayes' rule on q(x^t|x^{t−1}) q(x^{t−1}|x^0)."""
+        """q(x^{t−1}|x^t, x^0) for t ≥ 2, bit by bit, by Bayes' rule on q(x^t|x^{t−1})
+        q(x^{t−1}|x^0).
+        """
         prior, likelihood = self._marginal_logits, self._step_likelihood
         logit = self.at(prior[0], t - 1, x0) + x0 * self.at(prior[1] - prior[0], t - 1, x0)
-        return Bernoulli(logit + self.at(likelihood[0], t, xt) + xt * self.at(likelihood[1] - likelihood[0], t, xt))
+        return Bernoulli(
+            logit
+            + self.at(likelihood[0], t, xt)
+            + xt * self.at(likelihood[1] - likelihood[0], t, xt)
+        )
 
-    def sample(self, p: Bernoulli, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
+    def sample(
+        self, p: Bernoulli, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """A draw from ``p``: zeros and ones in its dtype; ``noise`` is uniform on [0, 1)."""
         if noise is None:
             noise = self.noise(p, p.logit.shape, generator)
         return (noise < p.rate).to(p.logit.dtype)
 
-    def noise(self, p: Bernoulli, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def noise(
+        self, p: Bernoulli, shape: Sequence[int], generator: torch.Generator | None = None
+    ) -> Tensor:
         """What ``sample`` turns into draws from ``p``: uniform on [0, 1), of this shape."""
         return torch.rand(shape, generator=generator, dtype=p.logit.dtype, device=p.logit.device)
 
@@ -173,9 +214,13 @@ class BinomialKernel(Kernel[Bernoulli]):
         """log π(x) per example, nats: independent bits of rate ``pi``."""
         return self.sum_event(x * math.log(self.pi) + (1 - x) * math.log1p(-self.pi))
 
-    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None) -> Bernoulli:
+    def stationary(
+        self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None
+    ) -> Bernoulli:
         """The parameters of π for x of this shape."""
-        return Bernoulli(torch.full(tuple(shape), math.log(self.pi / (1 - self.pi)), dtype=dtype, device=device))
+        return Bernoulli(
+            torch.full(tuple(shape), math.log(self.pi / (1 - self.pi)), dtype=dtype, device=device)
+        )
 
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
         """H_q(X^t|X^0 = x^0) per example, nats; analytic."""
@@ -185,7 +230,10 @@ class BinomialKernel(Kernel[Bernoulli]):
         """H_q(X^t|X^{t−1}) given x^0, per example, nats: the upper bound of (24)."""
         beta = self.at(self.beta, t, x0)
         previous = self._marginal_rate(x0, t - 1)
-        from_one, from_zero = _bit_entropy((1 - beta) + self.pi * beta), _bit_entropy(self.pi * beta)
+        from_one, from_zero = (
+            _bit_entropy((1 - beta) + self.pi * beta),
+            _bit_entropy(self.pi * beta),
+        )
         return self.sum_event(previous * from_one + (1 - previous) * from_zero)
 
     def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:

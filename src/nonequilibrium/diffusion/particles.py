@@ -1,13 +1,16 @@
 """Z̃_t counted and not left out: sequential Monte Carlo along the reverse chain (section 2.5).
 
-Normalising every step (22) by itself drops Z̃_t(x^{t+1}), which depends on x^{t+1} unless r_t is the expectation of r(x^0) given x^t.
-Here many particles go down the chain together. Each is drawn by the paper's perturbed kernel p̃ and carries the weight
+Normalising every step (22) by itself drops Z̃_t(x^{t+1}), which depends on x^{t+1} unless r_t is
+the expectation of r(x^0) given x^t. Here many particles go down the chain together. Each is drawn
+by the paper's perturbed kernel p̃ and carries the weight
 
-    w_T = π(x^T) r_T(x^T) / p̃(x^T),    w_{t−1} = w_t · p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / ( p̃(x^{t−1}|x^t) r_t(x^t) ).
+    w_T = π(x^T) r_T(x^T) / p̃(x^T),    w_{t−1} = w_t · p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (
+    p̃(x^{t−1}|x^t) r_t(x^t) ).
 
-At t = 0 the weighted particles have the law p(x^0) r(x^0)/Z̃ of the model, whatever r_t was on the way, as their number grows. The
-product of mean weights is an estimate of Z̃_0 = E r(x^0) without bias at any number. Where the weights become unequal the particles
-are drawn anew by them (Del Moral, Doucet & Jasra 2006). With one particle the draws are those of ``sampling.sample``.
+At t = 0 the weighted particles have the law p(x^0) r(x^0)/Z̃ of the model, whatever r_t was on the
+way, as their number grows. The product of mean weights is an estimate of Z̃_0 = E r(x^0) without
+bias at any number. Where the weights become unequal the particles are drawn anew by them (Del
+Moral, Doucet & Jasra 2006). With one particle the draws are those of ``sampling.sample``.
 """
 
 from __future__ import annotations
@@ -33,8 +36,9 @@ class Collapsed(UserWarning):
 class Particles:
     """Weighted samples of x^0 in independent runs of n particles each.
 
-    x: (runs, n, event). log_weight: (runs, n), normalised. log_Z: (runs,) estimates of log E r(x^0), nats; their exponentials have
-    no bias. ess: (T + 1, runs) effective sample size at each t before resampling. resampled: (T + 1, runs), where it was done.
+    x: (runs, n, event). log_weight: (runs, n), normalised. log_Z: (runs,) estimates of log E
+    r(x^0), nats; their exponentials have no bias. ess: (T + 1, runs) effective sample size at each
+    t before resampling. resampled: (T + 1, runs), where it was done.
     ancestors: (runs,) how many of the n starts at t = T have descendants at t = 0.
     """
 
@@ -67,7 +71,8 @@ def log_mean(log_weight: Tensor) -> Tensor:
 
 
 def systematic(weight: Tensor, u: Tensor) -> Tensor:
-    """Indices by systematic resampling: weights (runs, n) that sum to one and u (runs,) uniform on [0, 1), to (runs, n).
+    """Indices by systematic resampling: weights (runs, n) that sum to one and u (runs,) uniform on
+    [0, 1), to (runs, n).
 
     Particle i is drawn n w_i times on average, and always that number rounded down or up.
     """
@@ -88,33 +93,52 @@ def particles(
 ) -> Particles:
     """Weighted samples of p(x^0) r(x^0)/Z̃ under the model, exact as their number grows.
 
-    shape: (runs, n, event). r: a factor with a known r_t (``guides.log_r``); what it holds for each example is shaped
-        (runs · n, event), equal within a run, or (event).
-    resample_below: particles are drawn anew where the effective sample size is less than this part of n; 0 never does.
-    Warns (``Collapsed``) where the weights end up on few particles. Raises GuideError.
+    shape: (runs, n, event). r: a factor with a known r_t (``guides.log_r``); what it holds for each
+        example is shaped (runs · n, event), equal within a run, or (event).
+    resample_below: particles are drawn anew where the effective sample size is less than this part
+    of n; 0 never does. Warns (``Collapsed``) where the weights end up on few particles. Raises
+    GuideError.
     """
     runs, n, *event = shape
     if not (runs >= 1 and n >= 1):
-        raise GuideError(f"there are {runs} runs of {n} particles; there must be at least one of each")
+        raise GuideError(
+            f"there are {runs} runs of {n} particles; there must be at least one of each"
+        )
     if not 0 <= resample_below <= 1:
         raise GuideError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
     flat = (runs * n, *event)
     log_r(r, kernel, torch.zeros(flat, dtype=dtype), 0)  # refused before any work
     root = torch.arange(n).repeat(runs, 1)
-    log_weight, log_Z = torch.zeros(runs, n, dtype=torch.float64), torch.zeros(runs, dtype=torch.float64)
+    log_weight, log_Z = (
+        torch.zeros(runs, n, dtype=torch.float64),
+        torch.zeros(runs, dtype=torch.float64),
+    )
     ess = torch.full((kernel.T + 1, runs), float(n), dtype=torch.float64)
     resampled = torch.zeros(kernel.T + 1, runs, dtype=torch.bool)
     x, value = None, torch.zeros(runs * n, dtype=torch.float64)
     for t in range(kernel.T + 1, 0, -1):
         # From x^t to x^{t−1}; the step from T + 1 is the draw of x^T from π.
-        p = kernel.stationary(flat, dtype) if x is None else kernel.p_edge(x) if t == 1 else reverse(x, t)
+        p = (
+            kernel.stationary(flat, dtype)
+            if x is None
+            else kernel.p_edge(x)
+            if t == 1
+            else reverse(x, t)
+        )
         proposal = r(kernel, p, x, t)
         x = kernel.sample(proposal, generator)
         held = None
         if hasattr(proposal, "var") and bool((proposal.var == 0).any()):
-            held = (proposal.var == 0).expand_as(x)  # a delta in r and in p̃ alike: what remains is the density of p
+            held = (proposal.var == 0).expand_as(
+                x
+            )  # a delta in r and in p̃ alike: what remains is the density of p
         now = log_r(r, kernel, x, t - 1).double()
-        increment = log_density(kernel, x, p).double() - log_density(kernel, x, proposal, held).double() + now - value
+        increment = (
+            log_density(kernel, x, p).double()
+            - log_density(kernel, x, proposal, held).double()
+            + now
+            - value
+        )
         value = now
         log_weight = log_weight + increment.reshape(runs, n)
         ess[t - 1] = effective(log_weight)
@@ -123,7 +147,9 @@ def particles(
             continue
         log_Z = log_Z + torch.where(again, log_mean(log_weight), 0.0)
         u = torch.rand(runs, generator=generator, dtype=torch.float64)
-        index = torch.where(again[:, None], systematic(torch.softmax(log_weight, 1), u), torch.arange(n))
+        index = torch.where(
+            again[:, None], systematic(torch.softmax(log_weight, 1), u), torch.arange(n)
+        )
         log_weight = torch.where(again[:, None], 0.0, log_weight)
         resampled[t - 1], root = again, root.gather(1, index)
         place = (index + n * torch.arange(runs)[:, None]).flatten()
@@ -131,13 +157,17 @@ def particles(
     assert x is not None
     log_Z = log_Z + log_mean(log_weight)
     ancestors = torch.tensor([len(each.unique()) for each in root])
-    found = Particles(x.reshape(shape), torch.log_softmax(log_weight, 1), log_Z, ess, resampled, ancestors)
+    found = Particles(
+        x.reshape(shape), torch.log_softmax(log_weight, 1), log_Z, ess, resampled, ancestors
+    )
     _warn(found)
     return found
 
 
 def _warn(found: Particles) -> None:
-    """One sentence where weights collapsed, over runs on average: on one particle in twenty, on less than two, or on one start."""
+    """One sentence where weights collapsed, over runs on average: on one particle in twenty, on
+    less than two, or on one start.
+    """
     n, mean, ancestors = found.x.shape[1], found.ess.mean(1), float(found.ancestors.double().mean())
     worst = int(mean.argmin())
     if n < FEWEST:

@@ -1,8 +1,10 @@
-"""Back and forth: reverse steps taken again from a state to which the step's noise was added anew (Lugmayr et al. 2022).
+"""Back and forth: reverse steps taken again from a state to which the step's noise was added anew
+(Lugmayr et al. 2022).
 
-Replacement sets the known pixels of x^{t−1} beside unknown ones that were drawn without them. A forward step q(x^t|x^{t−1}) and the
-reverse step after it mix the two: the unknown pixels of the second x^{t−1} have seen the known ones of the first. It is cheap, needs
-no derivative, and is not exact.
+Replacement sets the known pixels of x^{t−1} beside unknown ones that were drawn without them. A
+forward step q(x^t|x^{t−1}) and the reverse step after it mix the two: the unknown pixels of the
+second x^{t−1} have seen the known ones of the first. It is cheap, needs no derivative, and is not
+exact.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def renoised(
     times: int,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Samples of x^0, (n, event), as ``sampling.sample`` with a factor r, each step t ≥ 2 gone back and forth ``times`` more times.
+    """Samples of x^0, (n, event), as ``sampling.sample`` with a factor r, each step t ≥ 2 gone back
+    and forth ``times`` more times.
 
     shape: (n, event). With times = 0 the draws are those of ``sampling.sample``. Raises GuideError.
     """

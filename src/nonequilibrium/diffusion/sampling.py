@@ -11,14 +11,16 @@ from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
 from nonequilibrium.files import quiet
-from nonequilibrium.processes import collected, mine
+from nonequilibrium.training.distributed import collected, mine
 
 
 @torch.no_grad()
 def forward_trajectory(
     kernel: Kernel, x0: Tensor, generator: torch.Generator, keep: Iterable[int] | None = None
 ) -> dict[int, Tensor]:
-    """One forward trajectory (3) from each example of x0 (n, event): {t: x^t} for the steps in ``keep`` (default all)."""
+    """One forward trajectory (3) from each example of x0 (n, event): {t: x^t} for the steps in
+    ``keep`` (default all).
+    """
     wanted = set(range(kernel.T + 1) if keep is None else keep)
     if outside := sorted(wanted - set(range(kernel.T + 1))):
         raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
@@ -45,9 +47,10 @@ def reverse_trajectory(
     """Reverse trajectories (5) from π: {t: x^t} for the steps in ``keep`` (default: all).
 
     shape: (n, event).
-    generator: one, or a list of n, one a sample: a sample then does not depend on what it is batched with.
-    mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no sample of the
-        model (Gaussian kernel only; for display).
+    generator: one, or a list of n, one a sample: a sample then does not depend on what it is
+    batched with.
+    mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no
+        sample of the model (Gaussian kernel only; for display).
     r: a factor that makes this the posterior's trajectory (22), see ``posterior``.
     start: (t, x^t) to go on from, in place of T and a draw from π.
     """
@@ -55,10 +58,15 @@ def reverse_trajectory(
     if outside := sorted(wanted - set(range(kernel.T + 1))):
         raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
     if isinstance(generator, list) and len(generator) != shape[0]:
-        raise ValueError(f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each")
+        raise ValueError(
+            f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each"
+        )
     if start is None:
         p = kernel.stationary(shape, dtype)
-        start = kernel.T, _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator)
+        start = (
+            kernel.T,
+            _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator),
+        )
     first, x = start
     kept = {first: x}
     for t in range(first, 0, -1):
@@ -75,7 +83,9 @@ def _draw(kernel: Kernel[P], p: P, generator: torch.Generator | list[torch.Gener
     """A draw from p, each example by its own generator if there is a list of them."""
     if not isinstance(generator, list):
         return kernel.sample(p, generator)
-    return kernel.sample(p, noise=torch.stack([kernel.noise(p, p[0].shape[1:], each) for each in generator]))
+    return kernel.sample(
+        p, noise=torch.stack([kernel.noise(p, p[0].shape[1:], each) for each in generator])
+    )
 
 
 def sample(
@@ -99,19 +109,30 @@ def sample_each(
     r: Callable[[Tensor, list[torch.Generator]], Factor] | None = None,
     block: int = 100,
 ) -> Tensor:
-    """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on what it is drawn beside.
+    """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on
+    what it is drawn beside.
 
-    seed: one, or several, of each of which there are n samples: (len(seed) n, *shape), one seed after the other.
-    r: for posteriors; from the indices of a block and their generators to the factor r of that block.
+    seed: one, or several, of each of which there are n samples: (len(seed) n, *shape), one seed
+    after the other.
+    r: for posteriors; from the indices of a block and their generators to the factor r of that
+    block.
     """
     places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
     parts = {}
-    # The outer context lets the networks' low-precision copies of their weights live from step to step.
+    # The outer context lets the networks' low-precision copies of their weights live from step to
+    # step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number, part in enumerate(tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())):
+        for number, part in enumerate(
+            tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())
+        ):
             if not mine(number):
                 continue
-            each = [torch.Generator().manual_seed(1_000_003 * one + i) for one, i in (places[k] for k in part)]
+            each = [
+                torch.Generator().manual_seed(1_000_003 * one + i)
+                for one, i in (places[k] for k in part)
+            ]
             factor = None if r is None else r(part, each)
-            parts[number] = sample(kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32)
+            parts[number] = sample(
+                kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32
+            )
     return torch.cat(collected(parts))

@@ -1,4 +1,6 @@
-"""Noise schedules β_1..β_T: by name, learned, or given. t runs from 1, so index 0 of a schedule is β_1."""
+"""Noise schedules β_1..β_T: by name, learned, or given. t runs from 1, so index 0 of a schedule is
+β_1.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ def inverse_schedule(T: int) -> Tensor:
 
 
 def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
-    """β_t of the authors' published program: 1/linspace(T, 2), raised so that the first is 1/T + beta_1.
+    """β_t of the authors' published program: 1/linspace(T, 2), raised so that the first is 1/T +
+    beta_1.
 
-    Returns β_1..β_T, shape (T,), float64. It loses most of the signal-to-noise ratio in the first steps.
+    Returns β_1..β_T, shape (T,), float64. It loses most of the signal-to-noise ratio in the first
+    steps.
     """
     beta = 1 / torch.linspace(T, 2, T, dtype=torch.float64)
     beta[0] += beta_1
@@ -39,7 +43,9 @@ def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
         if not 0 < value < 1:
             raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
     if not 1 - beta_1 > alpha_bar_T:
-        raise ValueError(f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}")
+        raise ValueError(
+            f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}"
+        )
     start, end = math.log((1 - beta_1) / beta_1), math.log(alpha_bar_T / (1 - alpha_bar_T))
     log_snr = torch.linspace(start, end, T, dtype=torch.float64)
     # 1−β_t = ᾱ_t/ᾱ_{t−1}; with log ᾱ = −softplus(−log SNR) nothing cancels where ᾱ is nearly 1.
@@ -77,7 +83,8 @@ class FixedSchedule(nn.Module):
 
 
 class LearnedSchedule(nn.Module):
-    """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model overfit).
+    """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model
+    overfit).
 
     Calling it gives β_1..β_T, shape (T,), float64, differentiable in ``logit``.
     """
@@ -95,10 +102,16 @@ class LearnedSchedule(nn.Module):
 
 
 def check_beta(beta: Tensor, largest: float, inclusive: bool) -> None:
-    """Raises ValueError unless ``beta`` is a finite 1-d schedule of at least two rates in the allowed range."""
+    """Raises ValueError unless ``beta`` is a finite 1-d schedule of at least two rates in the
+    allowed range.
+    """
     if beta.dim() != 1 or len(beta) < 2:
-        raise ValueError(f"beta has shape {tuple(beta.shape)}; a schedule is one axis of at least two rates")
-    bad = ~(beta > 0) | (beta > largest if inclusive else beta >= largest)  # NaN fails the first test
+        raise ValueError(
+            f"beta has shape {tuple(beta.shape)}; a schedule is one axis of at least two rates"
+        )
+    bad = ~(beta > 0) | (
+        beta > largest if inclusive else beta >= largest
+    )  # NaN fails the first test
     if bad.any():
         t = int(bad.nonzero()[0]) + 1
         raise ValueError(

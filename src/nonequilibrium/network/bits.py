@@ -1,8 +1,11 @@
-"""The heartbeat's reverse chain, fast: what a step takes beside the network is looked up in tables of two values, for 0 and for 1.
+"""The heartbeat's reverse chain, fast: what a step takes beside the network is looked up in tables
+of two values, for 0 and for 1.
 
-``MLPNetwork`` gives f_b = x̂ q(1|x^t, x^0=1) + (1 − x̂) q(1|x^t, x^0=0) with x̂ = sigmoid(W_t h(x^t) + b_t + λ_t(x^t)), bit by bit. On
-bits λ_t and both posteriors have two values a step, so that the chain needs no logarithm and one sigmoid a bit. The samples have the
-law of those of ``diffusion.sampling.sample``; they are others, because the uniform numbers are of another precision.
+``MLPNetwork`` gives f_b = x̂ q(1|x^t, x^0=1) + (1 − x̂) q(1|x^t, x^0=0) with x̂ = sigmoid(W_t
+h(x^t) + b_t + λ_t(x^t)), bit by bit. On bits λ_t and both posteriors have two values a step, so
+that the chain needs no logarithm and one sigmoid a bit. The samples have the law of those of
+``diffusion.sampling.sample``; they are others, because the uniform numbers are of another
+precision.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from nonequilibrium.network.toys import MLPNetwork
 class BitChain:
     """The reverse chain of an ``MLPNetwork`` with folded readouts.
 
-    Tables of shape (T + 1, 2, 1), float32: the value at x^t = 0 and what x^t = 1 adds. ``own`` is λ_t; ``low`` is q(1|x^t, x^0=0) and
-    ``rise`` is q(1|x^t, x^0=1) less it, for t ≥ 2.
+    Tables of shape (T + 1, 2, 1), float32: the value at x^t = 0 and what x^t = 1 adds. ``own`` is
+    λ_t; ``low`` is q(1|x^t, x^0=0) and ``rise`` is q(1|x^t, x^0=1) less it, for t ≥ 2.
     """
 
     def __init__(self, kernel: BinomialKernel, network: MLPNetwork):
@@ -39,7 +42,9 @@ class BitChain:
         network, own, low, rise = self.network, self.own[t], self.low[t], self.rise[t]
         z = network.readout(network.hidden(xt), t)
         x0_hat = torch.addcmul(z.add_(own[0]), xt, own[1]).sigmoid_()
-        return torch.addcmul(torch.addcmul(low[0], xt, low[1]), x0_hat, torch.addcmul(rise[0], xt, rise[1]))
+        return torch.addcmul(
+            torch.addcmul(low[0], xt, low[1]), x0_hat, torch.addcmul(rise[0], xt, rise[1])
+        )
 
     @torch.no_grad()
     def sample(self, n: int, dim: int, generator: torch.Generator) -> Tensor:

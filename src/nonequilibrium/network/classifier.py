@@ -1,9 +1,11 @@
-"""A small classifier of noisy images, p(y|x^t, t): the r that makes a model of all digits one of the digits of a class.
+"""A small classifier of noisy images, p(y|x^t, t): the r that makes a model of all digits one of
+the digits of a class.
 
-Let r(x^0) = p(y|x^0) be the probability of a class given a clean image. The chain of p(x^0) r(x^0) is exact if every reverse kernel is
-multiplied by r_t(x^t) = E[r(x^0)|x^t] (section 2.5). Given x^0 the noise says nothing of the class, so that this expectation is
-p(y|x^t), which is what a classifier of noisy images learns. Nothing has to be looked at through the model. Later papers call this
-classifier guidance (Dhariwal & Nichol 2021).
+Let r(x^0) = p(y|x^0) be the probability of a class given a clean image. The chain of p(x^0) r(x^0)
+is exact if every reverse kernel is multiplied by r_t(x^t) = E[r(x^0)|x^t] (section 2.5). Given x^0
+the noise says nothing of the class, so that this expectation is p(y|x^t), which is what a
+classifier of noisy images learns. Nothing has to be looked at through the model. Later papers call
+this classifier guidance (Dhariwal & Nichol 2021).
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ LEAST_NOISE = -12.0  # of log((1−ᾱ_t)/ᾱ_t): data without noise are taken f
 class NoisyClassifier(nn.Module):
     """log p(y|x^t, t) of images: three convolutions and a linear layer, told how noisy x^t is.
 
-    shape: (channels, height, width). classes: how many y there are. generator: of the weights at the start.
-    Called as ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number, it returns (n, classes), nats.
+    shape: (channels, height, width). classes: how many y there are. generator: of the weights at
+    the start. Called as ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number,
+    it returns (n, classes), nats.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, generator: torch.Generator):
@@ -34,7 +37,8 @@ class NoisyClassifier(nn.Module):
         self.shape = shape
         channels = (shape[0], *WIDTHS)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for a, b in zip(channels, channels[1:], strict=False)
         )
         self.noise = nn.Linear(EMBEDDING, 2 * sum(WIDTHS))  # scales and shifts each map
         sides = [side for side in shape[1:]]
@@ -54,7 +58,9 @@ class NoisyClassifier(nn.Module):
         level = log_noise.clamp(min=LEAST_NOISE)[t].to(xt).expand(len(xt))
         frequency = torch.exp(torch.linspace(-3, 1, EMBEDDING // 2, device=xt.device))
         angle = level[:, None] * frequency
-        scales = self.noise(torch.cat([torch.sin(angle), torch.cos(angle)], 1)).split([2 * w for w in WIDTHS], 1)
+        scales = self.noise(torch.cat([torch.sin(angle), torch.cos(angle)], 1)).split(
+            [2 * w for w in WIDTHS], 1
+        )
         h = xt
         for convolution, its in zip(self.convolutions, scales, strict=True):
             scale, shift = its[:, :, None, None].chunk(2, 1)
@@ -63,9 +69,11 @@ class NoisyClassifier(nn.Module):
 
 
 def class_guide(classifier, kernel: Kernel, y: Tensor, power: float = 1.0) -> Shift:
-    """The factor r of ``sampling.sample`` that makes its samples those of the classes y, by the shift (61).
+    """The factor r of ``sampling.sample`` that makes its samples those of the classes y, by the
+    shift (61).
 
-    classifier: from (kernel, x^t (n, event), t) to log p(y|x^t), (n, classes) nats, differentiable. y: (n,) the wanted class of each.
+    classifier: from (kernel, x^t (n, event), t) to log p(y|x^t), (n, classes) nats, differentiable.
+    y: (n,) the wanted class of each.
     power: r_t = p(y|x^t)^power; only with 1 is it the expectation of r(x^0) given x^t.
     """
 

@@ -1,4 +1,6 @@
-"""How an image network starts: units that see fine differences, which gradient ascent is slow to find."""
+"""How an image network starts: units that see fine differences, which gradient ascent is slow to
+find.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ FINEST_DIFFERENCE = 0.02  # about one grey level of data of variance one
 
 
 def differences(convs: Sequence[nn.Conv2d], generator: torch.Generator) -> int:
-    """Let three quarters of the first maps be differences between a pixel and a mean of its neighbours; returns how many.
+    """Let three quarters of the first maps be differences between a pixel and a mean of its
+    neighbours; returns how many.
 
     convs: the convolutions of the first layer, from the finest scale to the coarsest.
     """
@@ -31,8 +34,12 @@ def differences(convs: Sequence[nn.Conv2d], generator: torch.Generator) -> int:
     return count
 
 
-def steps_at_differences(weight: Tensor, bias: Tensor, maps: slice, generator: torch.Generator) -> None:
-    """Let 1×1 units be steps near zero of mixtures of the maps of differences, of widths from one to the finest difference."""
+def steps_at_differences(
+    weight: Tensor, bias: Tensor, maps: slice, generator: torch.Generator
+) -> None:
+    """Let 1×1 units be steps near zero of mixtures of the maps of differences, of widths from one
+    to the finest difference.
+    """
     units = len(weight)
     steepness = torch.exp(torch.linspace(0, -math.log(FINEST_DIFFERENCE), units))[:, None]
     weight.zero_()
@@ -41,8 +48,12 @@ def steps_at_differences(weight: Tensor, bias: Tensor, maps: slice, generator: t
     bias.copy_(0.5 * torch.randn(units, generator=generator))
 
 
-def steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float, generator: torch.Generator) -> None:
-    """Let 1×1 units be steps at values of training pixels, of widths from one to ``finest``: the noise spans that range too."""
+def steps_at_pixels(
+    weight: Tensor, bias: Tensor, pixels: Tensor, finest: float, generator: torch.Generator
+) -> None:
+    """Let 1×1 units be steps at values of training pixels, of widths from one to ``finest``: the
+    noise spans that range too.
+    """
     units, channels = len(weight), pixels.shape[1]
     direction = F.normalize(torch.randn(units, channels, generator=generator), dim=1)
     steepness = torch.exp(torch.linspace(0, math.log(1 / finest), units))[:, None]
@@ -52,10 +63,12 @@ def steps_at_pixels(weight: Tensor, bias: Tensor, pixels: Tensor, finest: float,
 
 
 def dense_values_are_z(dense: Sequence[nn.Linear], values: int, readout: Tensor) -> None:
-    """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t, from zero on.
+    """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t,
+    from zero on.
 
-    readout: (bumps, features, 2 × channels), the weights of the temporal readout.
-    What the dense path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer starts saturated.
+    readout: (bumps, features, 2 × channels), the weights of the temporal readout. What the dense
+    path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer
+    starts saturated.
     """
     for layer in dense[:-1]:
         layer.weight.mul_(0.6)

@@ -1,12 +1,14 @@
-"""SOAP as a GPU likes it: parameters of one shape move together, and a step waits for nothing, so that it can be recorded.
+"""SOAP as a GPU likes it: parameters of one shape move together, and a step waits for nothing, so
+that it can be recorded.
 
-The same method as ``optimiser.SOAP``, which see, in other arithmetic. A GPU is slow at thousands of small operations and at
-eigenvectors. So a weight has three axes, what it gives, the places of a convolution's kernel and what it takes; and the rotations of
-all axes of one length are found at once, by a step of orthogonal iteration from those before, as its authors do.
+The same method as ``optimiser.SOAP``, which see, in other arithmetic. A GPU is slow at thousands of
+small operations and at eigenvectors. So a weight has three axes, what it gives, the places of a
+convolution's kernel and what it takes; and the rotations of all axes of one length are found at
+once, by a step of orthogonal iteration from those before, as its authors do.
 
-After 150 steps of a U-Net of 16 maps on patches of photographs K was 6.29 bits/pixel with it, 6.34 with SOAP and 1.40 with Adam. The
-larger U-Net of CIFAR-10 took 14 ms a step of 128 images with it on an NVIDIA H200, and 45 ms a step of 256 with Adam before steps
-were recorded.
+After 150 steps of a U-Net of 16 maps on patches of photographs K was 6.29 bits/pixel with it, 6.34
+with SOAP and 1.40 with Adam. The larger U-Net of CIFAR-10 took 14 ms a step of 128 images with it
+on an NVIDIA H200, and 45 ms a step of 256 with Adam before steps were recorded.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from nonequilibrium.training.optimiser import SOAP
 
 
 class BatchedSOAP(SOAP):
-    """Adam in slowly rotating coordinates, one rotation for each axis of each weight; vectors keep their coordinates.
+    """Adam in slowly rotating coordinates, one rotation for each axis of each weight; vectors keep
+    their coordinates.
 
-    Its settings are SOAP's. The state of all parameters of one shape is kept with the first of them. Call ``between_steps`` after each
-    ``step``, which alone may be recorded.
+    Its settings are SOAP's. The state of all parameters of one shape is kept with the first of
+    them. Call ``between_steps`` after each ``step``, which alone may be recorded.
     """
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step on the gradients at hand; the first only measures the axes. A parameter without a gradient has one of zero."""
+        """One step on the gradients at hand; the first only measures the axes. A parameter without
+        a gradient has one of zero.
+        """
         for group in self.param_groups:
             for params in _by_shape(group["params"]):
                 if params[0] not in self.state:
@@ -47,7 +52,11 @@ class BatchedSOAP(SOAP):
 
     def _start(self, params: list[Tensor]) -> None:
         first, n, state = _weight(params[0]), len(params), self.state[params[0]]
-        axes = [side if 1 < side <= self.largest_axis else 0 for side in first.shape] if first.dim() > 1 else []
+        axes = (
+            [side if 1 < side <= self.largest_axis else 0 for side in first.shape]
+            if first.dim() > 1
+            else []
+        )
         for name in ("moments", "bases"):
             state[name] = [first.new_zeros(n, side, side) for side in axes]
         state["mean"], state["square"] = (first.new_zeros(n, *first.shape) for _ in range(2))
@@ -56,7 +65,9 @@ class BatchedSOAP(SOAP):
 
     def _move(self, params: list[Tensor], group: dict) -> None:
         state = self.state[params[0]]
-        grad = torch.stack([_weight(torch.zeros_like(p) if p.grad is None else p.grad) for p in params])
+        grad = torch.stack(
+            [_weight(torch.zeros_like(p) if p.grad is None else p.grad) for p in params]
+        )
         for moment, products in zip(state["moments"], (_outputs, _places, _inputs), strict=False):
             if moment.numel():
                 moment.lerp_(products(grad), 1 - group["beta_axis"])
@@ -84,7 +95,9 @@ def _weight(p: Tensor) -> Tensor:
 
 
 def _outputs(grad: Tensor) -> Tensor:
-    """Products of what belongs to two outputs, summed over all else: (n, outputs, places, inputs) to (n, outputs, outputs)."""
+    """Products of what belongs to two outputs, summed over all else: (n, outputs, places, inputs)
+    to (n, outputs, outputs).
+    """
     rows = grad.flatten(2)
     return rows @ rows.mT
 
@@ -109,7 +122,9 @@ def _by_shape(params: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _rotated(x: Tensor, bases: list[Tensor]) -> Tensor:
-    """Each axis of x (n, outputs, places, inputs) expressed in its basis (columns); an axis whose basis is empty stays as it is."""
+    """Each axis of x (n, outputs, places, inputs) expressed in its basis (columns); an axis whose
+    basis is empty stays as it is.
+    """
     if not bases:
         return x
     outputs, places, inputs = bases
@@ -131,16 +146,24 @@ def _rotate_axes(states: list[dict], exactly: bool) -> None:
                 found[basis.shape[-1]].append((moment, basis))
     for pairs in found.values():
         moments, bases = (torch.cat(each).double() for each in zip(*pairs, strict=True))
-        turned = torch.linalg.eigh(moments)[1].flip(-1) if exactly else orthogonal_iteration(moments, bases)
-        for (_, basis), new in zip(pairs, turned.split([len(basis) for _, basis in pairs]), strict=True):
+        turned = (
+            torch.linalg.eigh(moments)[1].flip(-1)
+            if exactly
+            else orthogonal_iteration(moments, bases)
+        )
+        for (_, basis), new in zip(
+            pairs, turned.split([len(basis) for _, basis in pairs]), strict=True
+        ):
             basis.copy_(new)
 
 
 def orthogonal_iteration(moments: Tensor, bases: Tensor) -> Tensor:
-    """A step from ``bases`` towards the eigenvectors of ``moments``, both (n, k, k) float64, largest first.
+    """A step from ``bases`` towards the eigenvectors of ``moments``, both (n, k, k) float64,
+    largest first.
 
-    The columns of moments @ bases are made orthonormal by a Cholesky decomposition of their products, twice for exactness. A basis for
-    which that fails, as it can where a moment has hardly any rank, stays as it was.
+    The columns of moments @ bases are made orthonormal by a Cholesky decomposition of their
+    products, twice for exactness. A basis for which that fails, as it can where a moment has hardly
+    any rank, stays as it was.
     """
     turned = moments @ bases
     for _ in range(2):

@@ -1,8 +1,9 @@
 """State of unfinished work on disk, used only by the work that it belongs to.
 
-A sealed file is one line of JSON and then a payload. The line says whose it is, by its ``identity``: everything on which the result
-depends (code, parameters, data, library versions). It also has the SHA-256 of identity and payload. A file that is cut, damaged, or
-belongs to something else is never used; one sentence on standard error says so, and the work begins anew.
+A sealed file is one line of JSON and then a payload. The line says whose it is, by its
+``identity``: everything on which the result depends (code, parameters, data, library versions). It
+also has the SHA-256 of identity and payload. A file that is cut, damaged, or belongs to something
+else is never used; one sentence on standard error says so, and the work begins anew.
 """
 
 from __future__ import annotations
@@ -10,34 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import platform
 import sys
-from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from nonequilibrium.errors import one_line
-from nonequilibrium.files import PACKAGE, code_digest, save_atomically
+from nonequilibrium.files import save_atomically
 
 KIND = "nonequilibrium, unfinished work"
-# The rooms of which training consists, and what they stand on.
-TRAINING_CODE = ("bound", "data", "diffusion", "experiment", "network", "training")
-GROUND = ("errors.py", "fields.py", "files.py", "params.py", "processes.py", "values.py")
 
 
 class Unusable(Exception):
     """A sealed file that is not to be used; its text is the reason."""
-
-
-def surroundings(rooms: Iterable[str] = TRAINING_CODE) -> dict:
-    """The part of an identity that is the same for all work: the code of ``rooms`` and the versions of what computes."""
-    libraries = {name: version(name).partition("+")[0] for name in ("torch", "numpy", "safetensors")}
-    return {
-        "code": code_digest(PACKAGE / name for name in (*rooms, *GROUND)),
-        "library versions": libraries | {"python": platform.python_version()},
-    }
 
 
 def seal(identity: dict, payload: bytes) -> bytes:
@@ -58,7 +44,9 @@ def unseal(raw: bytes, identity: dict) -> bytes:
     if not whole:
         raise Unusable("it is damaged, cut short or no checkpoint of this program")
     ours = json.loads(json.dumps(identity))
-    differs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    differs = sorted(
+        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+    )
     if differs:
         raise Unusable(f"it was begun with other {' and other '.join(differs)}")
     return payload
@@ -71,7 +59,9 @@ def _checksum(identity: dict, payload: bytes) -> str:
 
 
 def _read(path: Path, identity: dict) -> bytes | None:
-    """The payload at ``path``, or None if there is none to be used; then one sentence says why, unless there is no file."""
+    """The payload at ``path``, or None if there is none to be used; then one sentence says why,
+    unless there is no file.
+    """
     try:
         return unseal(path.read_bytes(), identity)
     except (FileNotFoundError, NotADirectoryError):
@@ -96,7 +86,9 @@ def write_state(path: Path, identity: dict, state: dict) -> None:
 
 
 def read_state(path: Path, identity: dict) -> dict | None:
-    """What ``write_state`` saved, on the CPU whatever device it came from; None if it is not there or not to be used."""
+    """What ``write_state`` saved, on the CPU whatever device it came from; None if it is not there
+    or not to be used.
+    """
     payload = _read(path, identity)
     if payload is None:
         return None
@@ -108,7 +100,9 @@ def read_state(path: Path, identity: dict) -> dict | None:
 
 
 def step_of(path: Path) -> int | None:
-    """The step after which a checkpoint was saved, whosever it is; None where there is no whole one."""
+    """The step after which a checkpoint was saved, whosever it is; None where there is no whole
+    one.
+    """
     try:
         payload = path.read_bytes().partition(b"\n")[2]
         return int(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)["step"])
@@ -117,12 +111,16 @@ def step_of(path: Path) -> int | None:
 
 
 def write_result(path: Path, identity: dict, result: dict) -> None:
-    """Save a finished part of longer work for ``read_result``; where that fails one sentence says so and the work goes on."""
+    """Save a finished part of longer work for ``read_result``; where that fails one sentence says
+    so and the work goes on.
+    """
     raw = seal(identity, json.dumps(result).encode())
     try:
         save_atomically(path, lambda temporary: temporary.write_bytes(raw))
     except OSError as error:
-        print(f"{path.name} could not be saved ({one_line(error)}); the work goes on", file=sys.stderr)
+        print(
+            f"{path.name} could not be saved ({one_line(error)}); the work goes on", file=sys.stderr
+        )
 
 
 def read_result(path: Path, identity: dict) -> dict | None:

@@ -24,9 +24,11 @@ def fit_classifier(
     batch: int = 128,
     learning_rate: float = 3e-3,
 ) -> None:
-    """Maximise the mean of log p(y|x^t, t) by Adam, each example of a batch at a t of its own, even over 0..T.
+    """Maximise the mean of log p(y|x^t, t) by Adam, each example of a batch at a t of its own, even
+    over 0..T.
 
-    x0: from indices (batch,) of examples and a generator to x^0 (batch, event). labels: (n,) the class of each.
+    x0: from indices (batch,) of examples and a generator to x^0 (batch, event). labels: (n,) the
+    class of each.
     noisy: False trains at t = 0 alone, on clean images.
     """
 
@@ -43,4 +45,14 @@ def fit_classifier(
 
     groups = [{"params": list(classifier.parameters()), "lr": learning_rate}]
     adam = partial(torch.optim.Adam, betas=(0.9, 0.99))
-    fit(classifier, objective, groups, steps, seed, optimiser=adam, warmup=20, log_every=steps, label="classifier")
+    fit(
+        classifier,
+        objective,
+        groups,
+        steps,
+        seed,
+        optimiser=adam,
+        warmup=20,
+        log_every=steps,
+        label="classifier",
+    )

@@ -12,8 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.fields import ParameterError
+from nonequilibrium.errors import ParameterError, Refusal, one_line
 
 
 class MemoryRefusal(Refusal):
@@ -23,7 +22,8 @@ class MemoryRefusal(Refusal):
 def usable_device(name: str) -> torch.device:
     """The device of this name, on which a tensor has been tried; raises ParameterError.
 
-    The names are cpu, cuda and cuda:N. Apple's mps is none of them: it has no float64, in which the coefficients are kept.
+    The names are cpu, cuda and cuda:N. Apple's mps is none of them: it has no float64, in which the
+    coefficients are kept.
     """
     allowed = "it must be cpu, or cuda or cuda:N where there is such a device"
     try:
@@ -37,20 +37,26 @@ def usable_device(name: str) -> torch.device:
         torch.Generator(device).manual_seed(0)
     except Exception as error:  # torch raises many kinds, of many lines
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise ParameterError(f"device is {name!r}, which does not work here ({reason}); {allowed}") from None
+        raise ParameterError(
+            f"device is {name!r}, which does not work here ({reason}); {allowed}"
+        ) from None
     return device
 
 
 def hardware(device: str) -> str | None:
-    """What a GPU calls itself; None for a CPU, whose name says little of how many of its cores were free."""
+    """What a GPU calls itself; None for a CPU, whose name says little of how many of its cores were
+    free.
+    """
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
 
 
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
-    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its ``maps``, compiled, colours last.
+    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its
+    ``maps``, compiled, colours last.
 
-    By default its convolutions round float32 to ten bits, in which differences of neighbouring pixels are lost.
+    By default its convolutions round float32 to ten bits, in which differences of neighbouring
+    pixels are lost.
     """
     if torch.device(device).type != "cuda":
         yield
@@ -61,7 +67,9 @@ def prepared(network: nn.Module, device: str):
     try:
         cast(Any, network).to(memory_format=torch.channels_last)
         if plain is not None:
-            network.__dict__["maps"] = compiled(plain)  # in place of the method, and no part of the weights
+            network.__dict__["maps"] = compiled(
+                plain
+            )  # in place of the method, and no part of the weights
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kept
@@ -70,7 +78,9 @@ def prepared(network: nn.Module, device: str):
 
 
 def compiled(plain: Callable) -> Callable:
-    """The same function, compiled where gradients are recorded; as it was, with a sentence, where nothing here can compile it."""
+    """The same function, compiled where gradients are recorded; as it was, with a sentence, where
+    nothing here can compile it.
+    """
     fast = torch.compile(plain)
 
     def either(*inputs):
@@ -79,7 +89,10 @@ def compiled(plain: Callable) -> Callable:
             try:
                 return fast(*inputs)
             except Exception as error:  # torch raises many kinds
-                print(f"training goes on without compiled code, and slower: {one_line(error)}", file=sys.stderr)
+                print(
+                    f"training goes on without compiled code, and slower: {one_line(error)}",
+                    file=sys.stderr,
+                )
                 fast = plain
         return plain(*inputs)
 
@@ -93,7 +106,8 @@ def enough_memory(what: str):
         yield
     except (MemoryError, RuntimeError) as error:
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            words in str(error) for words in ("allocate memory", "not enough memory", "size calculation overflowed")
+            words in str(error)
+            for words in ("allocate memory", "not enough memory", "size calculation overflowed")
         )
         if not lacking:
             raise
@@ -105,8 +119,8 @@ def enough_memory(what: str):
 def keep_freed_memory() -> None:
     """Let the C library keep the memory of freed tensors for the next ones, where it is glibc.
 
-    By default it hands large blocks back and asks the system for new, zeroed pages each time: on a CPU that took
-    two thirds of the time of a training step on images.
+    By default it hands large blocks back and asks the system for new, zeroed pages each time: on a
+    CPU that took two thirds of the time of a training step on images.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

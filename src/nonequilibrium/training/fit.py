@@ -1,4 +1,6 @@
-"""Training that survives: maximise K by gradient ascent, with checkpoints from which a run continues bit for bit."""
+"""Training that survives: maximise K by gradient ascent, with checkpoints from which a run
+continues bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from nonequilibrium.bound.bound import bits
-from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.fields import ParameterError
+from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import quiet
-from nonequilibrium.processes import first, from_first
 from nonequilibrium.training.checkpoint import read_state, write_state
+from nonequilibrium.training.distributed import first, from_first
 from nonequilibrium.training.optimiser import SOAP
 from nonequilibrium.training.recorded import Recorded, own_stream, records
 
 READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
-
-
-class TrainingError(Refusal, RuntimeError):
-    """Training cannot go on; the last good checkpoint is kept."""
 
 
 def fit(
@@ -51,25 +48,32 @@ def fit(
     unit: tuple[float, str] = (1.0, "bits"),
     recorded: tuple[Callable, Callable] | None = None,
 ) -> list[dict]:
-    """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``, the step size on a cosine down to a thousandth.
+    """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``, the step size
+    on a cosine down to a thousandth.
 
-    objective: one unbiased draw of it for the current model, in nats, given a generator; differentiable.
+    objective: one unbiased draw of it for the current model, in nats, given a generator;
+    differentiable.
     groups: the optimiser's parameter groups, each with its own ``lr``.
-    checkpoint: file to save to at most every ``every_seconds`` and after the last step, and to continue from if it exists. A run that
-        was killed and continued ends, on a CPU, with the same bits as one that was not. Whoever has the result removes it.
-        Where it cannot be saved one sentence says so and training goes on.
-    identity: what the result depends on, but for ``steps`` and ``seed``; a checkpoint with another one is not used.
+    checkpoint: file to save to at most every ``every_seconds`` and after the last step, and to
+        continue from if it exists. A run that was killed and continued ends, on a CPU, with the
+        same bits as one that was not. Whoever has the result removes it. Where it cannot be saved
+        one sentence says so and training goes on.
+    identity: what the result depends on, but for ``steps`` and ``seed``; a checkpoint with another
+    one is not used.
     max_norm: longer gradients are shortened to this.
-    optimiser: makes the optimiser from ``groups``. warmup: steps over which the step size first rises.
-    average: (module, decay); at the end the module's parameters are their exponential moving average.
-    monitor: measures K (in the unit below) on other data with the averaged module's weights in place; called at each entry of the
-        curve, its time not counted.
+    optimiser: makes the optimiser from ``groups``. warmup: steps over which the step size first
+    rises.
+    average: (module, decay); at the end the module's parameters are their exponential moving
+    average.
+    monitor: measures K (in the unit below) on other data with the averaged module's weights in
+        place; called at each entry of the curve, its time not counted.
     unit: (how many of them an example has, name) of K in the curve and the progress bar.
-    recorded: (draws, estimate), whose estimate(*draws(generator)) is the objective, if the second does the same operations each time;
-        a GPU then records a step and replays it.
-    Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is a monitor; K in bits per unit
-    averaged over the last ``log_every`` draws. Seconds are left out where there is no monitor, so that equal runs give equal curves.
-    Raises TrainingError, naming the step, when K or its gradient is not finite.
+    recorded: (draws, estimate), whose estimate(*draws(generator)) is the objective, if the second
+        does the same operations each time; a GPU then records a step and replays it.
+    Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is
+    a monitor; K in bits per unit averaged over the last ``log_every`` draws. Seconds are left out
+    where there is no monitor, so that equal runs give equal curves. Raises TrainingError, naming
+    the step, when K or its gradient is not finite.
     """
     check_log_every(log_every)
     identity = (identity or {}) | {"steps": steps, "seed": seed}
@@ -77,17 +81,22 @@ def fit(
     device = groups[0]["params"][0].device
     replayed = recorded is not None and records(device)
     if replayed:  # what changes from step to step must be a tensor
-        groups = [g | {"lr": torch.tensor(g["lr"], device=device), "capturable": True} for g in groups]
+        groups = [
+            g | {"lr": torch.tensor(g["lr"], device=device), "capturable": True} for g in groups
+        ]
     ascent = optimiser(groups)
     decay = torch.optim.lr_scheduler.LambdaLR(
         ascent,
         lambda step: (
-            min(1.0, (step + 1) / (warmup + 1)) * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            min(1.0, (step + 1) / (warmup + 1))
+            * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         ),
     )
     curve: list[dict] = []
     recent: list[float] = []  # K since the last entry of the curve
-    unread: list[tuple[Tensor, ...]] = []  # K and the gradient's norm of steps that a GPU may still be computing
+    unread: list[
+        tuple[Tensor, ...]
+    ] = []  # K and the gradient's norm of steps that a GPU may still be computing
     start, spent = 0, 0.0
     parts: dict[str, Any] = {"model": model, "optimiser": ascent, "decay": decay}
     averaged = None
@@ -102,9 +111,16 @@ def fit(
             for group in ascent.param_groups if replayed else []:  # a checkpoint is read to the CPU
                 group["lr"] = group["lr"].to(device)
             generator.set_state(state["generator"])
-            curve, recent, start, spent = state["curve"], state["recent"], state["step"], state["seconds"]
+            curve, recent, start, spent = (
+                state["curve"],
+                state["recent"],
+                state["step"],
+                state["seconds"],
+            )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise TrainingError(f"{checkpoint} does not fit the model ({one_line(error)}); delete it") from None
+            raise TrainingError(
+                f"{checkpoint} does not fit the model ({one_line(error)}); delete it"
+            ) from None
     complained, began = False, time.monotonic()
     parameters = [p for group in ascent.param_groups for p in group["params"]]
     read_every = READ_EVERY if replayed else 1
@@ -133,19 +149,34 @@ def fit(
     begun = Recorded(climb) if replayed else gradient
 
     def read(step: int) -> None:
-        """Note K of the steps up to this one; raises TrainingError if it or a gradient is not finite."""
-        for number, (value, norm) in enumerate(torch.stack([torch.stack(pair) for pair in unread]).tolist()):
+        """Note K of the steps up to this one; raises TrainingError if it or a gradient is not
+        finite.
+        """
+        for number, (value, norm) in enumerate(
+            torch.stack([torch.stack(pair) for pair in unread]).tolist()
+        ):
             if not (math.isfinite(value) and math.isfinite(norm)):
-                kept = f"; {checkpoint.name} holds the last good state" if checkpoint and checkpoint.exists() else ""
+                kept = (
+                    f"; {checkpoint.name} holds the last good state"
+                    if checkpoint and checkpoint.exists()
+                    else ""
+                )
                 at = step - len(unread) + 1 + number
-                raise TrainingError(f"{label}: K is {value} and its gradient's norm {norm} at step {at}{kept}")
+                raise TrainingError(
+                    f"{label}: K is {value} and its gradient's norm {norm} at step {at}{kept}"
+                )
             recent.append(bits(value) / unit[0])
         unread.clear()
 
     def save(checkpoint: Path, step: int) -> None:
         nonlocal complained
         state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {"generator": generator.get_state(), "curve": curve, "recent": recent, "step": step}
+        state |= {
+            "generator": generator.get_state(),
+            "curve": curve,
+            "recent": recent,
+            "step": step,
+        }
         state["seconds"] = spent + time.monotonic() - began
         try:
             write_state(checkpoint, identity, state)
@@ -172,10 +203,17 @@ def fit(
 
     saved = began
     model.train()
-    with own_stream(device), tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar:
+    with (
+        own_stream(device),
+        tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar,
+    ):
         for step in range(start + 1, steps + 1):
             unread.append(begun(*draws(generator)))
-            due = checkpoint is not None and first() and (time.monotonic() - saved > every_seconds or step == steps)
+            due = (
+                checkpoint is not None
+                and first()
+                and (time.monotonic() - saved > every_seconds or step == steps)
+            )
             logged = step % log_every == 0 or step == steps
             if due or logged or step % read_every == 0:
                 read(step)
@@ -187,7 +225,9 @@ def fit(
                 _copy(averaged, average[0].parameters())
             if logged:
                 curve.append(entry(step))
-                bar.set_postfix_str(f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}")
+                bar.set_postfix_str(
+                    f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}"
+                )
                 recent = []
             bar.update()
             if checkpoint is not None and due:
@@ -200,9 +240,13 @@ def fit(
 
 
 def check_log_every(log_every: int) -> None:
-    """Raises ParameterError unless a point of the training curve every ``log_every`` steps is possible."""
+    """Raises ParameterError unless a point of the training curve every ``log_every`` steps is
+    possible.
+    """
     if not isinstance(log_every, int) or isinstance(log_every, bool) or log_every < 1:
-        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of steps, at least 1")
+        raise ParameterError(
+            f"log_every is {log_every!r}; it must be a whole number of steps, at least 1"
+        )
 
 
 @contextlib.contextmanager

@@ -12,9 +12,11 @@ BEFORE = 3  # calls that are not recorded, in which libraries choose their ways 
 
 
 class Recorded:
-    """A function of tensors of one shape each, which gives tensors and may change others in place; called on a stream of its own.
+    """A function of tensors of one shape each, which gives tensors and may change others in place;
+    called on a stream of its own.
 
-    It must do the same operations each time and ask a GPU for no value. See CUDA graphs in torch's documentation.
+    It must do the same operations each time and ask a GPU for no value. See CUDA graphs in torch's
+    documentation.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]):
@@ -27,7 +29,9 @@ class Recorded:
             return self.function(*inputs)
         if self.graph is None:
             self.inputs, self.graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):  # records and computes nothing
+            with torch.cuda.graph(
+                self.graph, stream=torch.cuda.current_stream()
+            ):  # records and computes nothing
                 self.outputs = self.function(*self.inputs)
         for mine, given in zip(self.inputs, inputs, strict=True):
             mine.copy_(given)

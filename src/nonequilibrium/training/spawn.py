@@ -1,4 +1,6 @@
-"""Work that several processes of this machine share: started from a program or a notebook, ended together, whatever befalls one."""
+"""Work that several processes of this machine share: started from a program or a notebook, ended
+together, whatever befalls one.
+"""
 
 from __future__ import annotations
 
@@ -19,42 +21,55 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
-from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.fields import ParameterError
-from nonequilibrium.processes import LostProcess, group, launched
+from nonequilibrium.errors import ParameterError, Refusal, one_line
+from nonequilibrium.training.distributed import LostProcess, group, launched
 
 GRACE = 3.0  # seconds that the others get to end by themselves when one has failed
 
 
 def check_devices(devices: int, device: str = "cpu", batch: int | None = None) -> None:
-    """Raises ParameterError unless the work can be shared by so many processes, each with a core or a GPU of its own."""
+    """Raises ParameterError unless the work can be shared by so many processes, each with a core or
+    a GPU of its own.
+    """
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
-        raise ParameterError(f"devices is {devices!r}; it must be a whole number of processes, at least 1")
+        raise ParameterError(
+            f"devices is {devices!r}; it must be a whole number of processes, at least 1"
+        )
     if launched():
         if devices > 1:
-            raise ParameterError(f"devices is {devices}; under torchrun its --nproc-per-node says how many there are")
+            raise ParameterError(
+                f"devices is {devices}; under torchrun its --nproc-per-node says how many there are"
+            )
         devices, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     else:
         local = devices
     if batch is not None and devices > batch:
-        raise ParameterError(f"devices is {devices}; a batch of {batch} has no share for so many, so at most {batch}")
+        raise ParameterError(
+            f"devices is {devices}; a batch of {batch} has no share for so many, so at most {batch}"
+        )
     if devices == 1:
         return
     if device.startswith("cuda"):
         if device != "cuda":
-            raise ParameterError(f"device is {device!r} and devices is {devices}; for a GPU each, device must be cuda")
+            raise ParameterError(
+                f"device is {device!r} and devices is {devices}; for a GPU each, device must be cuda"
+            )
         have, what = torch.cuda.device_count(), "GPUs"
     else:
         have, what = os.cpu_count() or 1, "cores"
     if local > have:
-        raise ParameterError(f"devices is {local}; this machine's {what} are {have}, and each process needs one")
+        raise ParameterError(
+            f"devices is {local}; this machine's {what} are {have}, and each process needs one"
+        )
 
 
 def run(function: Callable, devices: int, *arguments) -> Any:
-    """``function(*arguments)`` by ``devices`` new processes of this machine that share the work; returns what the first returns.
+    """``function(*arguments)`` by ``devices`` new processes of this machine that share the work;
+    returns what the first returns.
 
-    function: of a module, with arguments and a result that can be pickled. What the first prints is printed here.
-    A Refusal or an OSError of any process ends all and is raised here; LostProcess is raised when one was killed. No process is left.
+    function: of a module, with arguments and a result that can be pickled. What the first prints is
+    printed here. A Refusal or an OSError of any process ends all and is raised here; LostProcess is
+    raised when one was killed. No process is left.
     """
     with tempfile.TemporaryDirectory() as name:
         folder, threads = Path(name), max(1, torch.get_num_threads() // devices)
@@ -81,7 +96,9 @@ def run(function: Callable, devices: int, *arguments) -> Any:
 
 @contextlib.contextmanager
 def _few_words():
-    """Processes that are started inside keep torch's C++ advice to themselves: it is for programmers, and comes from each of them."""
+    """Processes that are started inside keep torch's C++ advice to themselves: it is for
+    programmers, and comes from each of them.
+    """
     name = "TORCH_CPP_LOG_LEVEL"
     kept = os.environ.get(name)
     os.environ.setdefault(name, "ERROR")
@@ -121,17 +138,30 @@ def _blame(folder: Path, codes: list[int | None]) -> BaseException:
     ]
     if said:
         return said[0]
-    return LostProcess(killed[0]) if killed else lost[0] if lost else LostProcess(f"the processes ended with {codes}")
+    return (
+        LostProcess(killed[0])
+        if killed
+        else lost[0]
+        if lost
+        else LostProcess(f"the processes ended with {codes}")
+    )
 
 
 def _work(number: int, devices: int, threads: int, folder: Path) -> None:
     """What a process that ``run`` started does."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it at once and without a word
-    place = {"RANK": number, "WORLD_SIZE": devices, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": devices}
+    place = {
+        "RANK": number,
+        "WORLD_SIZE": devices,
+        "LOCAL_RANK": number,
+        "LOCAL_WORLD_SIZE": devices,
+    }
     os.environ.update({name: str(value) for name, value in place.items()})
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the machine's name resolves to
-    tqdm.set_lock(threading.RLock())  # its usual lock is a semaphore of the system, which a killed process would leave
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its usual lock is a semaphore of the system, which a killed process would leave
     torch.set_num_threads(threads)
     printed = io.StringIO()
     try:
@@ -146,9 +176,13 @@ def _work(number: int, devices: int, threads: int, folder: Path) -> None:
 
 
 def _told(error: Exception, number: int, devices: int) -> Exception:
-    """``error`` as it can be sent: one that a user can mend as it is, another with its traceback as text."""
+    """``error`` as it can be sent: one that a user can mend as it is, another with its traceback as
+    text.
+    """
     if isinstance(error, Refusal):
         return type(error)(str(error))
     if isinstance(error, OSError | MemoryError):
         return type(error)(one_line(error))
-    return RuntimeError(f"process {number + 1} of {devices} failed:\n{''.join(traceback.format_exception(error))}")
+    return RuntimeError(
+        f"process {number + 1} of {devices} failed:\n{''.join(traceback.format_exception(error))}"
+    )

@@ -1,0 +1,415 @@
+"""Unfinished trainings: whose checkpoint is used, when it is removed, and what happens where it
+cannot be saved.
+"""
+
+import dataclasses
+import errno
+import json
+
+import pytest
+import torch
+
+from nonequilibrium.data.images import ImageSet
+from nonequilibrium.model import toys
+from nonequilibrium.training import checkpoint as sealed
+from nonequilibrium.training import fit as training
+from replication.settings.settings import load
+from replication.training import train as experiment
+from replication.training.train import train
+
+PARAMS = load("swiss_roll", {"train_steps": 8, "n_steps": 5, "starts": 1, "batch": 8, "units": 4})
+SEVERAL = dataclasses.replace(PARAMS, starts=2, start_steps=4)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(folder, params=PARAMS, steps=5, **options):
+    """Leave what a run leaves that stops after this many steps of its last part; returns the run's
+    checkpoint.
+    """
+    original = training.fit
+
+    def stopped(model, K, *arguments, **more):
+        calls = []
+
+        def until(generator):
+            calls.append(1)
+            if len(calls) > steps:
+                raise Stop
+            return K(generator)
+
+        return original(model, until, *arguments, **more, every_seconds=0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "fit", stopped)
+        with pytest.raises(Stop):
+            train("swiss_roll", params, folder, **options)
+    return next(path for path in folder.glob("*.pt") if "start" not in path.name)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """How many steps each training made."""
+    made, original = [], training.fit
+
+    def counted(model, K, *arguments, **options):
+        made.append(0)
+
+        def K_counted(generator):
+            made[-1] += 1
+            return K(generator)
+
+        return original(model, K_counted, *arguments, **options)
+
+    for module in (experiment, toys):
+        monkeypatch.setattr(module, "fit", counted)
+    return made
+
+
+def same(model, other):
+    return all(
+        torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items()
+    )
+
+
+def test_a_finished_run_leaves_nothing_and_a_rerun_trains(tmp_path, steps):
+    for _ in range(2):
+        train("swiss_roll", SEVERAL, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    assert steps == [4, 4, 8] * 2
+
+
+def test_the_starts_are_kept_until_the_whole_run_is_finished(tmp_path, steps):
+    path = interrupted(tmp_path, SEVERAL)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [path.name, *(f"{path.stem}.start{i}.pt" for i in (0, 1))]
+    )
+    whole, _ = train("swiss_roll", SEVERAL)
+    steps.clear()
+    continued, _ = train("swiss_roll", SEVERAL, tmp_path)
+    assert steps == [0, 0, 3], "the starts were finished, and five of the eight steps made"
+    assert same(whole, continued) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (lambda patch: patch.setattr(sealed, "code_digest", lambda _: "other"), "code"),
+        (lambda patch: patch.setattr(sealed, "version", lambda _: "0.1"), "library versions"),
+        (
+            lambda patch: patch.setattr(sealed.platform, "python_version", lambda: "3.0.0"),
+            "library versions",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_code_or_libraries_is_not_used(
+    tmp_path, monkeypatch, steps, capsys, change, what
+):
+    path = interrupted(tmp_path)
+    change(monkeypatch)
+    model, _ = train("swiss_roll", PARAMS, tmp_path)
+    assert steps == [8] and list(tmp_path.iterdir()) == []
+    assert (
+        capsys.readouterr().err
+        == f"{path.name} is not used, the work begins anew: it was begun with other {what}\n"
+    )
+    assert same(model, train("swiss_roll", PARAMS)[0])
+
+
+def test_how_often_the_curve_has_a_point_is_no_part_of_it(tmp_path, steps):
+    interrupted(tmp_path, log_every=3)
+    train("swiss_roll", PARAMS, tmp_path, log_every=2)
+    assert steps == [3], "five of the eight steps had been made"
+
+
+def test_the_identity_has_the_data_and_every_parameter():
+    images = ImageSet(
+        torch.arange(640).to(torch.uint8).reshape(10, 1, 8, 8), torch.zeros(1, 1, 8, 8), "numbers"
+    )
+    params = load("mnist_dense", {"data": "digits"})
+    ours = experiment.identity("mnist_dense", params, images)
+    train_images = images.train.clone()
+    train_images[3, 0, 4, 4] ^= 1
+    assert experiment.identity("mnist_dense", params, images._replace(train=train_images)) != ours
+    other = experiment.identity("mnist_dense", dataclasses.replace(params, seed=1), images)
+    assert {name for name in ours if ours[name] != other[name]} == {"parameters"}
+    assert experiment.identity("mnist_dense_1x1", params, images) != ours
+    assert experiment.identity("mnist_dense", params, images) == ours
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:40],
+        lambda raw: raw[:-1],
+        lambda raw: raw[: raw.index(b"\n") + 1],
+        lambda raw: raw + b"x",
+        lambda raw: raw[:-300] + bytes([raw[-300] ^ 1]) + raw[-299:],
+        lambda raw: raw.replace(b'"seed": 0', b'"seed": 1'),
+        lambda raw: b"{}\n" + raw.partition(b"\n")[2],
+        lambda raw: b"null\n",
+        lambda raw: b"[" * 100_000 + b"\n",
+        lambda raw: raw.partition(b"\n")[2],  # what torch alone would have saved
+        lambda raw: b"\x80\x04\x95.",
+    ],
+)
+def test_a_damaged_checkpoint_is_said_to_be_and_not_used(tmp_path, steps, capsys, damage):
+    path = interrupted(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    train("swiss_roll", PARAMS, tmp_path)
+    said = capsys.readouterr().err
+    assert steps == [8] and said.count("\n") == 1
+    assert said.startswith(
+        f"{path.name} is not used, the work begins anew: it is damaged, cut short or no checkpoint"
+    )
+
+
+def test_every_flipped_byte_is_noticed():
+    identity, payload = {"parameters": {"seed": 0}, "code": "abc"}, bytes(range(64))
+    raw = sealed.seal(identity, payload)
+    assert sealed.unseal(raw, identity) == payload
+    for place in range(len(raw)):
+        for bit in (1, 32):
+            changed = raw[:place] + bytes([raw[place] ^ bit]) + raw[place + 1 :]
+            with pytest.raises(sealed.Unusable):
+                sealed.unseal(changed, identity)
+
+
+def test_a_renamed_checkpoint_is_not_used(tmp_path, steps, capsys):
+    other = interrupted(tmp_path / "other", dataclasses.replace(PARAMS, seed=1))
+    mine = interrupted(tmp_path)
+    other.rename(mine)
+    train("swiss_roll", PARAMS, tmp_path)
+    assert steps == [8] and "begun with other parameters" in capsys.readouterr().err
+    path = interrupted(tmp_path, SEVERAL)
+    first, second = (path.with_suffix(f".start{i}.pt") for i in (0, 1))
+    second.write_bytes(first.read_bytes())
+    continued, _ = train("swiss_roll", SEVERAL, tmp_path)
+    assert "begun with other start" in capsys.readouterr().err and same(
+        continued, train("swiss_roll", SEVERAL)[0]
+    )
+
+
+def test_a_whole_checkpoint_that_does_not_fit_is_one_sentence(tmp_path):
+    identity = experiment.identity("swiss_roll", PARAMS, None) | {"steps": 8, "seed": 0}
+    path = interrupted(tmp_path)
+    sealed.write_state(path, identity, {"model": {}})
+    with pytest.raises(
+        training.TrainingError, match=f"{path} does not fit the model .*; delete it"
+    ):
+        train("swiss_roll", PARAMS, tmp_path)
+
+
+def test_a_state_is_read_to_the_cpu(tmp_path, monkeypatch):
+    asked, original = {}, torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: asked.update(k) or original(*a, **k))
+    sealed.write_state(tmp_path / "a", {}, {"x": torch.ones(2)})
+    assert sealed.read_state(tmp_path / "a", {})["x"].tolist() == [1, 1]
+    assert asked == {"map_location": "cpu", "weights_only": True}
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_checkpoint_that_cannot_be_saved_stops_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("replication.files.os.replace", full)
+    original = training.fit
+    monkeypatch.setattr(experiment, "fit", lambda *a, **k: original(*a, **k, every_seconds=0.0))
+    model, curve = train("swiss_roll", PARAMS, tmp_path)
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said == (
+        "swiss_roll: the checkpoint could not be saved ([Errno 28] No space left on device); training goes on\n"
+    )
+    assert list(tmp_path.iterdir()) == [] and same(model, train("swiss_roll", PARAMS)[0])
+    (tmp_path / "file").write_text("")
+    assert train("swiss_roll", PARAMS, tmp_path / "file")[1] == curve
+
+
+def test_a_result_that_cannot_be_written_is_kept_in_the_checkpoint(tmp_path, steps):
+    with pytest.raises(
+        training.TrainingError,
+        match="could not be written .*No space left.*; .* holds the finished training",
+    ):
+        train("swiss_roll", PARAMS, tmp_path, save=full)
+    given = []
+    model, curve = train("swiss_roll", PARAMS, tmp_path, save=lambda *result: given.append(result))
+    assert steps == [8, 0] and given == [(model, curve)] and list(tmp_path.iterdir()) == []
+    assert same(model, train("swiss_roll", PARAMS)[0])
+
+
+def test_the_checkpoint_is_there_until_the_result_is_written(tmp_path):
+    seen = []
+    train(
+        "swiss_roll",
+        SEVERAL,
+        tmp_path,
+        save=lambda *_: seen.extend(path.name for path in tmp_path.iterdir()),
+    )
+    assert len(seen) == 3 and list(tmp_path.iterdir()) == []
+
+
+def test_the_code_of_the_identity_is_all_that_training_imports():
+    """Whatever experiment/train.py imports, by way of whatever, lies in the rooms whose digest is
+    taken.
+    """
+    import ast
+
+    found, wanted = set(), [sealed.PACKAGE / "experiment" / "train.py"]
+    while wanted:
+        path = wanted.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "nonequilibrium."
+            ):
+                place = sealed.PACKAGE.joinpath(*node.module.split(".")[1:])
+                wanted += [
+                    p
+                    for p in (
+                        place.with_suffix(".py"),
+                        *(place / f"{a.name}.py" for a in node.names),
+                    )
+                    if p.is_file()
+                ]
+    tops = {path.relative_to(sealed.PACKAGE).parts[0] for path in found}
+    assert {"fit.py", "bound.py", "image.py", "schedules.py"} <= {path.name for path in found}
+    assert tops <= {*sealed.TRAINING_CODE, *sealed.GROUND}
+
+
+@pytest.fixture
+def short_choices(tmp_path, monkeypatch):
+    """``choices mnist`` with two variants of a few steps on the digits."""
+    from replication.measure import choices
+    from replication.settings.settings import quick
+
+    small = dataclasses.replace(
+        quick("mnist_dense"), n_steps=8, dense_units=8, pixel_units=4, bumps=3, batch=8
+    )
+    sections = {
+        "mnist_dense": small,
+        "mnist_dense_choices": dataclasses.replace(load("mnist_dense_choices"), train_steps=10),
+    }
+    monkeypatch.setattr(choices, "ROOT", tmp_path)
+    monkeypatch.setattr(choices, "load", lambda name: sections.get(name) or load(name))
+    monkeypatch.setattr(
+        choices, "VARIANTS", {"mnist_dense": {"as chosen": {}, "more": {"bumps": 4}}}
+    )
+    monkeypatch.setattr(choices, "parzen_of", lambda _: 1.0)
+    monkeypatch.setattr(choices.ImageModel, "validate", lambda *_, **__: 0.5)
+    monkeypatch.setattr(choices, "keep_freed_memory", lambda: None)
+    trained, original = [], choices.train
+
+    def train_noted(name, params, **options):
+        if len(trained) == choices.stop:
+            raise Stop
+        trained.append(params.bumps)
+        return original(name, params, **options)
+
+    monkeypatch.setattr(choices, "stop", None, raising=False)
+    monkeypatch.setattr(choices, "train", train_noted)
+    return choices, trained, tmp_path
+
+
+def test_choices_go_on_where_they_were_and_leave_nothing(short_choices, monkeypatch, capsys):
+    from argparse import Namespace
+
+    choices, trained, root = short_choices
+    choices.stop = 1
+    with pytest.raises(Stop):
+        choices.run(Namespace(experiment="mnist_dense"))
+    kept = list((root / ".checkpoints").rglob("*.json"))
+    assert trained == [3] and len(kept) == 1
+    choices.stop = None
+    choices.run(Namespace(experiment="mnist_dense"))
+    result = root / "reports" / "metrics" / "mnist_dense_choices.json"
+    assert trained == [3, 4] and [
+        row["choice"] for row in json.loads(result.read_text())["rows"]
+    ] == [
+        "as chosen",
+        "more",
+    ]
+    assert not [path for path in (root / ".checkpoints").rglob("*") if path.is_file()]
+    choices.run(Namespace(experiment="mnist_dense"))
+    assert trained == [3, 4, 3, 4], (
+        "a finished command leaves nothing that could stand in for its results"
+    )
+
+
+def test_a_variant_may_train_so_many_times_the_steps(short_choices, monkeypatch):
+    choices, steps = short_choices[0], []
+
+    def noted(name, params, **_):
+        steps.append(params.train_steps)
+        raise Stop
+
+    monkeypatch.setattr(choices, "train", noted)
+    for changes in ({}, {"times": 3}):
+        with pytest.raises(Stop):
+            choices.one_variant("mnist_dense", changes, 10)
+    assert steps == [10, 30]
+
+
+def test_every_variant_can_be_trained_and_differs_from_the_first():
+    from replication.measure.choices import COMMON, VARIANTS
+    from replication.settings.settings import check
+
+    for name, variants in VARIANTS.items():
+        chosen, first = (
+            dataclasses.asdict(load(name)) | COMMON.get(name, {}),
+            next(iter(variants.values())),
+        )
+        assert first == {}
+        for changes in list(variants.values())[1:]:
+            values = {key: value for key, value in changes.items() if key != "times"}
+            differs = any(chosen[key] != value for key, value in values.items())
+            assert check(name, chosen | values) and (differs or "times" in changes)
+
+
+@pytest.mark.parametrize("what", ["code", "evaluation", "damage"])
+def test_a_kept_choice_of_something_else_is_not_used(short_choices, monkeypatch, capsys, what):
+    choices, trained, root = short_choices
+    first = choices.one_variant("mnist_dense", {}, 10)
+    assert choices.one_variant("mnist_dense", {}, 10) == first and trained == [3]
+    if what == "code":
+        monkeypatch.setattr(sealed, "code_digest", lambda _: "other")
+    elif what == "evaluation":
+        sections, former = (
+            {"evaluate_mnist": dataclasses.replace(load("evaluate_mnist"), seed=99)},
+            choices.load,
+        )
+        monkeypatch.setattr(choices, "load", lambda name: sections.get(name) or former(name))
+    else:
+        (path,) = (root / ".checkpoints").rglob("*.json")
+        path.write_bytes(path.read_bytes().replace(b"parzen", b"parzem"))
+    choices.one_variant("mnist_dense", {}, 10)
+    assert trained == [3, 3] and "is not used, the work begins anew" in capsys.readouterr().err
+
+
+def test_seeds_keep_what_is_finished_by_its_whole_identity(tmp_path, monkeypatch):
+    from replication.measure import seeds
+
+    trained = []
+    monkeypatch.setattr(seeds, "ROOT", tmp_path)
+    monkeypatch.setattr(
+        seeds,
+        "load",
+        lambda name, changes=None: PARAMS if name == "swiss_roll" else load(name, changes),
+    )
+    monkeypatch.setattr(
+        seeds, "measured", lambda name, model, _: trained.append(name) or {"K": 1.0, "K_se": 0.1}
+    )
+    assert seeds.one_seed("swiss_roll", 3) == {"seed": 3, "K": 1.0, "K_se": 0.1}
+    seeds.one_seed("swiss_roll", 3)
+    assert len(trained) == 1 and [path.name for path in seeds.unfinished().iterdir()] == [
+        "swiss_roll-3.json"
+    ]
+    monkeypatch.setattr(sealed, "code_digest", lambda _: "other")
+    seeds.one_seed("swiss_roll", 3)
+    assert len(trained) == 2

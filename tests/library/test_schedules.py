@@ -1,0 +1,125 @@
+"""Learned β (2.4.1): the gradient of K in β against finite differences, and the schedules of the
+largest K*.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from nonequilibrium.bound.bound import bits, entropy_terms, full_bound, kl_terms
+from nonequilibrium.bound.optimum import SwissRollOptimum
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
+from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
+from nonequilibrium.diffusion.schedules import LearnedSchedule, inverse_schedule, schedule
+from nonequilibrium.model.toys import PointsModel
+from replication.settings.params import PointsParams
+from replication.theory import schedules
+
+LAW = SwissRoll(0.05)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def central_difference(function, beta, i, step):
+    up, down = beta.clone(), beta.clone()
+    up[i], down[i] = beta[i] + step, beta[i] - step
+    with torch.no_grad():
+        return float(function(up) - function(down)) / (2 * step)
+
+
+def test_the_gradient_of_K_in_beta_with_frozen_noise_is_that_of_finite_differences():
+    params = PointsParams(noise=0.05, n_steps=8, beta_1=1e-3, alpha_bar_T=0.05, learn_beta=True)
+    model = PointsModel(law=SwissRoll, **vars(params)).double()
+    with (
+        torch.no_grad()
+    ):  # a network that is not at its start, where f_μ and f_Σ say nothing of x^t
+        for p in model.network.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=seeded(1), dtype=p.dtype))
+    x0, t = LAW.sample(50, seeded(2)), torch.arange(2, 9)
+    noise = torch.randn(7, 50, 2, generator=seeded(3), dtype=torch.float64)
+
+    def K(beta):
+        kernel = GaussianKernel(beta)
+        kl = kl_terms(kernel, model.reverse(kernel), x0.expand(7, 50, 2), t, noise=noise)
+        return entropy_terms(kernel, x0).mean() - kl.sum(0).mean()
+
+    beta = model.schedule().detach().requires_grad_()
+    slope = torch.autograd.grad(K(beta), beta)[0]
+    for i in range(8):
+        expected = central_difference(K, beta.detach(), i, 1e-5 * float(beta[i]))
+        assert float(slope[i]) == pytest.approx(expected, rel=1e-4)
+    # Training moves logit β_t, t ≥ 2; β_1 has no gradient.
+    assert isinstance(model.schedule, LearnedSchedule)
+    K(model.schedule()).backward()
+    b = beta.detach()[1:]
+    assert torch.allclose(model.schedule.logit.grad, slope[1:] * b * (1 - b), rtol=1e-9)
+
+
+def test_the_gradient_of_the_roll_s_best_K_needs_no_derivative_of_the_optimum():
+    beta = schedule("even_log_snr", 6, beta_1=1e-2, alpha_bar_T=0.1)
+    x0 = LAW.sample(15_000, seeded(4))
+    noise = torch.randn(5, 15_000, 2, generator=seeded(5), dtype=torch.float64)
+    _, slope = schedules.star_gradient(beta, LAW, x0, noise)
+
+    def K_star(beta):  # here the optimum moves with β
+        with torch.enable_grad():
+            return schedules.star_gradient(beta, LAW, x0, noise)[0]
+
+    for i in (2, 3):  # the two are equal in expectation, and these have the least noise
+        expected = central_difference(K_star, beta, i, 0.01 * float(beta[i]))
+        assert float(slope[i]) == pytest.approx(expected, rel=0.2) and expected < -0.1
+
+
+def test_ascent_finds_a_schedule_of_a_larger_K_star():
+    start = torch.cat([torch.tensor([1e-3]).double(), torch.full((9,), 0.3, dtype=torch.float64)])
+    best = schedules.best_roll_schedule(start, LAW, 40, 100, 6)
+    x0 = LAW.sample(1000, seeded(7))
+    star = [
+        full_bound(kernel, SwissRollOptimum(kernel, LAW), x0, seeded(8))
+        for kernel in (GaussianKernel(start), GaussianKernel(best))
+    ]
+    assert star[1].K - star[0].K > 5 * (star[0].se + star[1].se) and best[0] == start[0]
+
+
+def test_the_heartbeat_s_exact_K_star_is_differentiable_in_beta_and_its_best_schedule_beats_the_paper_s():
+    law, beta = Heartbeat(), inverse_schedule(7)[:6]  # without the β of one
+
+    def K_star(beta):
+        return schedules.heartbeat_star(BinomialKernel(beta, 0.2), law)
+
+    slope = torch.autograd.grad(K_star(given := beta.clone().requires_grad_()), given)[0]
+    for i in range(6):
+        assert float(slope[i]) == pytest.approx(central_difference(K_star, beta, i, 1e-6), rel=1e-5)
+    row = schedules.heartbeat_row(12, 60)
+    assert (
+        row["best"] > row["small_first"] > row["inverse"] + 1
+    )  # the last reverse step has no network: β_1 must be small
+    assert row["inverse"] == pytest.approx(bits(float(K_star_of_inverse(12))), abs=1e-9)
+
+
+def K_star_of_inverse(T):
+    return schedules.heartbeat_star(BinomialKernel(inverse_schedule(T), 0.2), Heartbeat())
+
+
+def test_schedules_share_their_beta_1_and_a_short_training_learns_only_what_it_may():
+    given = schedules.roll_schedules()
+    assert all(float(beta[0]) == pytest.approx(1e-6) and len(beta) == 40 for beta in given.values())
+    heldout, beta = SwissRoll(schedules.NOISE).sample(100, seeded(9)), given["constant"]
+
+    def trained(learn):
+        model = schedules.ScheduledPoints(schedules.params_of(beta, learn, 3, 0), beta, SwissRoll)
+        bound, kernel = schedules.trained(model, heldout)
+        return bound.K, kernel.beta[1:]
+
+    (fixed, unmoved), (learned, moved) = trained(False), trained(True)
+    assert torch.allclose(unmoved, beta) and moved[0] == beta[0] and (moved[1:] != beta[1:]).all()
+    assert fixed != learned
+
+
+def test_a_whole_number_of_another_library_is_one():
+    assert torch.equal(schedule("inverse", np.int64(7)), schedule("inverse", 7))
+    for T in (1, 7.0, "7", True):
+        with pytest.raises(ValueError, match="number of steps"):
+            schedule("inverse", T)

@@ -1,0 +1,169 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from nonequilibrium.errors import TrainingError
+from nonequilibrium.training.checkpoint import read_state
+from nonequilibrium.training.fit import fit
+from nonequilibrium.training.optimiser import SOAP
+from replication.settings.settings import load, quick
+
+
+class Quadratic(nn.Module):
+    """K = −|A w − b|² with an ill-conditioned A, plus noise in the draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(8, 3))
+        generator = torch.Generator().manual_seed(0)
+        self.A = torch.randn(8, 8, generator=generator) @ torch.diag(torch.logspace(0, -2, 8))
+        self.b = self.A @ torch.randn(8, 3, generator=generator)
+        self.poison = None
+        self.calls = 0
+
+    def K(self, generator):
+        self.calls += 1
+        noise = 0.01 * torch.randn(8, 3, generator=generator)
+        value = -(self.A @ self.w - self.b + noise).square().sum()
+        return value * float("nan") if self.calls == self.poison else value
+
+
+def groups(model):
+    return [{"params": list(model.parameters()), "lr": 0.1}]
+
+
+def test_fit_maximises_K_and_beats_adam_on_correlated_features():
+    model = Quadratic()
+    curve = fit(model, model.K, groups(model), 500, seed=0)
+    adam = Quadratic()
+    optimiser, generator = (
+        torch.optim.Adam(adam.parameters(), lr=0.1),
+        torch.Generator().manual_seed(0),
+    )
+    for _ in range(500):
+        optimiser.zero_grad()
+        (-adam.K(generator)).backward()
+        optimiser.step()
+
+    def residual(m):
+        return (m.A @ m.w - m.b).square().sum().item()
+
+    assert curve[-1]["K"] > curve[0]["K"] and curve[-1]["step"] == 500
+    assert residual(model) < 0.5 * residual(adam)
+
+
+def test_soap_leaves_long_axes_alone_and_skips_absent_gradients():
+    used, unused = nn.Parameter(torch.ones(3, 600)), nn.Parameter(torch.ones(2))
+    optimiser = SOAP([used, unused], lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        used.square().sum().backward()
+        optimiser.step()
+    assert [len(m) for m in optimiser.state[used]["moments"]] == [3, 0]
+    assert (unused == 1).all() and (used < 1).all()
+
+
+@pytest.mark.parametrize("poison", [1, 7])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path, poison
+):
+    model, path = Quadratic(), tmp_path / "run.pt"
+    model.poison = poison
+    with pytest.raises(TrainingError, match=f"K is nan .* at step {poison}") as error:
+        fit(model, model.K, groups(model), 20, seed=0, checkpoint=path, every_seconds=0)
+    if poison == 1:
+        assert not path.exists()
+    else:
+        assert "run.pt holds the last good state" in str(error.value)
+        state = read_state(path, {"steps": 20, "seed": 0})
+        assert state["step"] == 6 and torch.isfinite(state["model"]["w"]).all()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run():
+    model = nn.Linear(1, 1, bias=False)
+    with pytest.raises(TrainingError, match="gradient's norm nan at step 1"):
+        fit(
+            model,
+            lambda g: (model.weight.sum() - model.weight.sum().detach()).sqrt() * 0,
+            groups(model),
+            5,
+            seed=0,
+        )
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from nonequilibrium.training import fit as training
+from nonequilibrium.model.weights import save_weights
+from replication.training.train import train
+from replication.settings.settings import load
+torch.set_num_threads(1)
+original = training.fit
+from replication.training import train as experiment
+from nonequilibrium.model import toys
+experiment.fit = toys.fit = lambda *a, **k: original(*a, **k, every_seconds=0.0)
+name, folder, overrides = sys.argv[1], Path(sys.argv[2]), eval(sys.argv[3])
+save = lambda model, _: save_weights(model, name, folder / "weights.safetensors")
+train(name, load(name, overrides), folder / "checkpoints", save=save)
+"""
+
+
+@pytest.mark.parametrize(
+    "experiment, overrides",
+    [
+        ("swiss_roll", {"train_steps": 300, "starts": 1}),
+        ("heartbeat", {"train_steps": 120, "n_steps": 100, "batch_t": 50}),
+    ],
+)
+def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
+    def start(folder):
+        command = [sys.executable, "-c", SCRIPT, experiment, str(folder), repr(overrides)]
+        return subprocess.Popen(command, env=os.environ | {"NONEQUILIBRIUM_QUIET": "1"})
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = tmp_path / "killed"
+    for _ in range(2):
+        process = start(killed)
+        deadline = time.time() + 60
+        before = [p.stat().st_mtime_ns for p in killed.glob("checkpoints/*.pt")]
+        while (
+            time.time() < deadline
+        ):  # let it write at least one checkpoint of its own, then kill -9
+            now = [p.stat().st_mtime_ns for p in killed.glob("checkpoints/*.pt")]
+            if now and now != before:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / "weights.safetensors").exists(), "the run was too short to be killed"
+    state = torch.load(
+        io.BytesIO(next(killed.glob("checkpoints/*.pt")).read_bytes().partition(b"\n")[2])
+    )
+    assert 0 < state["step"] < overrides["train_steps"]
+    # As a kill in the middle of a write leaves it, which happens by chance above too.
+    checkpoint = next(killed.glob("checkpoints/*.pt"))
+    checkpoint.with_name(f".{checkpoint.name}.0123456789ab.tmp").write_bytes(b"half of it")
+    assert start(killed).wait() == 0
+    assert not [*killed.glob("checkpoints/*"), *killed.glob("checkpoints/.*")], (
+        "a finished run leaves nothing behind"
+    )
+    whole, continued = (tmp_path / name / "weights.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == continued.read_bytes()
+
+
+def test_quick_parameters_only_shorten():
+    full, short = load("heartbeat"), quick("heartbeat")
+    assert (
+        short.train_steps < full.train_steps
+        and short.hidden == full.hidden
+        and short.layers == full.layers
+    )

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+
+from nonequilibrium.data.images import Scale
+from replication.data.images import load_images
+from replication.measure import baselines
+from replication.restoration.inpaint import centre
+
+PICTURES = load_images("photographs").test[::8]
+
+
+def test_biharmonic_fills_a_ramp_and_keeps_what_is_known():
+    ramp = (torch.arange(32) * 5 + 20).to(torch.uint8).expand(1, 3, 32, 32)
+    known = centre(32, 32)
+    spoilt = torch.where(known, ramp, torch.zeros((), dtype=torch.uint8))
+    filled = baselines.biharmonic(spoilt, known)
+    assert (filled.int() - ramp.int()).abs().max() <= 1
+    noisy = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(baselines.biharmonic(noisy, known)[:, :, known], noisy[:, :, known])
+
+
+def test_denoisers_reduce_the_error():
+    scale = Scale.of(PICTURES)
+    generator = torch.Generator().manual_seed(0)
+    train = scale.dequantise(load_images("photographs").train, generator)
+    clean = scale.dequantise(PICTURES, generator)
+    noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
+    before = (noisy - clean).square().mean()
+    assert (baselines.wiener(noisy, 0.5, train) - clean).square().mean() < 0.9 * before
+    assert (baselines.non_local_means(noisy, 0.5, 0.8) - clean).square().mean() < before
+
+
+def test_the_wiener_filter_is_exact_for_white_data():
+    generator = torch.Generator().manual_seed(0)
+    train, x = (torch.randn(n, 1, 8, 8, generator=generator) for n in (20000, 5))
+    assert torch.allclose(baselines.wiener(x, 1.0, train), x / 2, atol=0.05), (
+        "S = σ² = 1 halves every frequency"
+    )
+
+
+def test_quality_of_known_errors():
+    truth = torch.full((2, 3, 16, 16), 100, dtype=torch.uint8)
+    off = truth.clone()
+    off[1] += 10
+    measures = baselines.quality(truth, off)
+    assert measures["PSNR"][1] == pytest.approx(28.13, abs=0.01), "20 log10(255/10)"
+    assert measures["SSIM"][0] == pytest.approx(1) and measures["SSIM"][1] < 1
+    hole = torch.zeros(16, 16, dtype=torch.bool)
+    hole[:8] = True
+    off[1, :, 8:] = 0
+    assert baselines.quality(truth, off, hole)["PSNR"][1] == pytest.approx(28.13, abs=0.01), (
+        "the hole alone counts"
+    )
+
+
+def test_the_mean_of_samples_is_nearer_than_one():
+    truth = PICTURES
+    noise = torch.randint(-20, 21, (4, *truth.shape), generator=torch.Generator().manual_seed(0))
+    samples = (truth.int() + noise).clamp(0, 255).to(torch.uint8)
+    rows = baselines.compare(truth, samples, {"itself": truth})
+    assert [row["method"] for row in rows] == [
+        "one posterior sample",
+        "mean of 4 samples",
+        "itself",
+    ]
+    assert rows[0]["PSNR"] + 4 < rows[1]["PSNR"] < rows[2]["PSNR"] and rows[2][
+        "SSIM"
+    ] == pytest.approx(1)
+
+
+def test_denoised_pixels_takes_off_the_half_level_of_the_noise():
+    scale = Scale(100.5, 50.0)
+    x = (torch.tensor([[0.0, 7.0, 255.0]]) + 0.5 - scale.mean) / scale.sigma
+    assert baselines.denoised_pixels(scale, x).tolist() == [[0, 7, 255]]
+
+
+# ---------------------------------------------------------------- histograms
+
+
+def _law(n, seed, channels=1, step=1):
+    """Images whose every pixel is its left neighbour plus 0 or ``step``: one bit a pixel given the
+    neighbour, more without.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randint(0, 2, (n, channels, 6, 6), generator=generator)
+    return (100 + step * steps.cumsum(-1)).to(torch.uint8)
+
+
+def test_a_histogram_for_each_pixel_reaches_the_entropy():
+    found = baselines.pixel_histogram(_law(4000, 0), _law(300, 1), _law(300, 2))
+    # Column j is 100 + Binomial(j, 1/2).
+    laws = [torch.tensor([math.comb(j, k) / 2**j for k in range(j + 1)]) for j in range(1, 7)]
+    entropy = sum(float(-(p * p.log2()).sum()) for p in laws) / 6
+    assert found.shape == (300,) and found.mean().item() == pytest.approx(entropy, abs=0.02)
+
+
+@pytest.mark.parametrize("channels, step, levels", [(1, 1, 256), (3, 4, 64)])
+def test_a_histogram_given_neighbours_reaches_the_conditional_entropy(channels, step, levels):
+    sets = [_law(n, seed, channels, step) for n, seed in ((3000, 0), (300, 1), (300, 2))]
+    found = baselines.two_neighbours(*sets, levels=levels)
+    assert found.shape == (300,) and found.mean().item() == pytest.approx(1, abs=0.02)
+    assert baselines.two_neighbours(*sets, levels=4).mean() > 1.2, "rounded neighbours know less"
+
+
+def test_histograms_are_laws():
+    """Of images of two pixels all 256² together have probability one, those that were never seen
+    included.
+    """
+    train, aside = _law(60, 0)[:, :, :1, :2], _law(20, 1)[:, :, :1, :2]
+    every = (
+        torch.cartesian_prod(torch.arange(256), torch.arange(256))
+        .to(torch.uint8)
+        .reshape(-1, 1, 1, 2)
+    )
+    for model in (
+        baselines.pixel_histogram,
+        lambda *sets: baselines.two_neighbours(*sets, levels=64),
+    ):
+        assert torch.exp2(-2 * model(train, aside, every).double()).sum().item() == pytest.approx(
+            1, rel=1e-4
+        )
+
+
+def test_the_smoothing_is_chosen_on_images_set_aside():
+    """Images set aside that are unlike training want much smoothing; what the test images want does
+    not matter.
+    """
+    train = _law(500, 0)
+    unlike = torch.randint(
+        0, 256, (50, 1, 6, 6), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    for model in (
+        baselines.pixel_histogram,
+        lambda *sets: baselines.two_neighbours(*sets, levels=16),
+    ):
+        assert model(train, unlike, train).mean() > model(train, _law(50, 2), train).mean() + 0.01
+
+
+def test_all_histograms_of_a_data_set():
+    found = baselines.histograms(load_images("digits"), 200)
+    assert len(found) == 3 and all(
+        costs.shape == (297,) and torch.isfinite(costs).all() for costs in found.values()
+    )

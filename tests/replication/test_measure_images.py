@@ -1,0 +1,269 @@
+"""How image experiments are measured: each part on a tiny model, its numbers beside an independent
+call of what it measures with.
+"""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+
+from nonequilibrium.bound.bound import L_null, bits, sampled_bound
+from nonequilibrium.bound.parzen import in_unit_interval, parzen
+from nonequilibrium.diffusion.posterior import Denoise
+from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.model.images import ImageModel
+from replication.data.images import load_images
+from replication.measure import images
+from replication.measure.baselines import compare, histograms
+from replication.measure.measured import Measured
+from replication.measure.metrics import baseline_metrics, seeded
+from replication.restoration import posteriors
+from replication.restoration.inpaint import inpaint, left
+from replication.settings.registry import EXPERIMENTS
+from replication.settings.settings import evaluation, quick
+
+TINY = {"n_steps": 12, "bumps": 3, "pixel_units": 4}
+SIZES = {
+    "mnist_dense": TINY | {"dense_units": 8},
+    "mnist_dense_1x1": TINY | {"dense_units": 8},
+    "mnist_conv": TINY | {"conv_channels": 4},
+    "cifar10": TINY | {"conv_channels": 4, "conv_layers": 1, "scales": 2},
+    "cifar10_unet": {"n_steps": 12, "channels": 4},
+}
+LITTLE = {
+    "n_heldout": 12,
+    "draws": 2,
+    "n_shown": 3,
+    "n_samples": 100,
+    "n_posterior": 2,
+    "thin_steps": 5,
+}
+MNIST, CIFAR = "mnist_dense", "cifar10"
+
+
+def tiny(experiment):
+    params = dataclasses.replace(quick(experiment), **SIZES[experiment])
+    return ImageModel(load_images(params.data), **vars(params)).eval()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """{experiment: (model, settings, what was measured)}; the networks are as they start."""
+    result = {}
+    for name in SIZES:
+        model, its = tiny(name), evaluation(name, "quick", LITTLE)
+        result[name] = model, its, images.measured(name, model, its)
+    return result
+
+
+@pytest.fixture(scope="module")
+def chains(measured):
+    with torch.no_grad():
+        kernels = {name: model.kernel() for name, (model, _, _) in measured.items()}
+    return {name: (kernel, measured[name][0].reverse(kernel)) for name, kernel in kernels.items()}
+
+
+def heldout_of(model, its):
+    test = load_images(model.params.data).test
+    return model.scale.dequantise(test[: its.n_heldout], seeded(its.seed))
+
+
+def shuffled(model, its):
+    test = load_images(model.params.data).test
+    return test[torch.randperm(len(test), generator=seeded(its.seed))]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_K_and_its_parts_are_those_of_the_bound(measured, chains, name):
+    model, its, found = measured[name]
+    x0 = heldout_of(model, its)
+    bound = sampled_bound(
+        *chains[name], x0, seeded(its.seed + 2), its.draws, model.proposal(), block=100
+    )
+    n, K = found.numbers, bits(bound.per_example) / model.pixels
+    assert n["K"] == pytest.approx(float(K.mean()), rel=1e-12)
+    assert n["K_se"] == pytest.approx(bits(bound.se) / model.pixels)
+    assert n["L_null"] == pytest.approx(
+        bits(float(L_null(chains[name][0], x0).mean())) / model.pixels
+    )
+    assert (n["n_heldout"], n["draws"], n["seed"], n["unit"]) == (12, 2, 7, "bits per pixel")
+    each, steps = found.arrays["K_per_example"], found.tables["K_by_time_step"]
+    assert each.dtype == torch.float32 and torch.allclose(each.double(), K, rtol=1e-6)
+    assert list(steps["t"]) == list(range(2, 13)) and (steps["K"] >= 0).all()
+    rest = bits(float(bound.rest.mean())) / model.pixels
+    assert rest - steps["K"].sum() == pytest.approx(n["K"]), "K is what is left of the exact terms"
+
+
+def test_the_register_names_no_part_that_is_missing_and_none_is_idle(measured):
+    named = {part for its in EXPERIMENTS.values() for part in its.parts}
+    assert named == set(images.PARTS)
+    assert (
+        "naive_K" not in measured[CIFAR][2].numbers
+        and "estimators" not in measured[MNIST][2].numbers
+    )
+
+
+def test_the_gain_of_one_model_over_another_is_paired(measured, monkeypatch):
+    one, other = (measured[name][2] for name in (CIFAR, "cifar10_unet"))
+    gain = (other.arrays["K_per_example"] - one.arrays["K_per_example"]).double()
+    assert float(gain.mean()) == pytest.approx(other.numbers["K"] - one.numbers["K"], rel=1e-5)
+    monkeypatch.setitem(EXPERIMENTS, CIFAR, dataclasses.replace(EXPERIMENTS[CIFAR], parts=()))
+    again = images.measured(CIFAR, *measured[CIFAR][:2]).arrays["K_per_example"]
+    assert torch.equal(again, one.arrays["K_per_example"]), (
+        "a model gains nothing over itself, on any image"
+    )
+
+
+def test_what_was_measured_comes_back_from_disk(measured, tmp_path):
+    for name, (_, _, found) in measured.items():
+        found.save(tmp_path, name)
+        again = Measured.load(tmp_path, name)
+        assert again.numbers == found.numbers and again.arrays.keys() == found.arrays.keys()
+        assert all(torch.equal(again.arrays[key], value) for key, value in found.arrays.items())
+        for key, table in found.tables.items():
+            pd.testing.assert_frame_equal(again.tables[key], table)
+        pictures = {key: value for key, value in found.arrays.items() if key != "K_per_example"}
+        assert all(value.dtype == torch.uint8 for value in pictures.values())
+
+
+def test_one_uniform_t_an_image_in_each_of_its_parts(measured, chains):
+    for name in (MNIST, CIFAR):
+        model, its, found = measured[name]
+        plain = sampled_bound(
+            *chains[name],
+            heldout_of(model, its),
+            seeded(its.seed + 3),
+            1,
+            stratified=False,
+            block=100,
+        )
+        K, error = bits(plain.K) / model.pixels, bits(plain.mc_se) / model.pixels
+        row = found.numbers.get("estimators", [{}])[0]
+        assert K == pytest.approx(found.numbers.get("naive_K", row.get("K")))
+        assert error == pytest.approx(found.numbers.get("naive_mc_se_two_draws", row.get("mc_se")))
+
+
+def test_of_a_thousand_images_a_fifth_stands_for_all(measured):
+    model, its, _ = measured[CIFAR]
+    x0 = heldout_of(model, its).repeat(100, 1, 1, 1)
+    given = images.Given(
+        CIFAR, model, model.kernel(), None, x0, None, dataclasses.replace(its, n_heldout=len(x0))
+    )
+    with torch.no_grad():
+        row = images.estimators(given).numbers["estimators"][1]
+        some = sampled_bound(
+            given.kernel, given.reverse, x0[:240], seeded(its.seed + 3), 1, block=100
+        )
+    assert row["K"] == pytest.approx(bits(some.K) / model.pixels)
+    assert row["mc_se"] == pytest.approx(bits(some.mc_se) / model.pixels / 5**0.5)
+
+
+def test_histograms_and_thinning(measured):
+    for name in (MNIST, CIFAR):
+        model, _, found = measured[name]
+        if name == MNIST:  # those of photographs take seconds
+            assert found.numbers["histograms"] == baseline_metrics(
+                histograms(load_images(model.params.data), 200)
+            )
+        assert len(found.numbers["histograms"]) == 3
+        assert found.numbers["thin_steps"] == 5 and found.numbers["K_same_images"] == pytest.approx(
+            found.numbers["K"]
+        )
+        loss = found.numbers["K"] - found.numbers["K_thinned"]
+        assert found.numbers["thinning_loss"] == pytest.approx(loss)
+
+
+def test_a_chain_is_thinned_to_at_most_all_its_steps(measured):
+    model, its, _ = measured[MNIST]
+    given = images.Given(
+        MNIST, model, model.kernel(), None, None, None, dataclasses.replace(its, thin_steps=100)
+    )
+    assert given.thin_steps == 12 and given.thin()[0].T == 12
+
+
+def test_the_window_of_the_models_samples_and_of_what_is_none(measured):
+    for name in (MNIST, "mnist_dense_1x1"):
+        model, its, found = measured[name]
+        data = load_images(model.params.data)
+        drawn = sample_each(*model.thinned(5), 100, (1, 8, 8), its.seed + 9)
+        parts = model.scale.to_pixels(drawn), data.train[-200:], data.test
+        mine = found.numbers["parzen"]["diffusion (ours)"]
+        direct = parzen(*(in_unit_interval(part, 17) for part in parts))
+        assert mine == {
+            key: value if key == "sigma" else bits(value) for key, value in direct.items()
+        }
+    scores = measured[MNIST][2].numbers["parzen"]
+    assert list(scores)[:2] == ["diffusion (ours)", "training images (ours)"] and len(scores) == 6
+    noised = measured[MNIST][2].numbers["noised_to"]
+    assert list(noised.values()) == [0.5, 1, 4] and noised.keys() < scores.keys()
+    assert scores["training images (ours)"]["mean"] > scores["diffusion (ours)"]["mean"]
+
+
+def test_as_many_samples_are_shown_as_the_figures_have(measured, chains):
+    for name, offset in {MNIST: 4, "mnist_conv": 5, CIFAR: 9, "cifar10_unet": 9}.items():
+        model, its, found = measured[name]
+        drawn = sample_each(*chains[name], 3, model.network.shape, its.seed + offset)
+        assert torch.equal(found.arrays["shown"], model.scale.to_pixels(drawn))
+
+
+def test_samples_of_one_figure_are_of_the_same_noise():
+    networks = [name for name, its in EXPERIMENTS.items() if its.notebook == "04_cifar10"]
+    assert len(networks) > 2 and len({images.SHOWN[name][0] for name in networks}) == 1
+
+
+def test_halves_keep_what_is_known(measured):
+    table, strips = measured[MNIST][2].tables["halves"], measured[MNIST][2].arrays["halves"]
+    rows = {name: strip for name, strip in zip(table["strip"], strips, strict=True)}
+    error = table.set_index("strip")["mean_square"]
+    assert (
+        strips.shape == (8, 10, 1, 8, 8) and error["held-out"] == 0 and 0.7 < error["SNR 1"] < 1.3
+    )
+    for number in (1, 2):
+        assert torch.equal(
+            rows[f"filled right half, sample {number}"][..., :4], rows["held-out"][..., :4]
+        )
+    assert not torch.equal(rows["filled right half, sample 1"], rows["filled right half, sample 2"])
+
+
+def test_figure_3_and_denoising(measured, chains):
+    model, its, found = measured[CIFAR]
+    test = shuffled(model, its)
+    held, noisy, posterior = found.arrays["figure_3"]
+    assert torch.equal(held, test[:10])
+    x = model.scale.dequantise(test[:10], seeded(its.seed + 6))
+    seen = x + torch.randn(x.shape, generator=seeded(its.seed + 7))
+    drawn = sample_each(
+        *chains[CIFAR], 10, (3, 32, 32), its.seed + 8, lambda part, _: Denoise(seen[part], 1.0)
+    )
+    assert torch.equal(noisy, model.scale.to_pixels(seen)) and torch.equal(
+        posterior, model.scale.to_pixels(drawn)
+    )
+    assert found.numbers["figure_3"]["posterior_mean_square"] == pytest.approx(
+        float((drawn - x).square().mean())
+    )
+    rows = {row["method"]: row for row in found.numbers["posteriors"]["denoising, SNR 1"]}
+    assert {
+        "non-local means",
+        "Wiener filter",
+        "the noisy image itself",
+        "mean of 2 samples, annealed",
+    } < rows.keys()
+
+
+def test_inpainting_fills_the_holes_and_nothing_else(measured):
+    model, its, found = measured[CIFAR]
+    test, tasks = shuffled(model, its), found.numbers["posteriors"]
+    assert list(tasks) == ["inpainting, centre", "inpainting, right half", "denoising, SNR 1"]
+    for hole, mask in posteriors.HOLES.items():
+        pictures, known = found.arrays[f"inpainting_{hole.replace(' ', '_')}"], mask(32, 32)
+        assert (
+            torch.equal(pictures[0], test[:6])
+            and (pictures[1:, ..., known] == test[:6][..., known]).all()
+        )
+        assert (pictures[1][..., ~known] == 128).all()
+        assert not torch.equal(pictures[2], pictures[3])
+    known, truth = left(32, 32), test[:2]
+    drawn = inpaint(model, truth, known, [its.seed + 20, its.seed + 21], "constant", 5)
+    assert tasks["inpainting, right half"][:2] == compare(truth, drawn, {}, ~known)
+    assert (found.numbers["n_posterior"], found.numbers["posterior_samples"]) == (2, 2)

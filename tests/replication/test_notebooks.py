@@ -1,0 +1,110 @@
+"""Notebooks with parameters: what is legal gives a result, what is not gets one sentence before any
+work.
+"""
+
+import matplotlib
+import nbformat
+import pytest
+from matplotlib import pyplot
+
+from replication.__main__ import main
+from replication.files import ROOT
+from replication.pages import notebooks
+
+
+def run_here(notebook, **given):
+    """Run a notebook's code cells in this process, which is quicker than a kernel; returns their
+    names.
+    """
+    names = {}
+    matplotlib.use("agg")
+    for cell in nbformat.read(ROOT / f"notebooks/{notebook}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            names |= given if "parameters" in cell.metadata.get("tags", []) else {}
+    pyplot.close("all")
+    return names
+
+
+@pytest.mark.parametrize("changes", [{"n_steps": 2}, {"n_steps": 3, "noise": 0.3, "beta_1": 0.1}])
+def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(
+    changes, tmp_path, capsys
+):
+    changes = changes | {"train_steps": 3, "starts": 1}
+    few = {"n_heldout": 2, "n_optimum": 2, "n_samples": 2}
+    for name in ("swiss_roll", "swiss_roll_wide"):
+        run_here("train", experiment=name, overrides=changes, outputs=tmp_path)
+        weights = tmp_path / f"models/{name}.safetensors"
+        run_here(
+            "measure",
+            experiment=name,
+            weights=weights,
+            evaluation=few,
+            outputs=tmp_path / "reports",
+        )
+    assert "Warning: K hardly rose" in capsys.readouterr().out
+    run_here("01_swiss_roll", reports=tmp_path / "reports", outputs=tmp_path / "reports")
+    assert "Warning: swiss_roll is better than π by less than a bit" in capsys.readouterr().out
+    assert (tmp_path / "reports/figures/01_swiss_roll/figure_1_wide.png").exists()
+
+
+def test_a_heartbeat_of_two_steps_gives_a_result_with_a_warning(capsys):
+    names = run_here("train", experiment="heartbeat", overrides={"n_steps": 2, "train_steps": 3})
+    assert len(names["curve"]) and "Warning: K hardly rose" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("outputs", ["file", "file/x/y", "folder"])
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(outputs, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/figures").touch()
+    monkeypatch.setattr(
+        notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("work began")
+    )
+    with pytest.raises(notebooks.NotebookError, match="is not a folder"):
+        notebooks.execute("train", {"outputs": str(tmp_path / outputs)})
+
+
+def test_reports_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "reports").touch()
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(
+        notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("work began")
+    )
+    with pytest.raises(notebooks.NotebookError, match="reports is not a folder"):
+        notebooks.execute("train", {})
+
+
+@pytest.mark.parametrize(
+    "cell, kernel, message",
+    [
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "python3",
+            "x: its kernel was killed, perhaps for want of memory",
+        ),
+        ("1 / 0", "python3", "x: ZeroDivisionError: division by zero"),
+        ("1", "julia-0", "x: NoSuchKernel: "),
+    ],
+)
+def test_a_notebook_that_cannot_go_on_gets_one_sentence(
+    cell, kernel, message, tmp_path, monkeypatch, capsys
+):
+    written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    written.metadata["kernelspec"] = {"name": kernel, "language": "python", "display_name": kernel}
+    nbformat.write(written, tmp_path / "x.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    assert main(["notebook", "x"]) == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if "error:" in line][
+        0
+    ].startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"nbformat": 4, "nbformat_minor": 5, "cells": 5}', "\0"]
+)
+def test_a_broken_notebook_gets_one_sentence(content, tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.ipynb").write_text(content)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    assert main(["notebook", "x"]) == 1
+    assert "x.ipynb is not a notebook" in capsys.readouterr().err

@@ -1,0 +1,260 @@
+"""Pictures and masks of every kind of file: read as they are meant, or refused in one sentence."""
+
+import io
+import os
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from nonequilibrium.diffusion.posterior import MaskError
+from replication.restoration.inpaint import centre, read_mask
+from replication.restoration.pictures import PictureError, read_mask_file, read_picture
+
+SHAPE, GREY = (3, 32, 32), (1, 32, 32)
+RAMP = np.arange(1024).reshape(32, 32) // 4  # every level from 0 to 255
+COLOUR = np.stack([RAMP, RAMP.T, 255 - RAMP], -1).astype(np.uint8)
+KNOWN = centre(32, 32).numpy()
+
+
+def saved(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def levels(path, shape=GREY):
+    return read_picture(path, shape)[0].numpy()
+
+
+@pytest.mark.parametrize(
+    "name, array",
+    [
+        ("8.png", RAMP.astype(np.uint8)),
+        ("16.png", (RAMP * 257).astype(np.uint16)),
+        ("16.tif", (RAMP * 257).astype(np.uint16)),
+        ("16.pgm", (RAMP * 257).astype(np.uint16)),
+        ("16.jp2", (RAMP * 257).astype(np.uint16)),
+        ("float.tif", (RAMP / 255).astype(np.float32)),
+        ("float255.tif", RAMP.astype(np.float32)),
+        ("float.pfm", (RAMP / 255).astype(np.float32)),
+    ],
+)
+def test_levels_are_those_of_the_files_range(tmp_path, name, array):
+    path = saved(tmp_path / name, array)
+    assert (levels(path)[0] == RAMP).all()
+    assert (levels(path, SHAPE) == RAMP).all()
+    dark = saved(
+        tmp_path / f"dark{name}", (array / 4).astype(array.dtype)
+    )  # the range is not the brightest pixel's
+    assert abs(levels(dark)[0].astype(int) - RAMP // 4).max() <= 1
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+def test_tiffs_say_their_range_themselves(tmp_path, byteorder):
+    deep = (COLOUR.astype(np.uint16) * 257).astype(f"{byteorder}u2")
+    tifffile.imwrite(tmp_path / "c.tif", deep, photometric="rgb", byteorder=byteorder)
+    assert (levels(tmp_path / "c.tif", SHAPE) == COLOUR.transpose(2, 0, 1)).all()
+    for array in (RAMP.astype(np.uint8), (RAMP / 255).astype(f"{byteorder}f4")):
+        tifffile.imwrite(tmp_path / "w.tif", array, photometric="miniswhite", byteorder=byteorder)
+        assert (levels(tmp_path / "w.tif")[0] == 255 - RAMP).all()
+    tifffile.imwrite(tmp_path / "w.tif", (RAMP * 257).astype(np.uint16), photometric="miniswhite")
+    assert (levels(tmp_path / "w.tif")[0] == 255 - RAMP).all()
+
+
+def with_a_nan():
+    array = (RAMP / 255).astype(np.float32)
+    array[3, 3] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        ((RAMP * 1000).astype(np.int32), "whose white is not defined"),
+        ((RAMP * 10_000_000).astype(np.uint32), "whose white is not defined"),
+        ((RAMP * 100).astype(np.int16), "whose white is not defined"),
+        ((RAMP // 2).astype(np.int8), "whose white is not defined"),
+        (with_a_nan(), "not finite"),
+        ((RAMP / 127 - 1).astype(np.float32), "floats from -1 to"),
+        ((RAMP / 250).astype(np.float32), "floats from 0 to 1.02"),
+        ((RAMP * 16).astype(np.float32), "floats from 0 to 4080"),
+        ((RAMP / 255).astype(np.float16), "no kind that is read"),
+        ((COLOUR / 255).astype(np.float32), "no kind that is read"),
+    ],
+)
+def test_numbers_whose_white_is_not_defined_are_refused(tmp_path, array, message):
+    tifffile.imwrite(
+        tmp_path / "p.tif", array, photometric="rgb" if array.ndim == 3 else "minisblack"
+    )
+    with pytest.raises(PictureError, match=message):
+        read_picture(tmp_path / "p.tif", SHAPE)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB"])
+def test_modes_that_convert(tmp_path, mode):
+    picture = Image.fromarray(COLOUR).convert(mode)
+    picture.save(tmp_path / "p.tif")
+    pixels, opaque = read_picture(tmp_path / "p.tif", SHAPE)
+    assert (
+        pixels.movedim(0, -1).numpy() == np.asarray(picture.convert("RGB"))
+    ).all() and opaque.all()
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.tif", "p.webp", "p16.png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path, name, orientation):
+    upright = np.zeros((32, 32), np.uint8)
+    upright[:16, :8] = 255
+    turn = [np.array, np.fliplr, lambda a: np.rot90(a, 2), np.flipud, np.transpose]
+    turn += [np.rot90, lambda a: np.rot90(a, 2).T, lambda a: np.rot90(a, -1)]
+    stored = np.ascontiguousarray(turn[orientation - 1](upright))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(
+        tmp_path / name, stored.astype(np.uint16) * 257 if "16" in name else stored, exif=exif
+    )
+    assert abs(levels(path)[0].astype(int) - upright).max() < 40
+    assert abs(read_mask_file(path, SHAPE).numpy() * 255 - upright.astype(int)).max() == 0
+
+
+def test_what_is_not_opaque_is_missing(tmp_path):
+    alpha = np.where(KNOWN, 255, 0).astype(np.uint8)
+    alpha[8, 8:24] = 200  # half-transparent edges are not wholly known
+    keyed = np.where(KNOWN, RAMP.clip(1), 0).astype(np.uint8)
+    cases = {
+        "rgba.png": (np.dstack([COLOUR, alpha]), {}),
+        "rgba.webp": (np.dstack([COLOUR, alpha]), {"lossless": True}),
+        "rgba.tif": (np.dstack([COLOUR, alpha]), {}),
+        "la.png": (np.dstack([RAMP.astype(np.uint8), alpha]), {}),
+        "key.png": (keyed, {"transparency": 0}),
+        "key16.png": (keyed.astype(np.uint16) * 257, {"transparency": 0}),
+    }
+    for name, (array, options) in cases.items():
+        pixels, opaque = read_picture(saved(tmp_path / name, array, **options), SHAPE)
+        assert (opaque.numpy() == KNOWN).all(), name
+    palette = Image.fromarray(np.where(KNOWN, 1, 0).astype(np.uint8), "P")
+    palette.putpalette([0, 255, 0, 200, 10, 10])
+    for name in ("p.png", "p.gif"):
+        palette.save(tmp_path / name, transparency=0)
+        pixels, opaque = read_picture(tmp_path / name, SHAPE)
+        assert (opaque.numpy() == KNOWN).all() and pixels[:, 0, 0].tolist() == [200, 10, 10]
+
+
+def png(bits, colour_type, row, extra=b""):
+    """A PNG of kinds that Pillow does not write."""
+    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    file.seek(0, 2)
+    PngImagePlugin.putchunk(
+        file, b"IHDR", (32).to_bytes(4, "big") * 2 + bytes([bits, colour_type, 0, 0, 0])
+    )
+    if extra:
+        PngImagePlugin.putchunk(file, b"tRNS", extra)
+    PngImagePlugin.putchunk(file, b"IDAT", zlib.compress((b"\0" + row) * 32))
+    PngImagePlugin.putchunk(file, b"IEND", b"")
+    return file.getvalue()
+
+
+def test_a_transparent_colour_in_other_than_8_bits_is_refused(tmp_path):
+    (tmp_path / "p.png").write_bytes(png(16, 2, b"\x12\x34" * 96))
+    assert (levels(tmp_path / "p.png", SHAPE) == 0x12).all()
+    for bits, kind, row, key in [
+        (16, 2, b"\x12\x34" * 96, b"\x12\x34" * 3),
+        (4, 0, b"\x12" * 16, b"\0\x01"),
+    ]:
+        (tmp_path / "p.png").write_bytes(png(bits, kind, row, key))
+        with pytest.raises(PictureError, match="names a transparent colour"):
+            read_picture(tmp_path / "p.png", SHAPE)
+
+
+@pytest.mark.parametrize("name", ["p.gif", "p.png", "p.webp", "p.tif", "p.avif"])
+def test_several_frames_are_refused(tmp_path, name):
+    frames = [Image.fromarray(np.roll(COLOUR, k, 0)) for k in range(3)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    for read in (read_picture, read_mask_file):
+        with pytest.raises(PictureError, match="more than one frame"):
+            read(tmp_path / name, SHAPE)
+
+
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
+    for side, message in [(12_000, "is 12000×12000"), (60_000, "is far too large")]:
+        header = b"P5 %d %d 255\n" % (side, side)
+        (tmp_path / "p.pgm").write_bytes(header)
+        with pytest.raises(PictureError, match=message):
+            read_picture(tmp_path / "p.pgm", SHAPE)
+    with (tmp_path / "p.png").open("wb") as file:
+        file.truncate(10**10)
+    with pytest.raises(PictureError, match="more than 64 MB"):
+        read_picture(tmp_path / "p.png", SHAPE)
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", tmp_path / "absent.png"):
+        with pytest.raises(PictureError, match="no ordinary file|no such file"):
+            read_picture(path, SHAPE)
+
+
+def ragged():
+    """A mask with soft edges, 0 to 1, and the same split at half."""
+    x, y = np.mgrid[:32, :32] - 15.5
+    soft = np.clip(np.hypot(x, y) - 8, -1, 1) / 2 + 0.5
+    return soft, soft >= 0.5
+
+
+SOFT, SPLIT = ragged()
+TWO = KNOWN.astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name, array, expected",
+    [
+        ("01.png", TWO, KNOWN),
+        ("0255.png", TWO * 255, KNOWN),
+        ("bool.png", KNOWN, KNOWN),
+        ("label.png", TWO * 7, KNOWN),
+        ("01of16.png", TWO.astype(np.uint16), KNOWN),
+        ("255of16.png", TWO.astype(np.uint16) * 255, KNOWN),
+        ("16.png", TWO.astype(np.uint16) * 65535, KNOWN),
+        ("01.tif", TWO.astype(np.float32), KNOWN),
+        ("0255.tif", TWO.astype(np.float32) * 255, KNOWN),
+        ("int32.tif", TWO.astype(np.int32), KNOWN),
+        ("soft.png", np.rint(SOFT * 255).astype(np.uint8), SPLIT),
+        ("soft16.png", np.rint(SOFT * 65535).astype(np.uint16), SPLIT),
+        ("soft.tif", SOFT.astype(np.float32), SPLIT),
+        ("lossy.jpg", TWO * 255, KNOWN),
+        ("alpha.png", np.dstack([np.full((32, 32, 3), 255, np.uint8), TWO * 255]), KNOWN),
+        ("la.png", np.dstack([np.full((32, 32), 255, np.uint8), TWO * 255]), KNOWN),
+        ("hidden.png", np.dstack([TWO * 255] * 3 + [TWO * 255]), KNOWN),
+    ],
+)
+def test_masks_of_every_range(tmp_path, name, array, expected):
+    assert (read_mask(str(saved(tmp_path / name, array)), SHAPE).numpy() == expected).all()
+
+
+@pytest.mark.parametrize(
+    "palette", [[0, 0, 0, 128, 0, 0], [0, 0, 0, 255, 255, 255], [0, 0, 0, 1, 1, 1]]
+)
+def test_masks_with_a_palette(tmp_path, palette):
+    picture = Image.fromarray(TWO, "P")
+    picture.putpalette(palette)
+    picture.save(tmp_path / "m.png")
+    assert (read_mask(str(tmp_path / "m.png"), SHAPE).numpy() == KNOWN).all()
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (TWO * 0, "nothing known"),
+        (TWO * 0 + 255, "nothing to fill in"),
+        (TWO * 0 + 1, "nothing to fill in"),
+        (np.dstack([TWO * 0] * 3 + [TWO * 255]), "nothing known"),
+        (np.dstack([TWO * 255] * 3 + [TWO * 0]), "nothing known"),
+        (RAMP.astype(np.uint8), "neither black nor white"),
+        (COLOUR, "has colours"),
+        (TWO * 50 + 100, "neither black nor white"),
+        ((RAMP % 3).astype(np.uint8), "nothing known"),
+        ((RAMP % 3).astype(np.int32), "give it two values"),
+    ],
+)
+def test_masks_that_are_refused(tmp_path, array, message):
+    with pytest.raises(MaskError, match=message):
+        read_mask(str(saved(tmp_path / "m.tif", array)), SHAPE)

@@ -1,0 +1,311 @@
+"""Pictures of any size: which they are, what is held out, and what is refused in one sentence."""
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nonequilibrium.data.images import Pictures
+from nonequilibrium.model.textures import TextureModel
+from replication.__main__ import main
+from replication.data import fetch, textures, uiuc
+from replication.data.images import DataError
+from replication.data.pictures import read_any
+from replication.data.sources import DATA_SETS, FetchError
+from replication.data.textures import APART, HELD_OUT, around, load_pictures, region_in_the_middle
+from replication.restoration.pictures import read_picture
+from replication.settings.settings import quick
+
+
+def picture(path, height=40, width=50, mode="L", seed=0):
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
+    array = np.random.default_rng(seed).integers(0, 256, (height, width, *channels), dtype=np.uint8)
+    Image.fromarray(array).save(path)
+    return array
+
+
+def zipped(path, entries):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    data = path.read_bytes()
+    return hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
+
+
+def test_shipped_textures_and_what_they_are_called(tmp_path):
+    found = load_pictures("textures", 1, 64, tmp_path)
+    assert found.source == "textures" and "brick, grass and gravel" in found.title
+    assert [p.shape for p in found.test] == [(1, *HELD_OUT)] * 3
+    assert all(p.dtype == torch.uint8 and min(p.shape[1:]) >= 64 for p in found.train)
+    assert load_pictures("bark", 1, 64, tmp_path).source == "textures", (
+        "nothing better is in an empty folder"
+    )
+    assert load_pictures("textures", 3, 64, tmp_path).test[0].shape[0] == 3
+    with pytest.raises(DataError, match="photographs is not in .*nonequilibrium data bark"):
+        load_pictures("photographs", 1, 64, tmp_path)
+
+
+def test_nothing_trained_on_is_near_what_is_held_out_even_around_the_edges():
+    """The photographs are seamless: their right edge goes on at their left."""
+    place = torch.arange(1024 * 1024).reshape(1, 1024, 1024)
+    train, (held,) = region_in_the_middle([place], 64)
+    assert held.shape == (1, *HELD_OUT)
+    rows, columns = held[0, :, 0] // 1024, held[0, 0] % 1024
+
+    def distance(lines, among):
+        apart = (lines[:, None] - among).abs()
+        return torch.minimum(apart, 1024 - apart).amin(1)
+
+    for piece in train:
+        down = distance(piece[0, :, 0] // 1024, rows)
+        across = distance(piece[0, 0] % 1024, columns)
+        assert torch.maximum(down[:, None], across[None]).min() > APART
+    used = torch.cat([piece.flatten() for piece in train])
+    assert (
+        len(used)
+        == len(used.unique())
+        == 1024**2 - (HELD_OUT[0] + 2 * APART) * (HELD_OUT[1] + 2 * APART)
+    )
+
+
+def test_a_region_at_an_edge_leaves_no_piece_behind_it():
+    pieces = around(torch.zeros(1, 100, 90), 60, 50, 40, 40)
+    assert [tuple(p.shape[1:]) for p in pieces] == [(28, 90), (0, 90), (72, 18), (72, 0)]
+
+
+def test_the_photographs_by_their_sums(tmp_path, monkeypatch):
+    wanted = DATA_SETS["bark"]
+    folder = wanted.path(tmp_path)
+    folder.mkdir()
+    for k, name in enumerate(wanted.files):
+        picture(folder / name, 700, 800, "RGB", k)
+    with pytest.raises(DataError, match="is damaged"):
+        load_pictures("bark", 1, 64, tmp_path)
+    monkeypatch.setattr(textures, "present", lambda *_: True)
+    found = load_pictures("bark", 3, 64, tmp_path)
+    assert found.source == "photographs" and [p.shape for p in found.test] == [(3, *HELD_OUT)] * 2
+    with pytest.raises(DataError, match="patch = 500 leaves no region of two photographs"):
+        load_pictures("bark", 1, 500, tmp_path)
+
+
+def test_uiuc_first_ten_of_each_class_held_out(tmp_path):
+    folder = tmp_path / uiuc.FOLDER
+    folder.mkdir()
+    for k, name in enumerate(uiuc.NAMES):
+        Image.fromarray(np.full((72, 96), k, dtype=np.uint8)).save(folder / name, quality=100)
+    lines = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in uiuc.NAMES]
+    (folder / uiuc.SUMS).write_text("".join(lines))
+    found = load_pictures("bark", 1, 64, tmp_path)
+    assert found.source == "uiuc" and len(found.train) == 120
+    assert [int(p[0, 0, 0]) for p in found.test] == list(range(3, 160, 4))
+    (folder / "T02_05.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="T02_05.jpg is damaged; remove"):
+        load_pictures("bark", 1, 64, tmp_path)
+
+
+def test_own_pictures_one_few_and_many(tmp_path):
+    array = picture(tmp_path / "one.png", 200, 240)
+    one = load_pictures(str(tmp_path / "one.png"), 1, 32)
+    assert one.source == "own" and one.title == "one.png"
+    assert torch.equal(one.test[0][0], torch.from_numpy(array[100:, 90:].copy()))
+    small = load_pictures(str(tmp_path / "one.png"), 1, 128)
+    assert small.test == [] and small.train[0].shape == (1, 200, 240), (
+        "too small to hold anything out"
+    )
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not a picture")
+    for k in range(1, 11):
+        picture(folder / f"{k}.png", 40 + k, 50)
+    many = load_pictures(str(folder), 3, 32)
+    assert [p.shape[1] - 40 for p in many.test] == [4, 8] and len(many.train) == 8, (
+        "10 comes after 9"
+    )
+
+
+def test_reading_every_kind_upright(tmp_path):
+    array = picture(tmp_path / "a.png", mode="RGB")
+    assert torch.equal(read_any(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
+    grey = read_any(tmp_path / "a.png", 1)[0].double()
+    exact = torch.from_numpy(array).double() @ torch.tensor(
+        [0.299, 0.587, 0.114], dtype=torch.float64
+    )
+    assert (grey - exact).abs().max() <= 1
+    picture(tmp_path / "b.jpg", 40, 50)
+    turned = Image.open(tmp_path / "b.jpg")
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(tmp_path / "b.jpg", exif=exif)
+    assert read_any(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
+    deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 32
+    Image.fromarray(deep).save(tmp_path / "c.png")
+    assert torch.equal(
+        read_any(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
+    )
+
+
+def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
+    (tmp_path / "text.png").write_text("hello")
+    picture(tmp_path / "seen_through.png", mode="RGBA")
+    frames = [Image.new("L", (40, 40), k) for k in range(3)]
+    frames[0].save(tmp_path / "film.tif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.random.default_rng(0).random((40, 40), dtype=np.float32)).save(
+        tmp_path / "floats.tif"
+    )
+    picture(tmp_path / "small.png", 20, 300)
+    for name, said in {
+        "nowhere": "must be bark, or a picture or a folder of pictures that exists",
+        "empty": "holds no pictures; their names must end in",
+        "broken.png": "cannot be read as a picture",
+        "text.png": "damaged or of no kind that is read",
+        "seen_through.png": "not opaque",
+        "film.tif": "more than one frame",
+        "floats.tif": "white is not defined",
+        "small.png": "is 300×20; training takes patches of 32×32",
+    }.items():
+        with pytest.raises(DataError, match=said) as raised:
+            load_pictures(str(tmp_path / name), 1, 32)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_zip_gives_its_files_and_nothing_else(tmp_path):
+    entries = [
+        ("T01_bark1/T01_01.jpg", b"one"),
+        ("T02_bark2/T02_01.jpg", b"two"),
+        ("readme.txt", b"x"),
+    ]
+    sums = zipped(tmp_path / "a.zip", entries)
+    uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", *sums, ["T01_01.jpg", "T02_01.jpg"])
+    assert {p.name: p.read_bytes() for p in (tmp_path / "data").glob("*.jpg")} == {
+        "T01_01.jpg": b"one",
+        "T02_01.jpg": b"two",
+    }
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [
+        "SHA256SUMS",
+        "T01_01.jpg",
+        "T02_01.jpg",
+        "a.zip",
+        "data",
+    ]
+
+
+@pytest.mark.parametrize(
+    "entries, said",
+    [
+        ([("../T01_01.jpg", b"x")], "climbs out"),
+        ([("a/../../T01_01.jpg", b"x")], "climbs out"),
+        ([("/T01_01.jpg", b"x")], "climbs out"),
+        ([("a/T01_02.jpg", b"x")], "holds no T01_01.jpg"),
+        ([("a/T01_01.jpg", b"x" * (uiuc.MOST_EACH + 1))], "unpacks to more than"),
+    ],
+)
+def test_a_zip_that_is_not_what_it_should_be_leaves_nothing(tmp_path, entries, said):
+    sums = zipped(tmp_path / "a.zip", entries)
+    with pytest.raises(FetchError, match=said):
+        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "sub" / "data", *sums, ["T01_01.jpg"])
+    assert not list((tmp_path / "sub").iterdir()) and not list(tmp_path.glob("*.jpg"))
+
+
+def test_a_link_and_a_broken_zip_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        link = zipfile.ZipInfo("T01_01.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    data = (tmp_path / "a.zip").read_bytes()
+    sums = hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
+    with pytest.raises(FetchError, match="holds a link"):
+        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", *sums, ["T01_01.jpg"])
+    with pytest.raises(FetchError, match="SHA1 is not the one"):
+        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", sums[0], "0" * 40, ["T01_01.jpg"])
+    (tmp_path / "b.zip").write_bytes(b"PK\3\4 not a zip")
+    data = (tmp_path / "b.zip").read_bytes()
+    with pytest.raises(FetchError, match="damaged or cut short"):
+        uiuc.unpack_zip(
+            tmp_path / "b.zip",
+            tmp_path / "data",
+            hashlib.md5(data).hexdigest(),
+            hashlib.sha1(data).hexdigest(),
+        )
+
+
+def test_fetching_bark_takes_what_can_be_had(tmp_path, monkeypatch, capsys):
+    mirror, data = tmp_path / "mirror", tmp_path / "data"
+    mirror.mkdir()
+    monkeypatch.setattr(
+        fetch,
+        "fetch_bark",
+        lambda real=fetch.fetch_bark, **_: real(data, str(mirror), tmp_path / "p"),
+    )
+    monkeypatch.setattr(fetch, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(fetch, "PARTIAL", tmp_path / "p")
+
+    def record():
+        assert main(["data", "bark"]) in (0, None)
+        return json.loads((tmp_path / "records" / "bark.json").read_text())
+
+    nothing = record()
+    assert (nothing["present"], nothing["source"]) == (
+        False,
+        "textures",
+    ) and "T01-T05.zip" in nothing["reason"]
+    assert "used: textures" in capsys.readouterr().err
+    entries = [(f"x/{name}", name.encode()) for name in uiuc.NAMES]
+    md5, sha1 = zipped(mirror / uiuc.ARCHIVE, entries)
+    assert "not the one that is quoted" in record()["reason"]
+    given = uiuc.unpack_zip
+    monkeypatch.setattr(
+        uiuc, "unpack_zip", lambda archive, folder: given(archive, folder, md5, sha1)
+    )
+    found = record()
+    assert (found["present"], found["source"]) == (True, "uiuc") and uiuc.whole(data)
+    assert "already here" not in capsys.readouterr().out
+    record()
+    assert "bark (uiuc): already here, verified" in capsys.readouterr().out
+    assert [p.name for p in data.iterdir()] == [uiuc.FOLDER]
+
+
+def test_a_picture_too_small_to_share_is_trained_on_whole_and_watched_by_too(tmp_path):
+    picture(tmp_path / "small.png", 40, 44)
+    params = quick("bark", {"data": str(tmp_path / "small.png"), "patch": 32, "batch": 2})
+    model = TextureModel(load_pictures(params.data, params.channels, params.patch), **vars(params))
+    assert [p.shape for p in model.pictures] == [(1, 40, 44)]
+    assert model.validation.shape == (300, 1, 32, 32)
+    large = picture(tmp_path / "large.png", 100, 44)
+    params = dataclasses.replace(params, data=str(tmp_path / "large.png"))
+    shared = TextureModel(Pictures([torch.from_numpy(large)[None]], [], "large"), **vars(params))
+    assert [p.shape for p in shared.pictures] == [(1, 68, 44)]
+    rows = {
+        tuple(row.tolist()) for row in torch.from_numpy(large[68:]).unfold(1, 32, 1).flatten(0, 1)
+    }
+    assert all(tuple(row.tolist()) in rows for row in shared.validation[:20].flatten(0, 2)), (
+        "the foot, and no more"
+    )
+
+
+def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
+    grey = np.random.default_rng(1).integers(0, 256, (24, 30), dtype=np.uint8)
+    deep = grey.astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "white_is_zero.tif", tiffinfo={262: 0})
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "colour.webp", lossless=True)
+    Image.fromarray(grey > 127).save(tmp_path / "two.png")
+    for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
+        for channels in (1, 3):
+            wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
+            assert opaque.all() and torch.equal(read_any(tmp_path / name, channels), wanted), name
+
+
+def test_floats_are_refused_whatever_their_range(tmp_path):
+    levels = np.arange(2000, dtype=np.float32).reshape(40, 50)
+    for name, values in {"one": levels / 2000, "all": levels * 255 / 2000}.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.tif")
+        with pytest.raises(DataError, match="floats"):
+            read_any(tmp_path / f"{name}.tif", 1)
