@@ -74,7 +74,7 @@ SOLVE = 5  # steps of conjugate gradients; on training images set aside 3 left e
 
 def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:
     """A mask by name, or from a file: (h, w) bool, true where known. Raises ParameterError,
-    MaskError or PictureError.
+    ParameterError or PictureError.
     """
     name = mask.strip().lower().replace("center", "centre")
     if name in MASKS:

@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nonequilibrium.diffusion.posterior import MaskError
-from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.errors import ParameterError, Refusal, one_line
 from nonequilibrium.files import save_together
 from replication.data.levels import Levels, PictureError, SizeCheck, as_pixels, contents, decode
 
@@ -64,7 +63,7 @@ def read_mask_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
     A picture of two levels, one of them 0: 0 is missing. More levels: below half of white is
     missing, if not more than a quarter of the pixels lie between black and white. What is not fully
     opaque is missing. An array holds false and true, 0 and 1, or as uint8 0 and 255. Raises
-    MaskError, also where nothing or everything is known; PictureError if it cannot be read.
+    ParameterError, also where nothing or everything is known; PictureError if it cannot be read.
     """
     data = contents(path, "a mask")
     if path.suffix.lower() in (".npy", ".npz") or data.startswith(
@@ -77,13 +76,13 @@ def read_mask_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
 
 
 def some_known(name: str, known: Tensor) -> Tensor:
-    """``known`` itself; raises MaskError if nothing or everything is known."""
+    """``known`` itself; raises ParameterError if nothing or everything is known."""
     if known.all():
-        raise MaskError(
+        raise ParameterError(
             f"{name} leaves nothing to fill in: every pixel is known (white or true is known, black missing)"
         )
     if not known.any():
-        raise MaskError(
+        raise ParameterError(
             f"{name} leaves nothing known: every pixel is missing (white or true is known, black missing)"
         )
     return known
@@ -116,17 +115,17 @@ def _known_in_picture(path: Path, levels: Levels) -> np.ndarray:
     if len(colours) <= 1 or (len(colours) == 2 and not colours.any(axis=1).all()):
         return opaque & values.any(axis=-1)
     if white is None:
-        raise MaskError(
+        raise ParameterError(
             f"the mask {path} {doubt}, or give it two values, 0 where a pixel is missing"
         )
     if (np.ptp(values[opaque], axis=-1) > white / 8).any():
-        raise MaskError(
+        raise ParameterError(
             f"the mask {path} has colours; it must be white where a pixel is known and black where it is missing"
         )
     grey = values.mean(axis=-1) / white
     between = (opaque & (grey > 1 / 8) & (grey < 7 / 8)).sum()
     if between > opaque.sum() / 4:
-        raise MaskError(
+        raise ParameterError(
             f"the mask {path} is neither black nor white in {between} pixels; at most a quarter may be grey"
         )
     return opaque & (grey >= 0.5)
@@ -137,7 +136,7 @@ def _known_in_array(path: Path, data: bytes, size: tuple[int, int]) -> np.ndarra
     is allocated.
     """
     if data.startswith(ARCHIVE):
-        raise MaskError(
+        raise ParameterError(
             f"the mask {path} is an archive of arrays (.npz); save the mask by itself, with numpy.save"
         )
     file = io.BytesIO(data)
@@ -152,7 +151,7 @@ def _known_in_array(path: Path, data: bytes, size: tuple[int, int]) -> np.ndarra
             )
             shape, _, dtype = header(file)
             if dtype.kind not in "biuf" or shape not in (size, (*size, 1)):
-                raise MaskError(
+                raise ParameterError(
                     f"the mask {path} is {str(dtype):.60} of shape {shape}; it must be bool of shape {size}"
                 )
             file.seek(0)
@@ -160,8 +159,8 @@ def _known_in_array(path: Path, data: bytes, size: tuple[int, int]) -> np.ndarra
     except Refusal:
         raise
     except Exception as error:  # as with pictures
-        raise MaskError(f"{path} cannot be read as an array: {one_line(error):.200}") from None
+        raise ParameterError(f"{path} cannot be read as an array: {one_line(error):.200}") from None
     white = 255 if array.dtype == np.uint8 and (array == 255).any() else 1
     if not np.isin(array, (0, white)).all():
-        raise MaskError(f"the mask {path} holds other values than 0 (missing) and 1 (known)")
+        raise ParameterError(f"the mask {path} holds other values than 0 (missing) and 1 (known)")
     return array == white

@@ -12,7 +12,7 @@ import numbers
 import re
 from dataclasses import MISSING, field
 
-from nonequilibrium.errors import ParameterError as ParameterError
+from nonequilibrium.errors import ParameterError
 from replication.settings.values import as_flag, as_number, read_yaml, shown
 
 

@@ -19,6 +19,14 @@ class ParameterError(Refusal, ValueError):
     status = 2
 
 
+class BoundError(Refusal, ValueError):
+    """Examples, a model or options of which no bound can be computed."""
+
+
+class AdapterError(Refusal, ValueError):
+    """A model trained elsewhere, or its images, of which no bound can be computed."""
+
+
 class WeightsError(Refusal, ValueError):
     """Weights that are missing, damaged or belong to something else."""
 

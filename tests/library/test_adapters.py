@@ -13,10 +13,10 @@ from torch import nn
 from nonequilibrium import adapters
 from nonequilibrium.adapters.cost import pilot
 from nonequilibrium.bound.bound import bits, bits_per_dim, full_bound, kl_terms, sampled_bound
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Normal
 from nonequilibrium.diffusion.sampling import sample, sample_each
+from nonequilibrium.errors import BoundError
 from nonequilibrium.model.weights import load_weights
 from replication.files import ROOT
 

@@ -17,7 +17,6 @@ from nonequilibrium.bound.bound import (
     full_bound,
     sampled_bound,
 )
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.bound.optimum import (
     HeartbeatOptimum,
     SwissRollOptimum,
@@ -29,7 +28,7 @@ from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
 from nonequilibrium.diffusion.schedules import even_log_snr_schedule, schedule
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import BoundError, Refusal
 
 
 def seeded(seed):

@@ -9,11 +9,11 @@ from test_evidence import chain, correlated
 from nonequilibrium.diffusion.between import Between
 from nonequilibrium.diffusion.denoise import as_state, denoised, denoised_mean, excess, step_of
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
-from nonequilibrium.diffusion.guides import GuideError
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.errors import ParameterError
 
 
 def test_the_step_has_the_noise_of_what_was_seen_or_a_little_more():
@@ -30,7 +30,7 @@ def test_the_step_has_the_noise_of_what_was_seen_or_a_little_more():
         assert at == t and xt.mean().item() == pytest.approx(marginal.mean.item(), abs=0.03)
         assert xt.var().item() == pytest.approx(marginal.var.item(), rel=0.05)
     for var in (0.0, -1.0, 1e9):
-        with pytest.raises(GuideError, match="variance is"):
+        with pytest.raises(ParameterError, match="variance is"):
             step_of(kernel, var)
 
 

@@ -9,11 +9,12 @@ from recursion import expected_kl, inpainted, reverse_kernel
 
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
-from nonequilibrium.diffusion.guides import GuideError, log_r
+from nonequilibrium.diffusion.guides import log_r
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.errors import ParameterError
 
 D = 32
 
@@ -227,7 +228,7 @@ def test_a_variance_that_only_broadcasts_is_that_of_every_pixel(A):
     ],
 )
 def test_observations_that_mean_nothing_are_refused_in_one_sentence(made):
-    with pytest.raises(GuideError) as caught:
+    with pytest.raises(ParameterError) as caught:
         made()
     assert "\n" not in str(caught.value)
 
@@ -238,8 +239,8 @@ def test_what_has_no_derivative_or_no_density_is_refused():
         torch.zeros(2, 1, 4, 4, dtype=torch.float64),
         torch.zeros(2, 1, 2, 2, dtype=torch.float64),
     )
-    with pytest.raises(GuideError, match="no derivative"):
+    with pytest.raises(ParameterError, match="no derivative"):
         Through(torch.no_grad()(reverse), Downsample(2), y, 0.1)(kernel, None, x, 5)
     for t in (0, 1, 5):
-        with pytest.raises(GuideError, match="no density"):
+        with pytest.raises(ParameterError, match="no density"):
             log_r(Through(reverse, Downsample(2), y, 0.0, solve=2), kernel, x, t)

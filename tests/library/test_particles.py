@@ -13,13 +13,14 @@ from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor
 from nonequilibrium.diffusion.evidence import Mask, Through
-from nonequilibrium.diffusion.guides import GuideError, Shift, log_r
+from nonequilibrium.diffusion.guides import Shift, log_r
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Normal
 from nonequilibrium.diffusion.particles import Collapsed, particles, systematic
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from nonequilibrium.diffusion.renoise import renoised
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.errors import ParameterError
 from replication.theory.gaussian_row import Row
 
 VAR = 2.0
@@ -246,12 +247,12 @@ def test_weights_that_collapse_are_said_so_and_good_ones_are_not():
 def test_what_has_no_r_t_is_refused_in_one_sentence():
     row = Row(0.8, 8, 4, 2)
     held = Inpaint(torch.zeros(4, dtype=torch.float64), row.known)
-    with pytest.raises(GuideError, match="delta at all t"):
+    with pytest.raises(ParameterError, match="delta at all t"):
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), held)
-    with pytest.raises(GuideError, match="log r_t of function"):
+    with pytest.raises(ParameterError, match="log r_t of function"):
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), lambda kernel, p, xt, t: p)
     for wrong in ({"shape": (0, 4, 4)}, {"shape": (1, 4, 4), "resample_below": 2.0}):
-        with pytest.raises(GuideError, match="must be"):
+        with pytest.raises(ParameterError, match="must be"):
             particles(
                 row.kernel,
                 row.reverse,
@@ -291,7 +292,7 @@ def test_no_renoising_is_plain_sampling_and_nothing_known_is_the_model_s_own_law
     assert (x.mean(0).abs() < 5 / n**0.5).all()
     # A step back and forth keeps q(x^{t−1}) to the precision of the best diagonal kernel.
     assert torch.allclose(x.T @ x / n, row.C, atol=0.06)
-    with pytest.raises(GuideError, match="times is -1"):
+    with pytest.raises(ParameterError, match="times is -1"):
         renoised(row.kernel, row.reverse, (1, 4), seeded(0), r, -1)
 
 

@@ -6,8 +6,8 @@ import torch
 from scipy.special import logsumexp
 from sklearn.neighbors import KernelDensity
 
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.bound.parzen import GRID, in_unit_interval, log_density, parzen
+from nonequilibrium.errors import BoundError
 
 
 def test_against_scikit_learn():

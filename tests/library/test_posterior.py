@@ -8,9 +8,10 @@ import torch
 from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint, MaskError
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.errors import ParameterError
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 200, beta_1=1e-4, alpha_bar_T=1e-4))
 
@@ -108,9 +109,9 @@ def test_nothing_known_is_plain_sampling_and_all_known_is_the_image():
 
 
 def test_masks_that_do_not_fit_are_named():
-    with pytest.raises(MaskError, match="dtype torch.float32; it must be boolean"):
+    with pytest.raises(ParameterError, match="dtype torch.float32; it must be boolean"):
         Inpaint(torch.zeros(3, 2), torch.ones(2))
-    with pytest.raises(MaskError, match=r"shape \(5,\); it must fit images of shape \(3, 2\)"):
+    with pytest.raises(ParameterError, match=r"shape \(5,\); it must fit images of shape \(3, 2\)"):
         Inpaint(torch.zeros(3, 2), torch.ones(5, dtype=torch.bool))
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from nonequilibrium.bound.bound import full_bound
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.bound.thinning import step_costs
 from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.diffusion.thinning import cheapest, even, path, thin
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import BoundError, Refusal
 
 DEVIATION = torch.tensor([0.2, 1.0, 1.5], dtype=torch.float64)  # of the data's three coordinates
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from nonequilibrium.diffusion.posterior import MaskError
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import ParameterError, Refusal
 from replication.restoration.inpaint import centre, read_mask
 from replication.restoration.pictures import PictureError, read_mask_file, read_picture
 
@@ -180,6 +179,6 @@ def archive(*arrays):
 def test_arrays_that_are_no_masks(tmp_path, data, message):
     for name in ("m.npy", "m.npz"):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(MaskError, match=message) as caught:
+        with pytest.raises(ParameterError, match=message) as caught:
             read_mask(str(tmp_path / name), SHAPE)
         assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from nonequilibrium.diffusion.posterior import MaskError
+from nonequilibrium.errors import ParameterError
 from replication.restoration.inpaint import centre, read_mask
 from replication.restoration.pictures import PictureError, read_mask_file, read_picture
 
@@ -256,5 +256,5 @@ def test_masks_with_a_palette(tmp_path, palette):
     ],
 )
 def test_masks_that_are_refused(tmp_path, array, message):
-    with pytest.raises(MaskError, match=message):
+    with pytest.raises(ParameterError, match=message):
         read_mask(str(saved(tmp_path / "m.tif", array)), SHAPE)

@@ -13,7 +13,6 @@ import torch
 from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
 
 from nonequilibrium.bound.bound import bits, entropy_terms
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.bound.counts import (
     counts_pmf,
     heartbeat_entropy,
@@ -36,6 +35,7 @@ from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Gaussian
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
+from nonequilibrium.errors import BoundError
 from replication.files import ROOT, to_json
 from replication.pages import shown
 from replication.pages.equations import EQUATIONS

@@ -18,12 +18,8 @@ from nonequilibrium.adapters.libraries import (
     from_denoising_diffusion_pytorch,
     from_diffusers,
 )
-from nonequilibrium.adapters.prediction import (
-    Adapted,
-    AdapterError,
-    PredictedReverse,
-    from_function,
-)
+from nonequilibrium.adapters.prediction import Adapted, PredictedReverse, from_function
+from nonequilibrium.errors import AdapterError
 
 __all__ = [
     "Adapted",

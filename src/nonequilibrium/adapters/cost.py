@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.adapters.libraries import adapted
-from nonequilibrium.adapters.prediction import AdapterError
 from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, sampled_bound
 from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.errors import AdapterError
 
 LAST_STEPS = ("levels", "fixed")
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nonequilibrium.adapters.prediction import Adapted, AdapterError, from_function
-from nonequilibrium.errors import one_line
+from nonequilibrium.adapters.prediction import Adapted, from_function
+from nonequilibrium.errors import AdapterError, one_line
 
 # What their words for a prediction and a variance are here. The ``_log`` ones differ in how a
 # sampler computes them.

@@ -19,15 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import AdapterError
 
 PREDICTS = ("noise", "x0", "velocity", "score", "mean")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range", "learned", "learned_log")
 Clip = float | Callable[[Tensor], Tensor] | None
-
-
-class AdapterError(Refusal, ValueError):
-    """A model, a schedule or images that cannot be turned into a chain of this package."""
 
 
 class Adapted(NamedTuple):

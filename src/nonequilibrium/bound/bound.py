@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.checks import (
-    BoundError,
     check_control,
     check_count,
     check_examples,
@@ -33,6 +32,7 @@ from nonequilibrium.bound.checks import (
 )
 from nonequilibrium.bound.tails import check_share, draw
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
+from nonequilibrium.errors import BoundError
 from nonequilibrium.training.distributed import mine, total
 
 

@@ -15,13 +15,9 @@ from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 from nonequilibrium.diffusion.kernels import BinomialKernel
-from nonequilibrium.errors import Refusal
+from nonequilibrium.errors import BoundError
 
 REAL = (torch.float32, torch.float64)
-
-
-class BoundError(Refusal, ValueError):
-    """Data, a reverse or a setting for which the bound has no meaning."""
 
 
 def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:

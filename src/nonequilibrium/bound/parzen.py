@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import block_se
-from nonequilibrium.bound.checks import REAL, BoundError
+from nonequilibrium.bound.checks import REAL
+from nonequilibrium.errors import BoundError
 
 GRID = np.logspace(-1, 0, 10)  # of σ, for data in [0, 1]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound
-from nonequilibrium.bound.checks import BoundError
+from nonequilibrium.errors import BoundError
 
 
 def pilot_proposal(bound: Bound, floor: float = 0.1) -> Tensor:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.checks import BoundError
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Kernel, Normal
+from nonequilibrium.errors import BoundError
 
 KEPT = 0.5  # part of ᾱ_t that the noisier chain keeps
 

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import entropy_terms
-from nonequilibrium.bound.checks import BoundError, check_count, check_examples, checked
+from nonequilibrium.bound.checks import check_count, check_examples, checked
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.thinning import cheapest, path
+from nonequilibrium.errors import BoundError
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.checks import (
-    BoundError,
-    check_count,
-    check_examples,
-    checked,
-    noise_generator,
-)
+from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
+from nonequilibrium.errors import BoundError
 
 
 @torch.no_grad()

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Bernoulli, GuideError
+from nonequilibrium.diffusion.chain import Bernoulli
 from nonequilibrium.diffusion.kernels import BinomialKernel
+from nonequilibrium.errors import ParameterError
 
 
 def perturbed(p: Bernoulli, log_odds: Tensor) -> Bernoulli:
@@ -92,9 +93,9 @@ class TemplateFactor:
 
 
 def _check(log_odds: Tensor) -> None:
-    """Raises GuideError unless evidence is finite: certain evidence makes 0 · ∞ of what it forbids."""
+    """Raises ParameterError unless evidence is finite: certain evidence makes 0 · ∞ of what it forbids."""
     if not torch.isfinite(log_odds).all():
-        raise GuideError("log_odds must be finite; ±50 is as good as certain")
+        raise ParameterError("log_odds must be finite; ±50 is as good as certain")
 
 
 def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:

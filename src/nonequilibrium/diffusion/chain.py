@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.schedules import check_beta
-from nonequilibrium.errors import Refusal
 
 
 class Normal(NamedTuple):
@@ -75,14 +74,6 @@ class Factor(Protocol):
     """
 
     def __call__(self, kernel: Any, p: Any, xt: Tensor | None, t: int, /) -> Any: ...
-
-
-class GuideError(Refusal, ValueError):
-    """A factor of which no r_t is known, or by whose draws no other law can be had."""
-
-
-class KernelError(Refusal, ValueError):
-    """A constant with which there is no such kernel."""
 
 
 class Kernel(ABC, Generic[P]):

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Reverse
-from nonequilibrium.diffusion.guides import GuideError
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.diffusion.sampling import reverse_trajectory
+from nonequilibrium.errors import ParameterError
 
 
 def step_of(kernel: GaussianKernel, var: float) -> int:
-    """The first step t ≥ 2 whose (1−ᾱ_t)/ᾱ_t is at least ``var``; raises GuideError where the chain
+    """The first step t ≥ 2 whose (1−ᾱ_t)/ᾱ_t is at least ``var``; raises ParameterError where the chain
     never has so much noise.
     """
     noise = kernel.one_minus_alpha_bar / kernel.alpha_bar
     if not 0 < var <= float(noise[-1]):
-        raise GuideError(
+        raise ParameterError(
             f"the noise's variance is {var:g}; it must be positive and at most the chain's {noise[-1]:g}"
         )
     return max(
@@ -62,7 +62,7 @@ def denoised(
     kernel: GaussianKernel, reverse: Reverse[Normal], y: Tensor, var: float, generator
 ) -> Tensor:
     """Samples of x^0 given y = x^0 + noise of variance ``var``, (n, event); generator as in
-    ``as_state``. Raises GuideError.
+    ``as_state``. Raises ParameterError.
     """
     start = as_state(kernel, y, var, generator)
     return reverse_trajectory(

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import GuideError, Normal
+from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.errors import ParameterError
 
 LEAST = 0.01  # V_t is taken for at least this part of 1 − ᾱ_t, what white Gaussian data would leave open
 
@@ -66,13 +67,13 @@ class Downsample:
 
     def __post_init__(self) -> None:
         if not self.factor >= 1:
-            raise GuideError(
+            raise ParameterError(
                 f"the factor of a down-sampling is {self.factor}; it must be at least 1"
             )
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise GuideError(
+            raise ParameterError(
                 f"blocks of {self.factor} pixels do not divide images of {x.shape[-2]}×{x.shape[-1]}"
             )
         return F.avg_pool2d(x, self.factor)
@@ -91,7 +92,7 @@ class Blur:
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
-            raise GuideError(
+            raise ParameterError(
                 f"sigma of a blur is {self.sigma}; it must be a positive number of pixels"
             )
 
@@ -156,7 +157,7 @@ class Through:
         self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None
     ):
         if not 0 <= var < math.inf:
-            raise GuideError(
+            raise ParameterError(
                 f"var is {var}; the variance of the observation's noise must be zero or a positive number"
             )
         self.reverse, self.A, self.y, self.var, self.solve, self.within = (
@@ -186,7 +187,7 @@ class Through:
             x = xt.detach().requires_grad_()
             p = self.reverse(x, t)
             if not p.mean.requires_grad:
-                raise GuideError(
+                raise ParameterError(
                     "the reverse's mean has no derivative in x^t, through which r looks; is it under no_grad?"
                 )
             mean, var = kernel.x0_given(p, x, t)

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor
-from nonequilibrium.diffusion.chain import GuideError, Kernel, Normal
+from nonequilibrium.diffusion.chain import Kernel, Normal
 from nonequilibrium.diffusion.evidence import LEAST, Mask, Through
 from nonequilibrium.diffusion.kernels import LOG_2PI, BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.errors import ParameterError
 
 
 @dataclass
@@ -44,8 +45,8 @@ class Shift:
 
 @singledispatch
 def log_r(r: Any, kernel: Kernel, x: Tensor, t: int) -> Tensor:
-    """log r_t(x^t) of a factor r: x (n, event) and t from 0 to T, to (n,) nats. Raises GuideError."""
-    raise GuideError(
+    """log r_t(x^t) of a factor r: x (n, event) and t from 0 to T, to (n,) nats. Raises ParameterError."""
+    raise ParameterError(
         f"log r_t of {type(r).__name__} is not known; `Shift` makes a factor of any differentiable log r_t"
     )
 
@@ -85,7 +86,7 @@ def _(r: Inpaint, kernel: Kernel, x: Tensor, t: int) -> Tensor:
     white.
     """
     if not r.annealed:
-        raise GuideError(
+        raise ParameterError(
             "a delta at all t leaves no paths to weigh; use Inpaint with annealed = True, or Through"
         )
     if t == 0:
@@ -100,7 +101,7 @@ def _(r: Through, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
     Gaussian data does not depend on x^t.
     """
     if r.var == 0 and not isinstance(r.A, Mask):
-        raise GuideError(
+        raise ParameterError(
             "an observation without noise that is no mask has no density to weigh by; give it a small var"
         )
     if t > 1 and r.solve:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, KernelError, Normal, Reverse
+from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, Normal, Reverse
+from nonequilibrium.errors import ParameterError
 
 __all__ = [
     "Bernoulli",
@@ -19,7 +20,7 @@ __all__ = [
     "Factor",
     "GaussianKernel",
     "Kernel",
-    "KernelError",
+    "ParameterError",
     "Normal",
     "Reverse",
 ]
@@ -141,7 +142,7 @@ class BinomialKernel(Kernel[Bernoulli]):
     def __init__(self, beta: Tensor, pi: float = 0.5, event_dim: int = 1):
         super().__init__(beta, event_dim)
         if not 0 < pi < 1:
-            raise KernelError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
+            raise ParameterError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
         self.pi = pi
         # On bits every logit is linear in each bit, so two (T + 1,) tables say it all, in float64:
         # of q(x^t = 1|x^0) for x^0 = 0 and 1, infinite at t = 0,

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, Reverse
-from nonequilibrium.diffusion.guides import GuideError, log_density, log_r
+from nonequilibrium.diffusion.guides import log_density, log_r
+from nonequilibrium.errors import ParameterError
 
 FEWEST = 8  # with fewer particles no warning: their weights are expected to be unequal
 
@@ -97,15 +98,15 @@ def particles(
         example is shaped (runs · n, event), equal within a run, or (event).
     resample_below: particles are drawn anew where the effective sample size is less than this part
     of n; 0 never does. Warns (``Collapsed``) where the weights end up on few particles. Raises
-    GuideError.
+    ParameterError.
     """
     runs, n, *event = shape
     if not (runs >= 1 and n >= 1):
-        raise GuideError(
+        raise ParameterError(
             f"there are {runs} runs of {n} particles; there must be at least one of each"
         )
     if not 0 <= resample_below <= 1:
-        raise GuideError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
+        raise ParameterError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
     flat = (runs * n, *event)
     log_r(r, kernel, torch.zeros(flat, dtype=dtype), 0)  # refused before any work
     root = torch.arange(n).repeat(runs, 1)

@@ -25,13 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.chain import GuideError
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.errors import Refusal
-
-
-class MaskError(Refusal, ValueError):
-    """A mask that does not fit the images."""
+from nonequilibrium.errors import ParameterError
 
 
 @dataclass
@@ -48,7 +43,7 @@ class Denoise:
 
     def __post_init__(self) -> None:
         if not 0 < self.var < math.inf:
-            raise GuideError(
+            raise ParameterError(
                 f"var is {self.var}; the variance of the noise must be a positive number"
             )
 
@@ -77,13 +72,13 @@ class Inpaint:
     def __post_init__(self):
         if getattr(self.known, "dtype", None) != torch.bool:
             kind = getattr(self.known, "dtype", type(self.known).__name__)
-            raise MaskError(
+            raise ParameterError(
                 f"the mask has dtype {kind}; it must be boolean (torch.bool), true where a pixel is known"
             )
         try:
             self.known = self.known.expand(self.x0.shape)
         except RuntimeError:
-            raise MaskError(
+            raise ParameterError(
                 f"the mask has shape {tuple(self.known.shape)}; it must fit images of shape {tuple(self.x0.shape)}"
             ) from None
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, Reverse
-from nonequilibrium.diffusion.guides import GuideError
+from nonequilibrium.errors import ParameterError
 
 
 @torch.no_grad()
@@ -32,10 +32,10 @@ def renoised(
     """Samples of x^0, (n, event), as ``sampling.sample`` with a factor r, each step t ≥ 2 gone back
     and forth ``times`` more times.
 
-    shape: (n, event). With times = 0 the draws are those of ``sampling.sample``. Raises GuideError.
+    shape: (n, event). With times = 0 the draws are those of ``sampling.sample``. Raises ParameterError.
     """
     if not (isinstance(times, int) and times >= 0):
-        raise GuideError(f"times is {times!r}; it must be a whole number of at least 0")
+        raise ParameterError(f"times is {times!r}; it must be a whole number of at least 0")
     p: Any = kernel.stationary(shape, dtype)
     x = kernel.sample(r(kernel, p, None, kernel.T + 1), generator)
     for t in range(kernel.T, 0, -1):
