@@ -216,7 +216,7 @@ def execute(
         result = normalised(nbformat.read(executed, as_version=4))
     name = name or notebook
     is_report = notebook == REPORT
-    html = page.render(result, name, ROOT / "reports", is_report, base=NOTEBOOKS)
+    html = page.render(result, is_report, base=NOTEBOOKS)
     target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
     save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
     if not quietly:

@@ -9,6 +9,8 @@ from pathlib import Path
 import matplotlib
 import seaborn as sns
 from IPython import get_ipython
+from IPython.display import display
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -46,3 +48,10 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG whose bytes depend on the picture alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def show(figure: Figure, alt: str) -> Figure:
+    """Display a figure with alternative text, which readers of screens and of the page get."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+    return figure
