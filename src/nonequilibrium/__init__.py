@@ -29,16 +29,13 @@ _HOME = {
     "reverse_trajectory": "diffusion.sampling",
     "Denoise": "diffusion.posterior",
     "Inpaint": "diffusion.posterior",
-    "load_images": "data.images",
     "full_bound": "bound.bound",
     "sampled_bound": "bound.bound",
     "L_null": "bound.bound",
     "bits": "bound.bound",
     "bits_per_dim": "bound.bound",
     "jarzynski": "bound.theory",
-    "EXPERIMENTS": "experiment.registry",
-    "train": "experiment.train",
-    "load_weights": "experiment.weights",
+    "load_weights": "model.weights",
 }
 __all__ = list(_HOME)
 
