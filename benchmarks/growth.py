@@ -25,7 +25,7 @@ from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.fit import fit
 from replication.data.images import load_images
 from replication.files import ROOT
-from replication.pages.growth import fitted
+from benchmarks.law import fitted
 from replication.settings.settings import load
 
 SIZES = {

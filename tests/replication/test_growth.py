@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replication.pages.growth import Growth, GrowthError, fitted
+from benchmarks.law import Growth, GrowthError, fitted
 
 
 @pytest.mark.parametrize("factor, exponent", [(3.0, 1.0), (0.02, 0.5), (7.0, 2.0), (1.0, 0.0)])
