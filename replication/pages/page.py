@@ -91,11 +91,13 @@ class Readable(Preprocessor):
 
 def headings(soup: BeautifulSoup) -> str:
     """The list of contents."""
-    found = []
+    found, taken = [], set()
     for tag in soup.find_all(["h2", "h3"]):
         for link in tag.find_all("a", class_="anchor-link"):
             link.decompose()
         if tag.get("id"):
+            tag["id"] = f"{tag['id']}-{len(found)}" if tag["id"] in taken else tag["id"]
+            taken.add(tag["id"])
             text = html.escape(tag.get_text().strip())
             found.append(f'<li class="{tag.name}"><a href="#{tag["id"]}">{text}</a></li>')
     return "\n".join(found)
@@ -115,6 +117,12 @@ def render(notebook, is_report: bool = False, base: Path | None = None) -> str:
         if table.find_parent("table") is None:
             table.wrap(soup.new_tag("div", attrs={"class": "wide"}))
     contents = headings(soup)
+    for link in soup.find_all("a", href=True):  # from notebooks/ to reports/ and reports/notebooks/
+        if re.fullmatch(r"[\w.]+\.ipynb", link["href"]):
+            folder = "notebooks/" if is_report else ""
+            link["href"] = folder + link["href"].removesuffix(".ipynb") + ".html"
+        elif link["href"].startswith("../") and not is_report:
+            link["href"] = f"../{link['href']}"
     if not is_report:
         contents = f'<li><a href="../index.html">The report</a></li>\n{contents}'
     title = soup.find("h1")
