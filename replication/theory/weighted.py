@@ -209,7 +209,7 @@ def row_rows(T: int, counts, draws: int, seed: int) -> dict:
 
 def renoised_kl(row: Row, times: int) -> float:
     """KL to the exact posterior, nats, of replacement with ``times`` steps back and forth at each t
-    (``diffusion.renoise``), exact.
+    (``times`` of ``diffusion.sampling``), exact.
     """
     d, T = len(row.C), row.kernel.T
     eye, zero = torch.eye(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)

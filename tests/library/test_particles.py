@@ -17,7 +17,6 @@ from nonequilibrium.diffusion.guides import Shift, log_r
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Normal
 from nonequilibrium.diffusion.particles import Collapsed, particles, systematic
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
-from nonequilibrium.diffusion.renoise import renoised
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
@@ -285,15 +284,15 @@ def test_no_renoising_is_plain_sampling_and_nothing_known_is_the_model_s_own_law
     row = Row(0.8, 60, 4, 2)
     y = torch.zeros(4, dtype=torch.float64)
     r = Inpaint(y, row.known, annealed=True)
-    drawn = renoised(row.kernel, row.reverse, (30, 4), seeded(1), r, 0)
+    drawn = sample(row.kernel, row.reverse, (30, 4), seeded(1), r=r, times=0)
     assert torch.equal(drawn, sample(row.kernel, row.reverse, (30, 4), seeded(1), r=r))
     free = Inpaint(y, torch.zeros(4, dtype=torch.bool), annealed=True)
-    x, n = renoised(row.kernel, row.reverse, (20_000, 4), seeded(2), free, 3), 20_000
+    x, n = sample(row.kernel, row.reverse, (20_000, 4), seeded(2), r=free, times=3), 20_000
     assert (x.mean(0).abs() < 5 / n**0.5).all()
     # A step back and forth keeps q(x^{t−1}) to the precision of the best diagonal kernel.
     assert torch.allclose(x.T @ x / n, row.C, atol=0.06)
     with pytest.raises(ParameterError, match="times is -1"):
-        renoised(row.kernel, row.reverse, (1, 4), seeded(0), r, -1)
+        sample(row.kernel, row.reverse, (1, 4), seeded(0), r=r, times=-1)
 
 
 def test_renoising_brings_replacement_towards_the_exact_posterior():
@@ -301,6 +300,6 @@ def test_renoising_brings_replacement_towards_the_exact_posterior():
     exact = (row.posterior()[0] @ y[row.known])[0]
     r, off = Inpaint(y, row.known, annealed=True), []
     for times in (0, 1, 4):
-        x = renoised(row.kernel, row.reverse, (8000, 4), seeded(3), r, times)
+        x = sample(row.kernel, row.reverse, (8000, 4), seeded(3), r=r, times=times)
         off.append(float((exact - x[:, ~row.known].mean()) / exact))
     assert off[0] > 1.3 * off[1] > 1.3**2 * off[2] > 0
