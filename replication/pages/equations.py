@@ -68,7 +68,7 @@ ROWS = """\
     test_theory.py::test_the_entropy_by_counts_is_that_by_all_states_and_lies_in_its_bracket
 (44) | the last step is the forward kernel | diffusion.chain.Kernel.p_edge
     test_diffusion.py::test_the_edge_kernel_is_equation_44
-(61) | a smooth r moves the mean by f_Σ ∂log r/∂x | diffusion.guides.Shift
+(61) | a smooth r moves the mean by f_Σ ∂log r/∂x | diffusion.posterior.Shift
     test_particles.py::test_the_shift_61_is_the_exact_product_to_first_order_and_its_factor_is_what_was_given
 (61), classes | r is the probability of a class given x^t | network.classifier.class_guide
     test_classifier.py::test_guided_samples_of_gaussian_classes_have_the_law_of_their_class

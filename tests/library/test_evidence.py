@@ -9,7 +9,6 @@ from recursion import expected_kl, inpainted, reverse_kernel
 
 from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
-from nonequilibrium.diffusion.guides import log_r
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample
@@ -243,4 +242,4 @@ def test_what_has_no_derivative_or_no_density_is_refused():
         Through(torch.no_grad()(reverse), Downsample(2), y, 0.1)(kernel, None, x, 5)
     for t in (0, 1, 5):
         with pytest.raises(ParameterError, match="no density"):
-            log_r(Through(reverse, Downsample(2), y, 0.0, solve=2), kernel, x, t)
+            Through(reverse, Downsample(2), y, 0.0, solve=2).log_r(kernel, x, t)

@@ -1,12 +1,11 @@
-"""r that looks through the model only at noise that is neither too large nor too small.
-
-Where x^t is almost pure noise, r_t hardly depends on it; where it is almost x^0, the observation is
-seen in x^t itself. Outside of this range, about half of the steps, a cheaper factor does the same.
+"""r that looks through the model only at noise neither so large that r_t hardly depends on x^t nor so
+small that x^t itself shows the observation, which saves about half of the derivatives.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,18 +15,16 @@ from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.posterior import Inpaint
 
-# ``Through.within`` with the least errors, of 1, 1.5, 2, 3 and None, on training images set aside.
-WITHIN = 2.0
+WITHIN = 2.0  # of 1, 1.5, 2, 3 and no bound, that of the least errors on training images set aside
 
 
 @dataclass
 class Between:
-    """``through`` where lowest ≤ σ_t ≤ highest, elsewhere ``outside``; sample with ``Through.skip``.
+    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``; for ``Through.skip``.
 
     outside: a factor of p(x^{t−1}|x^t), such as an annealed ``Inpaint``, or a cheaper ``Through``.
-    lowest, highest: bounds of σ_t = √((1−ᾱ_t)/ᾱ_t), for data of variance one.
-    limits: the range of data. The mean of x^0 is put at the limit where a shift, a first-order step,
-        takes it beyond; in a chain of few steps it would never come back.
+    limits: the range of data, at which a mean of x^0 is held that a shift, a step of first order,
+    takes beyond; in a chain of few steps it would never come back.
     """
 
     through: Through
@@ -36,9 +33,7 @@ class Between:
     highest: float = 10.0
     limits: tuple[float, float] | None = None
 
-    def __call__(
-        self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int
-    ) -> Normal:
+    def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
         if xt is None:
             return self.outside(kernel, p, xt, t)
         noise = (kernel.one_minus_alpha_bar[t] / kernel.alpha_bar[t]) ** 0.5
@@ -55,9 +50,9 @@ class Between:
 def filled_between(
     reverse: Reverse[Normal], x0: Tensor, known: Tensor, solve: int, limits: tuple[float, float]
 ) -> Between:
-    """How a hole is filled in: through the model, outside by replacement; known pixels stay exact.
+    """How a hole in x0 (n, ...) is filled in: through the model, and elsewhere by replacement.
 
-    x0: (n, ...), read where ``known`` (bool, broadcastable to it) is true. solve: of ``Through``.
+    known: bool, broadcastable to x0; known pixels come out as given. solve: of ``Through``.
     """
     through = Through(reverse, Mask(known), torch.where(known, x0, 0.0), 0.0, solve, WITHIN)
     return Between(through, Inpaint(x0, known, annealed=True), limits=limits)

@@ -1,14 +1,9 @@
-"""The two halves of a diffusion model. A *kernel* is the forward chain and everything about it that
-is exact; a *reverse* gives the parameters of p(x^{t−1}|x^t). Bounds, samplers and posteriors take
-the two and nothing else.
-
-Conventions used everywhere in the package:
+"""The two halves of a diffusion model: a *kernel*, the forward chain, and a *reverse*.
 
 * t runs from 1 to T as in the paper and index 0 is the data, so that ``beta`` and ``alpha_bar``
   have shape (T + 1,), with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
-* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of
-  shape (n, c, h, w), one step per image; ``t`` of shape (b,) goes with points ``x`` of shape
-  (b, n, d), one step per block of n points; a plain integer goes with any ``x``.
+* The axes of ``t`` are the leading axes of ``x``: ``t`` (n,) goes with images (n, c, h, w), one step
+  per image, ``t`` (b,) with points (b, n, d), one per block, and a plain integer with any ``x``.
 * The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences
   are summed over these axes and over nothing else. All are in nats.
 """
@@ -49,20 +44,20 @@ Random = Generator | list[Generator] | None  # one for all examples, or one per 
 
 
 class Reverse(Protocol[P_co]):
-    """The function of (x^t, t) that gives the parameters of p(x^{t−1}|x^t), for t in 2..T.
+    """From (x^t, t) to the parameters of p(x^{t−1}|x^t), t in 2..T; the last step is ``p_edge``.
 
-    xt: (*t.shape, ..., event). Returns parameters of xt's shape, in its dtype and on its device; a
-    variance may have any shape that broadcasts to xt's, with as many axes or none. The last step,
-    to x^0, is fixed: ``Kernel.p_edge``.
+    xt: (*t.shape, ..., event). Returns parameters in xt's shape, dtype and device; a variance may
+    have any shape that broadcasts to xt's, with as many axes or none.
     """
 
     def __call__(self, xt: Tensor, t: Tensor | int, /) -> P_co: ...
 
 
 class Factor(Protocol):
-    """r(x^{t−1}) of section 2.5: from p(x^{t−1}|x^t) to the normalised product of both.
+    """r(x^{t−1}) of section 2.5: from p = p(x^{t−1}|x^t) to the normalised product of both, p̃.
 
-    p: parameters (n, event). xt: (n, event); None at t = T + 1, where p is π.
+    p, xt: (n, event). At t = T + 1, p is π and xt None. ``log_r(kernel, x, t)``, if there is one, is
+    log r_t(x^t), (n,) nats.
     """
 
     def __call__(self, kernel: Any, p: Any, xt: Tensor | None, t: int, /) -> Any: ...
@@ -71,17 +66,11 @@ class Factor(Protocol):
 class Kernel(ABC, Generic[P]):
     """A Markov kernel T_π(x|y; β) that leaves π invariant, applied T times (1)-(3).
 
-    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is. event_dim: the number of
-    trailing axes of x that make one example.
+    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is.
     """
 
     inclusive: ClassVar[bool] = False  # whether β may be 1
     standard_noise: ClassVar[Callable[..., Tensor]]
-    T: int
-    beta: Tensor  # (T + 1,) float64, like the next three
-    log_alpha_bar: Tensor
-    alpha_bar: Tensor
-    one_minus_alpha_bar: Tensor
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
         check_beta(beta.detach(), self.inclusive)
@@ -95,7 +84,7 @@ class Kernel(ABC, Generic[P]):
         self.one_minus_alpha_bar = -torch.expm1(self.log_alpha_bar)
 
     def at(self, coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
-        """``coefficient[t]``, shaped to multiply ``x``, on its device and in its dtype."""
+        """``coefficient[t]``, in the dtype, on the device and with the axes of ``x``."""
         value = coefficient[t].to(device=x.device, dtype=x.dtype)
         return value.reshape(value.shape + (1,) * (x.dim() - value.dim()))
 
@@ -109,16 +98,15 @@ class Kernel(ABC, Generic[P]):
 
     def noise(self, like: Tensor, generator: Random = None) -> Tensor:
         """What ``from_noise`` turns into draws, of the shape, dtype and device of ``like``."""
-        if not isinstance(generator, list):
-            options = {"dtype": like.dtype, "device": like.device}
-            return self.standard_noise(like.shape, generator=generator, **options)
-        if len(generator) != len(like):
-            given = f"{len(generator)} generators for {len(like)} samples"
-            raise ParameterError(f"there are {given}; there must be one per sample")
-        return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
+        if isinstance(generator, list):
+            if len(generator) != len(like):
+                raise ParameterError(f"got {len(generator)} generators for {len(like)} samples")
+            return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
+        options = {"dtype": like.dtype, "device": like.device}
+        return self.standard_noise(like.shape, generator=generator, **options)
 
     def p_edge(self, x1: Tensor) -> P:
-        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44), by reversibility."""
+        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1), by reversibility (44)."""
         return self.q_step(x1, 1)
 
     @abstractmethod

@@ -1,8 +1,6 @@
-"""Denoising that is exact but for the model: the observation is itself a state of the chain.
-
-y = x^0 + noise of variance σ² is, times √ᾱ_t, an x^t of the step t at which (1−ᾱ_t)/ᾱ_t = σ². The
-reverse chain from there on draws from p(x^0|x^t) = p(x^0) r(x^0)/Z̃ with the r of this noise. As a
-chain has no step of exactly this noise, y is given the noise that it lacks of the next noisier one.
+"""Denoising, exact but for the model: √ᾱ_t (x^0 + noise of variance σ²) is an x^t of the step t at
+which (1−ᾱ_t)/ᾱ_t = σ², from where the reverse chain draws from p(x^0) r(x^0)/Z̃. Observations
+between two steps are given the noise that is missing to the noisier one.
 """
 
 from __future__ import annotations
@@ -20,8 +18,7 @@ def step_of(kernel: GaussianKernel, var: float) -> int:
     """The first step t ≥ 2 whose (1−ᾱ_t)/ᾱ_t is at least ``var``."""
     noise = (kernel.one_minus_alpha_bar / kernel.alpha_bar).detach()
     if not 0 < var <= float(noise[-1]):
-        allowed = f"it must be positive and at most the chain's {noise[-1]:g}"
-        raise ParameterError(f"the noise's variance is {var:g}; {allowed}")
+        raise ParameterError(f"the noise's variance is {var:g}; the chain has 0 to {noise[-1]:g}")
     return max(2, int(torch.searchsorted(noise, torch.tensor(var, dtype=noise.dtype))))
 
 
@@ -31,9 +28,7 @@ def excess(kernel: GaussianKernel, var: float) -> float:
     return max(float(kernel.one_minus_alpha_bar[t] / kernel.alpha_bar[t]) / var - 1, 0.0)
 
 
-def as_state(
-    kernel: GaussianKernel, y: Tensor, var: float, generator: Random
-) -> tuple[int, Tensor]:
+def as_state(kernel: GaussianKernel, y: Tensor, var: float, generator: Random):
     """(t, x^t) of observations y (n, event) with noise of variance ``var``."""
     t, missing = step_of(kernel, var), excess(kernel, var) * var
     noisier = y + missing**0.5 * kernel.noise(y, generator)

@@ -1,15 +1,11 @@
-"""Posteriors given a linear observation y = A x^0 + noise, with an r_t that looks through the model.
-
-The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) =
-E[r(x^0)|x^t] (Doob's h-transform; every Z̃_t is then one). The paper puts r itself in its place.
-For a Gaussian r the expectation is closed where x^0 given x^t is Gaussian,
+"""Factors for y = A x^0 + noise that look through the model: r_t(x^t) = E[r(x^0)|x^t], with which
+every Z̃_t is one and the chain exact (Doob's h-transform). If x^0 given x^t is Gaussian,
 
     r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
 
-with x̂^0 the model's mean of x^0 given x^t and C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t, its covariance by
-Tweedie's second identity. The mean of p(x^{t−1}|x^t) then moves by the covariance of x^{t−1} and x^0
-given x^t, times what y says of x^0: derivatives through the network. Pseudo-inverse guidance (Song
-et al. 2023) assumes A C_t A^T diagonal, which counts neighbouring pixels that say the same twice.
+with x̂^0 the model's mean of x^0 given x^t and C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t its covariance, by
+Tweedie's second identity. Pseudo-inverse guidance (Song et al. 2023) assumes A C_t A^T diagonal,
+which counts neighbouring pixels that say the same twice.
 """
 
 from __future__ import annotations
@@ -32,18 +28,15 @@ LEAST = 0.01  # the least V_t as a part of 1 − ᾱ_t, which white Gaussian dat
 
 
 class Linear(Protocol):
-    """A of an observation y = A x^0 + noise; a linear function of x (..., event)."""
+    """A: x (..., event) to A x, and var to the diagonal of A diag(var) A^T, shaped like y."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """A x."""
-
-    def variance(self, var: Tensor) -> Tensor:
-        """The diagonal of A diag(var) A^T, shaped like y."""
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def variance(self, var: Tensor) -> Tensor: ...
 
 
 @dataclass
 class Mask:
-    """The coordinates where ``known`` (bool, broadcastable to x) is true; others are seen as zero."""
+    """x where ``known`` (bool, broadcastable to x) is true, zero elsewhere."""
 
     known: Tensor
 
@@ -55,7 +48,7 @@ class Mask:
 
 @dataclass
 class Downsample:
-    """Means of blocks of ``factor`` × ``factor`` pixels: (n, c, h, w) to (n, c, h/factor, w/factor)."""
+    """Means of blocks of factor × factor pixels: (n, c, h, w) to (n, c, h/factor, w/factor)."""
 
     factor: int
 
@@ -75,9 +68,7 @@ class Downsample:
 
 @dataclass
 class Blur:
-    """Convolution of images (n, c, h, w) with a Gaussian of standard deviation ``sigma`` pixels,
-    zero beyond the border.
-    """
+    """Convolution of images (n, c, h, w) with a Gaussian of ``sigma`` pixels; zero outside."""
 
     sigma: float
 
@@ -122,18 +113,14 @@ def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
 class Through:
     """An ``r`` that multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²).
 
-    reverse: p(x^{t−1}|x^t) as a function of (x^t, t), which is differentiated.
-    y: the observation, shaped like A(x), zero where A is a mask that hides it. var: σ² of its
-        noise; with 0 and a mask the known coordinates come out exactly as given.
-    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a derivative
-        through the network. With 0, A C_t A^T is assumed diagonal. With enough steps the chain of
-        Gaussian data is exact to first order in f_Σ.
-    within: a bound on the shift of the mean of x^0, as a root mean square over an example in units
-        of the deviation of x^0 given x^t. A posterior's mean moves by at most 1 in expectation, as
-        tr C A^T (A C A^T + σ²)^−1 A C ≤ tr C. Where a network's derivative is no covariance, solving
-        ends at the bound (truncated conjugate gradients, Steihaug 1983). For examples of many
-        coordinates; None is no bound.
-    The variance of p(x^{t−1}|x^t) is kept: y reduces it only to second order in f_Σ.
+    reverse: the model's, differentiable. y: shaped like A(x), zero where a mask hides it. var: σ²;
+    with 0 and a mask the known coordinates come out exactly as given.
+    solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative of the
+    network; with 0, A C_t A^T is assumed diagonal. Solved, the chain of Gaussian data is exact to
+    first order in f_Σ; the variance of p(x^{t−1}|x^t), which y reduces in second order, is kept.
+    within: a bound on the shift of the mean of x^0 in units of its deviation, as a root mean square
+    over many coordinates, which is at most 1 for a covariance C_t. Where a network's derivative is
+    none, solving ends at the bound (truncated conjugate gradients, Steihaug 1983).
     """
 
     reverse: Reverse[Normal]
@@ -151,12 +138,11 @@ class Through:
     def skip(xt: Tensor, t: Tensor | int) -> Any:
         """For ``sample``, in place of a reverse that this object calls itself."""
 
-    def __call__(
-        self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int
-    ) -> Normal:
-        if p is not None and t in (1, kernel.T + 1):
-            return self._edge(p) if t == 1 else p  # x^T has no signal left but ᾱ_T
-        assert xt is not None, "only at t = T + 1 is there no x^t"
+    def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
+        if xt is None:
+            return p  # of x^0 only ᾱ_T is left in x^T
+        if t == 1:
+            return self._edge(p)
         p, _, _, move = self._looked(kernel, xt, t, self.within)
         on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
         shifted = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
@@ -174,16 +160,14 @@ class Through:
             return -0.5 * (residual * u).flatten(1).sum(1).detach()
         if t == 0 and self.var == 0:
             return x.new_zeros(len(x))  # the density of the known coordinates is in p(x^0|x^1)
-        x0 = Normal(x, torch.zeros_like(x)) if t == 0 else kernel.p_edge(x)
         if t > 1:
             x0 = self._x0(kernel, self.reverse(x, t), x, t)
-        mean, var = self.A(x0.mean), self.A.variance(x0.var.expand_as(x)) + self.var
-        if isinstance(self.A, Mask):
-            terms = log_normal(self.y, mean, torch.where(self.A.known, var, 1.0))
-            terms = torch.where(self.A.known, terms, 0.0)
         else:
-            terms = log_normal(self.y, mean, var)
-        return terms.flatten(1).sum(1).detach()
+            x0 = kernel.p_edge(x) if t == 1 else Normal(x, torch.zeros_like(x))
+        seen = self.A.known if isinstance(self.A, Mask) else torch.ones_like(self.y).bool()
+        var = self.A.variance(x0.var.expand_as(x)) + self.var
+        terms = log_normal(self.y, self.A(x0.mean), torch.where(seen, var, 1.0))
+        return torch.where(seen, terms, 0.0).flatten(1).sum(1).detach()
 
     @staticmethod
     def _x0(kernel: GaussianKernel, p: Normal, xt: Tensor, t: int) -> Normal:
@@ -215,15 +199,11 @@ class Through:
         return p, residual, u, move
 
     def _solved(
-        self,
-        pulled: Callable[[Tensor], Tensor],
-        residual: Tensor,
-        diagonal: Tensor,
-        most: Tensor | None,
+        self, pulled: Callable, residual: Tensor, diagonal: Tensor, most: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """u and C A^T u by conjugate gradients per example, preconditioned by ``diagonal``.
+        """u and C A^T u, whose squares sum to ``most``, by conjugate gradients for each example.
 
-        pulled: u to C A^T u. most: the largest sum of squares of C A^T u, None for no bound.
+        pulled: u to C A^T u. diagonal: of A C A^T + σ², a preconditioner.
         """
         r = residual
         z = d = _over(r, diagonal)
@@ -248,7 +228,7 @@ class Through:
         return u, move
 
     def _edge(self, p: Normal) -> Normal:
-        """p(x^0|x^1) r(x^0)/Z̃: the mean is exact where A A^T is diagonal, the variance for masks."""
+        """p(x^0|x^1) r(x^0)/Z̃; the mean is exact for diagonal A A^T, the variance for masks."""
         var = p.var.expand_as(p.mean)
         with torch.enable_grad():
             x = p.mean.detach().requires_grad_()

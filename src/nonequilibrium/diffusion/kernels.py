@@ -27,14 +27,14 @@ class GaussianKernel(Kernel[Normal]):
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
         super().__init__(beta, event_dim)
-        # Weights of x^0 and x^t in the mean of q(x^{t−1}|x^t,x^0), and its variance: three (T + 1,)
-        # float64 tensors. Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
-        previous = torch.cat([self.one_minus_alpha_bar[:1], self.one_minus_alpha_bar[:-1]])
-        alpha_bar_previous = torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
-        left = torch.cat([torch.ones_like(self.beta[:1]), self.one_minus_alpha_bar[1:]])
-        self.posterior_on_x0 = alpha_bar_previous.sqrt() * self.beta / left
-        self.posterior_on_xt = (1 - self.beta).sqrt() * previous / left
-        self.posterior_var = self.beta * previous / left
+        # Of q(x^{t−1}|x^t,x^0) the weights of x^0 and x^t in the mean, and the variance, (T + 1,).
+        # Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
+        left, signal = self.one_minus_alpha_bar, self.alpha_bar
+        before, signal = torch.cat([left[:1], left[:-1]]), torch.cat([signal[:1], signal[:-1]])
+        left = torch.cat([torch.ones_like(left[:1]), left[1:]])
+        self.posterior_on_x0 = signal.sqrt() * self.beta / left
+        self.posterior_on_xt = (1 - self.beta).sqrt() * before / left
+        self.posterior_var = self.beta * before / left
 
     def q_step(self, x_prev: Tensor, t: Tensor | int) -> Normal:
         """q(x^t|x^{t−1}) = N(x^{t−1}√(1−β_t), β_t I) (Table App.1)."""
@@ -52,9 +52,8 @@ class GaussianKernel(Kernel[Normal]):
         return Normal(mean, self.at(self.posterior_var, t, xt))
 
     def x0_given(self, p: Normal, xt: Tensor, t: Tensor | int) -> Normal:
-        """Mean and variance of x^0 given x^t, t ≥ 2, that p(x^{t−1}|x^t) implies by (14)'s q.
-
-        The variance is zero where p is sharper than q(x^{t−1}|x^t, x^0).
+        """The mean and variance of x^0 given x^t that p(x^{t−1}|x^t) implies, t ≥ 2; zero if p is
+        sharper than q(x^{t−1}|x^t, x^0).
         """
         on_x0 = self.at(self.posterior_on_x0, t, xt)
         mean = (p.mean - self.at(self.posterior_on_xt, t, xt) * xt) / on_x0
@@ -108,12 +107,11 @@ class BinomialKernel(Kernel[Bernoulli]):
         if not 0 < pi < 1:
             raise ParameterError(f"pi is {pi}; the rate of ones must lie strictly between 0 and 1")
         self.pi = pi
-        # On bits every logit is linear in each bit, so that two pairs of (T + 1,) float64 tables
-        # say it all: the logit of q(x^t = 1|x^0) for x^0 = 0 and 1, infinite at t = 0,
+        # Logits are linear in each bit. Of q(x^t = 1|x^0) at x^0 = 0 and 1, infinite at t = 0,
         zero, lost = pi * self.one_minus_alpha_bar, (1 - pi) * self.one_minus_alpha_bar
-        one = self.alpha_bar + pi * self.one_minus_alpha_bar
+        one = self.alpha_bar + zero
         self._marginal_logits = torch.logit(zero), torch.log(one) - torch.log(lost)
-        # and log q(x^t|1) − log q(x^t|0) of a step from x^{t−1}, at x^t = 0 and 1.
+        # and log q(x^t|x^{t−1} = 1) − log q(x^t|x^{t−1} = 0) at x^t = 0 and 1:
         zero, one, fell = pi * self.beta, (1 - self.beta) + pi * self.beta, (1 - pi) * self.beta
         at_zero, at_one = torch.log(fell) - torch.log1p(-zero), torch.log(one) - torch.log(zero)
         self._step_likelihood = at_zero, at_one

@@ -1,14 +1,11 @@
-"""Z̃_t counted, not left out: sequential Monte Carlo along the reverse chain (section 2.5).
-
-Normalising every step (22) by itself drops Z̃_t(x^{t+1}), which depends on x^{t+1} unless r_t is the
-expectation of r(x^0) given x^t. Here particles are drawn by the perturbed kernel p̃ with weights
+"""Sequential Monte Carlo along the reverse chain, which counts the Z̃_t that (22) drops. Particles
+drawn by the perturbed kernel p̃ are weighted by
 
     w_T = π(x^T) r_T(x^T) / p̃(x^T),
-    w_{t−1} = w_t · p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)).
+    w_{t−1} = w_t · p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)),
 
-At t = 0 the weighted particles have the law p(x^0) r(x^0)/Z̃ in the limit of many, for any r_t, and
-the product of mean weights is an estimate of Z̃_0 = E r(x^0) without bias at any number. Where the
-weights become unequal the particles are resampled by them (Del Moral, Doucet & Jasra 2006).
+and resampled where the weights become unequal (Del Moral, Doucet & Jasra 2006). Many have the law
+p(x^0) r(x^0)/Z̃ at t = 0, whatever positive r_t steered; any number estimates Z̃ without bias.
 """
 
 from __future__ import annotations
@@ -22,12 +19,9 @@ import torch
 from torch import Generator, Tensor
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, Normal, Reverse
-from nonequilibrium.diffusion.guides import log_r
 from nonequilibrium.diffusion.kernels import log_normal
 from nonequilibrium.diffusion.sampling import reverse_chain
 from nonequilibrium.errors import ParameterError
-
-FEWEST = 8  # no warning with fewer particles, whose weights are expected to be unequal
 
 
 class Collapsed(UserWarning):
@@ -38,18 +32,15 @@ class Collapsed(UserWarning):
 class Particles:
     """Weighted samples of x^0 in independent runs of n particles each.
 
-    x: (runs, n, event). log_weight: (runs, n), normalised. log_Z: (runs,) estimates of log E
-    r(x^0), nats; their exponentials have no bias. ess: (T + 1, runs) effective sample size before
-    resampling. resampled: (T + 1, runs) bool.
-    ancestors: (runs,) the number of starts at t = T that have descendants at t = 0.
+    log_Z estimates log E r(x^0), nats; ancestors is the number of starts with descendants at t = 0.
     """
 
-    x: Tensor
-    log_weight: Tensor
-    log_Z: Tensor
-    ess: Tensor
-    resampled: Tensor
-    ancestors: Tensor
+    x: Tensor  # (runs, n, event)
+    log_weight: Tensor  # (runs, n), normalised
+    log_Z: Tensor  # (runs,)
+    ess: Tensor  # (T + 1, runs), effective sample size before resampling
+    resampled: Tensor  # (T + 1, runs) bool
+    ancestors: Tensor  # (runs,)
 
     def expectation(self, values: Tensor) -> Tensor:
         """Weighted mean over the particles of each run: values (runs, n, ...) to (runs, ...)."""
@@ -62,21 +53,13 @@ class Particles:
         return self.x[torch.arange(len(self.x)), chosen]
 
 
-def effective(log_weight: Tensor) -> Tensor:
-    """Effective sample size (Σ w)²/Σ w² over the last axis, from 1 to its length."""
-    return torch.exp(2 * torch.logsumexp(log_weight, -1) - torch.logsumexp(2 * log_weight, -1))
-
-
 def log_mean(log_weight: Tensor) -> Tensor:
     """log of the mean weight over the last axis."""
     return torch.logsumexp(log_weight, -1) - math.log(log_weight.shape[-1])
 
 
 def systematic(weight: Tensor, u: Tensor) -> Tensor:
-    """Indices (runs, n) by systematic resampling; u (runs,) uniform on [0, 1).
-
-    Particle i is drawn n w_i times on average, and always that number rounded down or up.
-    """
+    """Indices (runs, n) that hold i n·w_i times, rounded up or down; u (runs,) from [0, 1)."""
     n = weight.shape[-1]
     grid = (torch.arange(n, dtype=weight.dtype) + u[:, None]) / n
     return torch.searchsorted(torch.cumsum(weight, -1), grid, right=True).clamp(max=n - 1)
@@ -94,9 +77,9 @@ def particles(
 ) -> Particles:
     """Weighted samples of p(x^0) r(x^0)/Z̃ under the model, exact as their number grows.
 
-    shape: (runs, n, event). r: a factor with a ``log_r``, whose tensors are shaped (runs · n, event),
-    equal within a run, or (event). resample_below: the effective sample size, as a part of n, below
-    which a run is resampled. Warns ``Collapsed`` where few particles carry the weight.
+    shape: (runs, n, event). r: a factor with a ``log_r``, of tensors (event), or (runs · n, event)
+    and equal within a run. resample_below: the part of n below which the effective sample size of a
+    run has it resampled. Warns ``Collapsed`` where few particles carry the weight.
     """
     runs, n, *event = shape
     if not (runs >= 1 and n >= 1):
@@ -104,26 +87,26 @@ def particles(
     if not 0 <= resample_below <= 1:
         raise ParameterError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
     flat = (runs * n, *event)
-    log_r(r, kernel, torch.zeros(flat, dtype=dtype), 0)  # refuses an unknown r before any work
+    if not hasattr(r, "log_r"):
+        raise ParameterError(f"log r_t of {type(r).__name__} is not known; use `Shift`")
+    r.log_r(kernel, torch.zeros(flat, dtype=dtype), 0)  # refused before any work
     root = torch.arange(n).repeat(runs, 1)
-    log_weight = torch.zeros(runs, n, dtype=torch.float64)
-    log_Z = torch.zeros(runs, dtype=torch.float64)
-    ess = torch.full((kernel.T + 1, runs), float(n), dtype=torch.float64)
-    resampled = torch.zeros(kernel.T + 1, runs, dtype=torch.bool)
-    value = torch.zeros(runs * n, dtype=torch.float64)
+    log_weight, log_Z = torch.zeros(runs, n).double(), torch.zeros(runs).double()
+    ess = torch.zeros(kernel.T + 1, runs).double()
+    resampled, value = ess.bool(), torch.zeros(runs * n).double()
     for t, x, p, p_tilde in reverse_chain(kernel, reverse, flat, generator, r, dtype):
-        now = log_r(r, kernel, x, t).double()
+        now = r.log_r(kernel, x, t).double()
         increment = kernel.log_prob(x, p).double() - _log_drawn(kernel, x, p_tilde) + now - value
         value = now
         log_weight = log_weight + increment.reshape(runs, n)
-        ess[t] = effective(log_weight)
+        ess[t] = torch.exp(2 * log_weight.logsumexp(1) - (2 * log_weight).logsumexp(1))
         again = ess[t] < resample_below * n
         if t == 0 or not again.any():
             continue
         log_Z = log_Z + torch.where(again, log_mean(log_weight), 0.0)
         u = torch.rand(runs, generator=generator, dtype=torch.float64)
-        chosen = systematic(torch.softmax(log_weight, 1), u)
-        index = torch.where(again[:, None], chosen, torch.arange(n))
+        index = systematic(torch.softmax(log_weight, 1), u)
+        index = torch.where(again[:, None], index, torch.arange(n))
         log_weight = torch.where(again[:, None], 0.0, log_weight)
         resampled[t], root = again, root.gather(1, index)
         place = (index + n * torch.arange(runs)[:, None]).flatten()
@@ -147,16 +130,9 @@ def _log_drawn(kernel: Kernel, x: Tensor, p_tilde: Any) -> Tensor:
 
 def _warn(result: Particles) -> None:
     """One sentence where, over runs on average, weights collapsed on few particles or one start."""
-    n, mean, ancestors = result.x.shape[1], result.ess.mean(1), float(result.ancestors.double().mean())
-    worst = int(mean.argmin())
-    if n < FEWEST:
-        return
-    if mean[worst] < max(2.0, n / 20):
-        what = f"at t = {worst} the {n} particles are worth {mean[worst]:.1f} equal ones"
-    elif ancestors < 2:
-        what = f"the {n} particles go back to {ancestors:.1f} of the {n} that started"
-    else:
-        return
-    remedy = "take more particles or an r that looks through the model"
-    effect = "they are no fair sample of the posterior and log Z̃ is most likely too low"
-    warnings.warn(f"{what}: {effect}; {remedy}", Collapsed, stacklevel=4)
+    n, starts = result.x.shape[1], float(result.ancestors.double().mean())
+    worth, t = (float(value) for value in result.ess.mean(1).min(0))
+    if n >= 8 and (worth < max(2.0, n / 20) or starts < 2):  # fewer have unequal weights anyway
+        what = f"are worth {worth:.1f} at t = {t:.0f} and go back to {starts:.1f} of {n} starts"
+        advice = "take more, or an r that looks through the model"
+        warnings.warn(f"the {n} particles {what}; {advice}", Collapsed, stacklevel=4)

@@ -1,19 +1,15 @@
-"""Samples given evidence (section 2.5): every reverse kernel is multiplied by r(x^{t−1}) and
-normalised.
+"""Factors r that multiply every reverse kernel for p̃(x^0) ∝ p(x^0) r(x^0) (2.5), normalised.
 
-Exact steps of p̃(x^0) ∝ p(x^0) r(x^0) would be p(x^{t−1}|x^t) Z̃_{t−1}(x^{t−1})/Z̃_t(x^t), with
-Z̃_t(x^t) the expectation of r(x^0) given x^t. The paper keeps r(x^t) = r(x^0) for all t (23) in its
-place. The product of a diagonal Gaussian with a Gaussian or a delta is in closed form, so that the
-choice of r(x^t) is the only approximation. It is a large one: with 16 of 32 Gaussian pixels missing
-and neighbours of correlation 0.8, the mean moves 0.75 (constant r) and 0.46 (annealed) of the way.
-
-An ``r`` is called as ``r(kernel, p, xt, t)`` with p = p(x^{t−1}|x^t) and returns p̃(x^{t−1}|x^t);
-at t = T + 1, with p = π, it gives the start p̃(x^T). Its ``log_r(kernel, x, t)`` is log r_t(x^t).
+Exact steps would be p(x^{t−1}|x^t) Z̃_{t−1}(x^{t−1})/Z̃_t(x^t) with Z̃_t(x^t) = E[r(x^0)|x^t], in
+whose place the paper puts r(x^t) = r(x^0) (23). For products of a Gaussian with a Gaussian or a
+delta this is the only approximation, and a large one: with 16 of 32 Gaussian pixels missing, of
+correlation 0.8 between neighbours, the mean moves 0.75 (constant r) or 0.46 (annealed) of the way.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,22 +20,19 @@ from nonequilibrium.diffusion.kernels import GaussianKernel, log_normal
 from nonequilibrium.errors import ParameterError
 
 
-def where_known(known: Tensor, inside: Normal, outside: Normal) -> Normal:
-    """The one distribution where ``known`` is true, the other elsewhere."""
-    return Normal(*(torch.where(known, *pair) for pair in zip(inside, outside, strict=True)))
-
-
 def exponent(annealed: bool, t: int, T: int) -> float:
-    """The power of r(x^0) in r(x^t): 1 at all t, or falling to 0 at T, the alternative of (23)."""
+    """The power of r(x^0) in r(x^t) (23): 1 at all t, or (T−t)/T if ``annealed``."""
     return 1 - t / T if annealed else 1.0
+
+
+def where_known(known: Tensor, inside: Normal, outside: Normal) -> Normal:
+    """``inside`` where ``known`` is true, ``outside`` elsewhere."""
+    return Normal(*(torch.where(known, *pair) for pair in zip(inside, outside, strict=True)))
 
 
 @dataclass
 class Denoise:
-    """r(x) = N(y; x, var): y is x plus Gaussian noise of variance ``var``.
-
-    annealed: r(x^t) = r(x^0)^((T−t)/T), the alternative of (23).
-    """
+    """r(x) = N(y; x, var): y is x plus Gaussian noise of variance ``var``."""
 
     y: Tensor
     var: float
@@ -61,12 +54,10 @@ class Denoise:
 
 @dataclass
 class Inpaint:
-    """r is a delta on the known coordinates of x0; ``known`` is bool, broadcastable to x0.
+    """r is a delta on the known coordinates of x0, which come out exactly as given.
 
-    They come out exactly as given. With constant r, as in the paper, they are held at their values
-    at all t. annealed: they are replaced by their own forward chain, run backwards from noise, so
-    that both parts of the image have one noise level. Nothing is conditioned on them then, as a
-    delta has no powers that fade.
+    known: bool, broadcastable to x0. annealed: known coordinates are replaced by their own forward
+    chain, run backwards, and not held at their values, so that the whole image has one noise level.
     """
 
     x0: Tensor
@@ -94,11 +85,28 @@ class Inpaint:
     def log_r(self, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
         """What each known pixel of x^t says by itself of its value in x^0, if data were white."""
         if not self.annealed:
-            raise ParameterError(
-                "a delta at all t leaves no paths to weigh; use annealed = True, or Through"
-            )
+            raise ParameterError("a delta at all t leaves no paths to weigh; use annealed = True")
         if t == 0:
             return x.new_zeros(len(x))  # the density of the known coordinates is in p(x^0|x^1)
         root, left = kernel.alpha_bar.sqrt(), kernel.one_minus_alpha_bar
         terms = log_normal(self.x0, kernel.at(root, t, x) * x, kernel.at(left, t, x))
         return kernel.sum_event(torch.where(self.known, terms, 0.0))
+
+
+@dataclass
+class Shift:
+    """Any differentiable r_t, by (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ.
+
+    log_r_t: from (x (n, event), t) to log r_t(x), (n,) nats, for t = 0..T.
+    """
+
+    log_r_t: Callable[[Tensor, int], Tensor]
+
+    def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
+        with torch.enable_grad():
+            x = p.mean.detach().requires_grad_()
+            slope = torch.autograd.grad(self.log_r_t(x, t - 1).sum(), x)[0]
+        return Normal(p.mean + p.var * slope, p.var)
+
+    def log_r(self, kernel: Kernel, x: Tensor, t: int) -> Tensor:
+        return self.log_r_t(x, t).detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -15,15 +15,6 @@ from nonequilibrium.files import quiet
 from nonequilibrium.training.distributed import collected, mine
 
 
-class Step(NamedTuple):
-    """A state x^t of the reverse chain, drawn from p̃: the model's ``p``, times r if there is one."""
-
-    t: int
-    x: Tensor
-    p: Any
-    p_tilde: Any
-
-
 def reverse_chain(
     kernel: Kernel[P],
     reverse: Reverse[P],
@@ -33,20 +24,19 @@ def reverse_chain(
     dtype: torch.dtype = torch.float64,
     start: tuple[int, Tensor] | None = None,
     times: int = 0,
-) -> Iterator[Step]:
-    """The steps of p(x^{0..T}) (5), from t = T to 0; x may be overwritten between steps.
+) -> Iterator[tuple[int, Tensor, Any, Any]]:
+    """The chain p(x^{0..T}) (5): (t, x^t, p, p̃) for t = T..0, with x^t ~ p̃ = p(x^t|x^{t+1}) r(x^t).
 
     shape: (n, event). generator: one, or a list of n; with a list no sample depends on the others.
-    r: makes this the posterior's chain (22). start: (t, x^t) to go on from, in place of T and a
-    draw from π. times: how often every step t ≥ 2 is taken again after a forward step q(x^t|x^{t−1})
-    (Lugmayr et al. 2022). Unknown pixels then see the known ones that replacement puts beside them,
-    without a derivative and not exactly.
+    r: makes this the posterior's chain (22). start: (t, x^t) in place of a draw from π at T.
+    times: how often every step t ≥ 2 is taken again after a forward step q(x^t|x^{t−1}) (Lugmayr et
+    al. 2022), so that unknown pixels see the known ones beside them; cheap, and not exact.
     """
     if not (isinstance(times, int) and times >= 0):
         raise ParameterError(f"times is {times!r}; it must be a whole number of at least 0")
     first, x = start or (kernel.T + 1, None)
     if x is not None:
-        yield Step(first, x, None, None)
+        yield first, x, None, None
     for t in range(first, 0, -1):
         for again in range(1 + times if 1 < t <= kernel.T else 1):
             if again:
@@ -57,15 +47,15 @@ def reverse_chain(
                 p = reverse(x, t) if t > 1 else kernel.p_edge(x)
             p_tilde = p if r is None else r(kernel, p, x, t)
             x = kernel.sample(p_tilde, generator)
-        yield Step(t - 1, x, p, p_tilde)
+        yield t - 1, x, p, p_tilde
 
 
 def _wanted(kernel: Kernel, keep: Iterable[int] | None) -> set[int]:
-    """The steps to keep, by default all. Raises ParameterError for steps outside the chain."""
+    """The steps of the chain to keep, by default all."""
     every = set(range(kernel.T + 1))
     wanted = every if keep is None else set(keep)
-    if wanted - every:
-        raise ParameterError(f"keep has step {min(wanted - every)}; the chain has 0 to {kernel.T}")
+    if absent := wanted - every:
+        raise ParameterError(f"keep has step {min(absent)}; the chain has 0 to {kernel.T}")
     return wanted
 
 
@@ -90,25 +80,18 @@ def reverse_trajectory(
     shape: Sequence[int],
     generator: Random,
     keep: Iterable[int] | None = None,
-    mean: bool = False,
     **options,
 ) -> dict[int, Tensor]:
-    """Reverse trajectories (5) from π: {t: x^t} for t in ``keep`` (default: all).
-
-    mean: give the mean of p(x^0|x^1) in place of a sample. It looks cleaner but is no sample of the
-    model (Gaussian kernel only; for display). options, shape, generator: of ``reverse_chain``.
-    """
-    wanted, kept = _wanted(kernel, keep), {}
-    for t, x, _, p_tilde in reverse_chain(kernel, reverse, shape, generator, **options):
-        if t in wanted:
-            kept[t] = p_tilde.mean if mean and t == 0 else x
-    return dict(sorted(kept.items()))
+    """Reverse trajectories (5), {t: x^t} for t in ``keep``; the rest as of ``reverse_chain``."""
+    wanted = _wanted(kernel, keep)
+    chain = reverse_chain(kernel, reverse, shape, generator, **options)
+    return dict(sorted({t: x for t, x, *_ in chain if t in wanted}.items()))
 
 
 def sample(
     kernel: Kernel[P], reverse: Reverse[P], shape: Sequence[int], generator: Random, **options
 ) -> Tensor:
-    """True samples of the model, (n, event); options as of ``reverse_trajectory``."""
+    """True samples of the model, x^0 (n, event); options as of ``reverse_chain``."""
     return reverse_trajectory(kernel, reverse, shape, generator, keep=[0], **options)[0]
 
 
@@ -126,18 +109,15 @@ def sample_each(
     seed: one, or several with n samples each: (len(seed) n, *shape), one seed after the other.
     r: for posteriors; from the indices of a block and their generators to the block's factor.
     """
-    places = [(s, i) for s in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
-    blocks = torch.arange(len(places)).split(block)
-    parts = {}
+    seeds = seed if isinstance(seed, list) else [seed]
+    own = [1_000_003 * s + i for s in seeds for i in range(n)]  # with s + i, seeds would collide
+    blocks, parts = torch.arange(len(own)).split(block), {}
     # The outer context keeps the networks' low-precision copies of their weights between steps.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         for number, part in enumerate(tqdm(blocks, desc="samples", disable=quiet())):
-            if not mine(number):
-                continue
-            # No two pairs (seed, i) share a generator, unlike with seed + i.
-            chosen = [1_000_003 * s + i for s, i in (places[k] for k in part)]
-            generators = [Generator().manual_seed(s) for s in chosen]
-            options = {} if r is None else {"r": r(part, generators)}
-            whole = (len(part), *shape)
-            parts[number] = sample(kernel, reverse, whole, generators, dtype=torch.float32, **options)
+            if mine(number):
+                generators = [Generator().manual_seed(own[k]) for k in part]
+                options = {"r": None if r is None else r(part, generators), "dtype": torch.float32}
+                whole = (len(part), *shape)
+                parts[number] = sample(kernel, reverse, whole, generators, **options)
     return torch.cat(collected(parts))

@@ -15,18 +15,12 @@ from nonequilibrium.errors import ParameterError
 
 
 def inverse_schedule(T: int) -> Tensor:
-    """β_t = 1/(T−t+1), the binomial schedule of Table App.1: each step erases 1/T of the signal.
-
-    Its β_T is 1, which a Gaussian kernel cannot take.
-    """
+    """β_t = 1/(T−t+1) (Table App.1, binomial): each step erases 1/T of the signal; β_T is 1."""
     return 1 / torch.arange(T, 0, -1, dtype=torch.float64)
 
 
 def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
-    """β_t of the authors' published program: 1/linspace(T, 2), with ``beta_1`` added to the first.
-
-    It loses most of the signal-to-noise ratio in the first steps.
-    """
+    """β_t of the authors' program: 1/linspace(T, 2), with ``beta_1`` added to the first."""
     beta = 1 / torch.linspace(T, 2, T, dtype=torch.float64)
     beta[0] += beta_1
     return beta
@@ -34,13 +28,9 @@ def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
 
 def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
     """β_t that space log(ᾱ_t/(1−ᾱ_t)) evenly from ᾱ_1 = 1−beta_1 to ``alpha_bar_T``."""
-    for name, value in {"beta_1": beta_1, "alpha_bar_T": alpha_bar_T}.items():
-        if not 0 < value < 1:
-            raise ParameterError(f"{name} is {value}; it must lie strictly between 0 and 1")
-    if not 1 - beta_1 > alpha_bar_T:
-        raise ParameterError(
-            f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}"
-        )
+    if not (0 < beta_1 and 0 < alpha_bar_T < 1 - beta_1):
+        given = f"beta_1 is {beta_1} and alpha_bar_T is {alpha_bar_T}"
+        raise ParameterError(f"{given}; both must be above 0 and their sum below 1")
     start, end = math.log((1 - beta_1) / beta_1), math.log(alpha_bar_T / (1 - alpha_bar_T))
     log_snr = torch.linspace(start, end, T, dtype=torch.float64)
     # 1−β_t = ᾱ_t/ᾱ_{t−1}; with log ᾱ = −softplus(−log SNR) nothing cancels where ᾱ is nearly 1.
@@ -96,12 +86,9 @@ class LearnedSchedule(nn.Module):
 
 
 def check_beta(beta: Tensor, inclusive: bool = False) -> None:
-    """Raises ParameterError unless ``beta`` is one axis of at least two rates in (0, 1), or (0, 1]
-    if ``inclusive``.
-    """
+    """Refuses all but one axis of at least two rates in (0, 1), or in (0, 1] if ``inclusive``."""
     if beta.dim() != 1 or len(beta) < 2:
-        shape = tuple(beta.shape)
-        raise ParameterError(f"beta has shape {shape}; it must be one axis of at least two rates")
+        raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
     good = (beta > 0) & ((beta <= 1) if inclusive else (beta < 1))  # false for NaN
     if not good.all():
         t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if inclusive else "(0, 1)"

@@ -1,8 +1,6 @@
-"""Thinned chains, which keep the noise levels t_1 < … < t_n = T of a longer chain.
-
-The cost of a step in the bound does not depend on the other steps, so that the best n levels are a
-shortest path from 0 to T in exactly n steps (Watson et al. 2021, arXiv:2106.03802, for models with
-fixed variances).
+"""Thinned chains, which keep the noise levels t_1 < … < t_n = T of a longer one. What a step costs the
+bound does not depend on the others, so that the best n levels are a shortest path from 0 to T in n
+steps (Watson et al. 2021, arXiv:2106.03802, for fixed variances).
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ def even(T: int, n: int) -> list[int]:
 
 
 def cheapest(cost: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The least cost of reaching every level in exactly n = 0..most steps, and the level before it.
+    """The least cost of every level in exactly n = 0..most steps, and the level before it.
 
-    cost: (T + 1, T + 1) float64; cost[s, t] is that of the step between s < t, infinite where there
-    is none. Returns (most + 1, T + 1) float64 and int64.
+    cost: (T + 1, T + 1) float64, infinite where there is no step from s to t > s. Returns
+    (most + 1, T + 1) float64 and int64.
     """
     T = len(cost) - 1
     allowed = torch.where(torch.ones_like(cost, dtype=torch.bool).triu(1), cost, math.inf)
@@ -54,10 +52,8 @@ def thin(
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
     """The chain that keeps the noise levels ``kept``, with the same network: (kernel, reverse).
 
-    p(x^{t−1}|x^t) of the full chain implies a mean m and a variance v of x^0, as
-    q(x^{t−1}|x^t, x^0) is linear in x^0. A longer step has the mean of q at x^0 = m, and the
-    variance of q plus the share that v causes. kept: rising steps of the full chain, at least two,
-    the last one T.
+    A longer step has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and q's variance
+    plus the share of the variance of x^0. kept: two or more rising steps, the last one T.
     """
     ends = len(kept) >= 2 and kept[0] >= 1 and kept[-1] == kernel.T
     if not (ends and all(s < t for s, t in pairwise(kept))):
