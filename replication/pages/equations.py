@@ -56,7 +56,7 @@ ROWS = """\
     test_theory.py::test_the_perturbed_chain_is_exact_with_r_through_the_model_and_not_with_constant_r
 (22) | a reverse step times r, normalised | diffusion.posterior.Denoise
     test_posterior.py::test_multiplying_by_a_gaussian_is_exact
-(22), bits | Table App.1: the rate c d/(c d + (1−c)(1−d)) | diffusion.bit_evidence.perturbed
+(22), bits | Table App.1: the rate c d/(c d + (1−c)(1−d)) | diffusion.posterior.perturbed
     test_theory.py::test_the_perturbed_rate_is_that_of_table_App_1
 (22), Z̃ | Z̃ counted: weights of many particles | diffusion.particles.particles
     test_particles.py::test_particles_have_the_mean_variance_and_evidence_of_the_closed_form_whatever_r_is

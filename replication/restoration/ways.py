@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.between import WITHIN, Between, filled_between
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.particles import Collapsed, particles
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.measure.metrics import seeded

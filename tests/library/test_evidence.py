@@ -7,10 +7,9 @@ import pytest
 import torch
 from recursion import expected_kl, inpainted, reverse_kernel
 
-from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.diffusion.posterior import Denoise
+from nonequilibrium.diffusion.posterior import BitFactor, Denoise, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError

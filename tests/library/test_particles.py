@@ -11,11 +11,10 @@ import torch
 from nonequilibrium.bound.enumerated import Enumerated
 from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
-from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Normal
 from nonequilibrium.diffusion.particles import Collapsed, particles, systematic
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint, Shift
+from nonequilibrium.diffusion.posterior import BitFactor, Denoise, Inpaint, Shift, TemplateFactor
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError

@@ -1,31 +1,45 @@
 """The two halves of a diffusion model: a *kernel*, the forward chain, and a *reverse*.
 
-* t runs from 1 to T as in the paper and index 0 is the data, so that ``beta`` and ``alpha_bar``
-  have shape (T + 1,), with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
-* The axes of ``t`` are the leading axes of ``x``: ``t`` (n,) goes with images (n, c, h, w), one step
-  per image, ``t`` (b,) with points (b, n, d), one per block, and a plain integer with any ``x``.
-* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences
-  are summed over these axes and over nothing else. All are in nats.
+* t runs from 1 to T and index 0 is the data: ``beta`` and ``alpha_bar`` have shape (T + 1,).
+* The axes of ``t`` are the leading axes of ``x``: (n,) goes with images (n, c, h, w), one step per
+  image, (b,) with points (b, n, d), one step per block, and a plain integer with any ``x``.
+* The last ``event_dim`` axes of ``x`` are one example, over which log probabilities, entropies and
+  divergences are summed, in nats.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from nonequilibrium.diffusion.schedules import check_beta
 from nonequilibrium.errors import ParameterError
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian: ``mean`` and ``var``, broadcastable to the shape of x."""
+    """A diagonal Gaussian: mean and variance, broadcastable to x; methods are per coordinate."""
 
     mean: Tensor
     var: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.mean + self.var.sqrt() * noise
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * ((x - self.mean) ** 2 / self.var + torch.log(self.var) + LOG_2PI)
+
+    def where(self, known: Tensor, other: Normal) -> Normal:
+        return Normal(*(torch.where(known, *pair) for pair in zip(self, other, strict=True)))
+
+    def kl(self, p: Normal) -> Tensor:
+        ratio = self.var / p.var
+        return 0.5 * (ratio - 1 - torch.log(ratio) + (self.mean - p.mean) ** 2 / p.var)
 
 
 class Bernoulli(NamedTuple):
@@ -37,7 +51,18 @@ class Bernoulli(NamedTuple):
     def rate(self) -> Tensor:
         return torch.sigmoid(self.logit)
 
+    def draw(self, noise: Tensor) -> Tensor:
+        return (noise < self.rate).to(self.logit.dtype)
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        return x * F.logsigmoid(self.logit) + (1 - x) * F.logsigmoid(-self.logit)
+
+    def kl(self, p: Bernoulli) -> Tensor:
+        rate, one = self.rate, F.logsigmoid(self.logit) - F.logsigmoid(p.logit)
+        return rate * one + (1 - rate) * (F.logsigmoid(-self.logit) - F.logsigmoid(-p.logit))
+
+
+LOG_2PI = math.log(2 * math.pi)
 P = TypeVar("P", Normal, Bernoulli)  # the distribution of one step
 P_co = TypeVar("P_co", covariant=True)
 Random = Generator | list[Generator] | None  # one for all examples, or one per example
@@ -46,8 +71,7 @@ Random = Generator | list[Generator] | None  # one for all examples, or one per 
 class Reverse(Protocol[P_co]):
     """From (x^t, t) to the parameters of p(x^{t−1}|x^t), t in 2..T; the last step is ``p_edge``.
 
-    xt: (*t.shape, ..., event). Returns parameters in xt's shape, dtype and device; a variance may
-    have any shape that broadcasts to xt's, with as many axes or none.
+    Parameters are in the shape, dtype and device of xt (*t.shape, ..., event), or broadcast to it.
     """
 
     def __call__(self, xt: Tensor, t: Tensor | int, /) -> P_co: ...
@@ -56,18 +80,14 @@ class Reverse(Protocol[P_co]):
 class Factor(Protocol):
     """r(x^{t−1}) of section 2.5: from p = p(x^{t−1}|x^t) to the normalised product of both, p̃.
 
-    p, xt: (n, event). At t = T + 1, p is π and xt None. ``log_r(kernel, x, t)``, if there is one, is
-    log r_t(x^t), (n,) nats.
+    p, xt: (n, event); at t = T + 1, π and None. ``log_r(kernel, x, t)``, if any, is log r_t(x^t).
     """
 
     def __call__(self, kernel: Any, p: Any, xt: Tensor | None, t: int, /) -> Any: ...
 
 
 class Kernel(ABC, Generic[P]):
-    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied T times (1)-(3).
-
-    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is.
-    """
+    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied with β_1..β_T (T,) (1)-(3)."""
 
     inclusive: ClassVar[bool] = False  # whether β may be 1
     standard_noise: ClassVar[Callable[..., Tensor]]
@@ -93,17 +113,25 @@ class Kernel(ABC, Generic[P]):
         return values.sum(dim=tuple(range(-self.event_dim, 0)))
 
     def sample(self, p: P, generator: Random = None, noise: Tensor | None = None) -> Tensor:
-        """A draw from ``p``, of its shape, dtype and device, or that of a frozen noise (2.4.1)."""
-        return self.from_noise(p, self.noise(p[0], generator) if noise is None else noise)
+        """A draw from ``p``, or the one of a frozen noise, which is differentiable in p (2.4.1)."""
+        return p.draw(self.noise(p[0], generator) if noise is None else noise)
 
     def noise(self, like: Tensor, generator: Random = None) -> Tensor:
-        """What ``from_noise`` turns into draws, of the shape, dtype and device of ``like``."""
+        """What becomes a draw, of the shape, dtype and device of ``like``."""
         if isinstance(generator, list):
             if len(generator) != len(like):
                 raise ParameterError(f"got {len(generator)} generators for {len(like)} samples")
             return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
         options = {"dtype": like.dtype, "device": like.device}
         return self.standard_noise(like.shape, generator=generator, **options)
+
+    def log_prob(self, x: Tensor, p: P) -> Tensor:
+        """log p(x): x (..., event) to (...)."""
+        return self.sum_event(p.log_prob(x))
+
+    def kl(self, q: P, p: P) -> Tensor:
+        """KL(q‖p): parameters (..., event) to (...)."""
+        return self.sum_event(q.kl(p))
 
     def p_edge(self, x1: Tensor) -> P:
         """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1), by reversibility (44)."""
@@ -126,24 +154,12 @@ class Kernel(ABC, Generic[P]):
         """The parameters of π for x of this shape."""
 
     @abstractmethod
-    def from_noise(self, p: P, noise: Tensor) -> Tensor:
-        """The draw from ``p`` that ``noise`` gives; differentiable in a Gaussian ``p`` (2.4.1)."""
-
-    @abstractmethod
-    def log_prob(self, x: Tensor, p: P) -> Tensor:
-        """log p(x), nats: x (..., event) to (...)."""
-
-    @abstractmethod
-    def kl(self, q: P, p: P) -> Tensor:
-        """KL(q‖p), nats: parameters (..., event) to (...)."""
-
-    @abstractmethod
     def log_pi(self, x: Tensor) -> Tensor:
-        """log π(x), nats: x (..., event) to (...)."""
+        """log π(x): x (..., event) to (...)."""
 
     @abstractmethod
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        """H_q(X^t|X^0 = x^0), nats, exact: x0 (*t.shape, ..., event) to (*t.shape, ...)."""
+        """H_q(X^t|X^0 = x^0): x0 (*t.shape, ..., event) to (*t.shape, ...)."""
 
     @abstractmethod
     def step_entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
@@ -155,4 +171,4 @@ class Kernel(ABC, Generic[P]):
 
     @abstractmethod
     def entropy_pi(self, x0: Tensor) -> Tensor:
-        """H_p(X^T), the entropy of π for examples shaped like x0, nats (14)."""
+        """H_p(X^T), the entropy of π for examples shaped like x0 (14)."""

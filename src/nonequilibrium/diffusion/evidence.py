@@ -1,11 +1,7 @@
-"""Factors for y = A x^0 + noise that look through the model: r_t(x^t) = E[r(x^0)|x^t], with which
-every Z̃_t is one and the chain exact (Doob's h-transform). If x^0 given x^t is Gaussian,
-
-    r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
-
-with x̂^0 the model's mean of x^0 given x^t and C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t its covariance, by
-Tweedie's second identity. Pseudo-inverse guidance (Song et al. 2023) assumes A C_t A^T diagonal,
-which counts neighbouring pixels that say the same twice.
+"""A factor for y = A x^0 + noise that looks through the model: with r_t(x^t) = E[r(x^0)|x^t] every
+Z̃_t is one and the chain exact. Where x^0 given x^t is Gaussian, r_t is N(y; A x̂^0, A C_t A^T + σ²),
+with the model's mean x̂^0 and the covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al.
+2023 (pseudo-inverse guidance) assume it diagonal, which counts what neighbours share twice.
 """
 
 from __future__ import annotations
@@ -20,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion.chain import Normal, Reverse
-from nonequilibrium.diffusion.kernels import GaussianKernel, log_normal
-from nonequilibrium.diffusion.posterior import where_known
+from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import ParameterError
 
 LEAST = 0.01  # the least V_t as a part of 1 − ᾱ_t, which white Gaussian data would leave open
@@ -76,13 +71,10 @@ class Blur:
         if not 0 < self.sigma < math.inf:
             raise ParameterError(f"sigma of a blur is {self.sigma}; it must be a positive number")
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._convolved(x, 1)
-
     def variance(self, var: Tensor) -> Tensor:
-        return self._convolved(var, 2)
+        return self(var, power=2)
 
-    def _convolved(self, x: Tensor, power: int) -> Tensor:
+    def __call__(self, x: Tensor, power: int = 1) -> Tensor:
         reach = max(1, round(3 * self.sigma))
         at = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
         weights = torch.softmax(-(at**2) / (2 * self.sigma**2), 0) ** power
@@ -111,16 +103,15 @@ def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
 
 @dataclass(eq=False)
 class Through:
-    """An ``r`` that multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²).
+    """r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), by derivatives of ``reverse``, the model's.
 
-    reverse: the model's, differentiable. y: shaped like A(x), zero where a mask hides it. var: σ²;
-    with 0 and a mask the known coordinates come out exactly as given.
-    solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative of the
-    network; with 0, A C_t A^T is assumed diagonal. Solved, the chain of Gaussian data is exact to
-    first order in f_Σ; the variance of p(x^{t−1}|x^t), which y reduces in second order, is kept.
-    within: a bound on the shift of the mean of x^0 in units of its deviation, as a root mean square
-    over many coordinates, which is at most 1 for a covariance C_t. Where a network's derivative is
-    none, solving ends at the bound (truncated conjugate gradients, Steihaug 1983).
+    y: shaped like A(x), zero where a mask hides it. var: σ²; with 0 and a mask the known
+    coordinates come out exactly as given.
+    solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative. With
+    0, A C_t A^T is assumed diagonal; solved, Gaussian data are exact to first order in f_Σ. The
+    variance of p(x^{t−1}|x^t), which y reduces in second order, is kept.
+    within: ends solving (Steihaug 1983): a bound on the shift of x̂^0 in units of its deviation, as
+    a root mean square over many coordinates; at most 1 in expectation if C_t is a covariance.
     """
 
     reverse: Reverse[Normal]
@@ -149,7 +140,7 @@ class Through:
         if not (isinstance(self.A, Mask) and self.var == 0):
             return shifted
         # A known coordinate goes back to its value whatever the others do.
-        return where_known(self.A.known, kernel.q_posterior(self.y, xt, t), shifted)
+        return kernel.q_posterior(self.y, xt, t).where(self.A.known, shifted)
 
     def log_r(self, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
         """log r_t(x^t). With ``solve`` the determinant is left out, constant for Gaussian data."""
@@ -166,7 +157,7 @@ class Through:
             x0 = kernel.p_edge(x) if t == 1 else Normal(x, torch.zeros_like(x))
         seen = self.A.known if isinstance(self.A, Mask) else torch.ones_like(self.y).bool()
         var = self.A.variance(x0.var.expand_as(x)) + self.var
-        terms = log_normal(self.y, self.A(x0.mean), torch.where(seen, var, 1.0))
+        terms = Normal(self.A(x0.mean), torch.where(seen, var, 1.0)).log_prob(self.y)
         return torch.where(seen, terms, 0.0).flatten(1).sum(1).detach()
 
     @staticmethod

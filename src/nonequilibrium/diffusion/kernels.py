@@ -7,17 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Bernoulli, Kernel, Normal
+from nonequilibrium.diffusion.chain import LOG_2PI, Bernoulli, Kernel, Normal
 from nonequilibrium.errors import ParameterError
-
-LOG_2PI = math.log(2 * math.pi)
-
-
-def log_normal(x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    """log N(x; mean, var) of each coordinate, nats."""
-    return -0.5 * ((x - mean) ** 2 / var + torch.log(var) + LOG_2PI)
 
 
 class GaussianKernel(Kernel[Normal]):
@@ -30,7 +22,7 @@ class GaussianKernel(Kernel[Normal]):
         # Of q(x^{t−1}|x^t,x^0) the weights of x^0 and x^t in the mean, and the variance, (T + 1,).
         # Index 0 has no meaning; at t = 1 the posterior is a point mass on x^0.
         left, signal = self.one_minus_alpha_bar, self.alpha_bar
-        before, signal = torch.cat([left[:1], left[:-1]]), torch.cat([signal[:1], signal[:-1]])
+        before, signal = (torch.cat([values[:1], values[:-1]]) for values in (left, signal))
         left = torch.cat([torch.ones_like(left[:1]), left[1:]])
         self.posterior_on_x0 = signal.sqrt() * self.beta / left
         self.posterior_on_xt = (1 - self.beta).sqrt() * before / left
@@ -52,9 +44,7 @@ class GaussianKernel(Kernel[Normal]):
         return Normal(mean, self.at(self.posterior_var, t, xt))
 
     def x0_given(self, p: Normal, xt: Tensor, t: Tensor | int) -> Normal:
-        """The mean and variance of x^0 given x^t that p(x^{t−1}|x^t) implies, t ≥ 2; zero if p is
-        sharper than q(x^{t−1}|x^t, x^0).
-        """
+        """Mean and variance of x^0 given x^t that p(x^{t−1}|x^t), t ≥ 2, implies; at least zero."""
         on_x0 = self.at(self.posterior_on_x0, t, xt)
         mean = (p.mean - self.at(self.posterior_on_xt, t, xt) * xt) / on_x0
         return Normal(mean, ((p.var - self.at(self.posterior_var, t, xt)) / on_x0**2).clamp(min=0))
@@ -62,16 +52,6 @@ class GaussianKernel(Kernel[Normal]):
     def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Normal:
         mean = torch.zeros(shape, dtype=dtype)
         return Normal(mean, torch.ones_like(mean))
-
-    def from_noise(self, p: Normal, noise: Tensor) -> Tensor:
-        return p.mean + p.var.sqrt() * noise
-
-    def log_prob(self, x: Tensor, p: Normal) -> Tensor:
-        return self.sum_event(log_normal(x, p.mean, p.var))
-
-    def kl(self, q: Normal, p: Normal) -> Tensor:
-        ratio = q.var / p.var
-        return 0.5 * self.sum_event(ratio - 1 - torch.log(ratio) + (q.mean - p.mean) ** 2 / p.var)
 
     def log_pi(self, x: Tensor) -> Tensor:
         return self.sum_event(-0.5 * (x**2 + LOG_2PI))
@@ -94,10 +74,7 @@ class GaussianKernel(Kernel[Normal]):
 
 
 class BinomialKernel(Kernel[Bernoulli]):
-    """Binomial diffusion (Table App.1, right): independent bits, forward B(x^{t−1}(1−β_t) + π β_t).
-
-    pi: the rate of ones in the stationary law (0.5 in Table App.1, 0.2 for the heartbeat).
-    """
+    """Binomial diffusion (Table App.1, right): π = B(pi), forward B(x^{t−1}(1−β_t) + π β_t)."""
 
     inclusive = True  # β_T = 1 erases the last of the signal and is harmless here
     standard_noise = staticmethod(torch.rand)
@@ -137,18 +114,6 @@ class BinomialKernel(Kernel[Bernoulli]):
 
     def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Bernoulli:
         return Bernoulli(torch.full(shape, math.log(self.pi / (1 - self.pi)), dtype=dtype))
-
-    def from_noise(self, p: Bernoulli, noise: Tensor) -> Tensor:
-        return (noise < p.rate).to(p.logit.dtype)
-
-    def log_prob(self, x: Tensor, p: Bernoulli) -> Tensor:
-        return self.sum_event(x * F.logsigmoid(p.logit) + (1 - x) * F.logsigmoid(-p.logit))
-
-    def kl(self, q: Bernoulli, p: Bernoulli) -> Tensor:
-        rate = q.rate
-        one = F.logsigmoid(q.logit) - F.logsigmoid(p.logit)
-        zero = F.logsigmoid(-q.logit) - F.logsigmoid(-p.logit)
-        return self.sum_event(rate * one + (1 - rate) * zero)
 
     def log_pi(self, x: Tensor) -> Tensor:
         return self.sum_event(x * math.log(self.pi) + (1 - x) * math.log1p(-self.pi))

@@ -1,11 +1,7 @@
 """Sequential Monte Carlo along the reverse chain, which counts the Z̃_t that (22) drops. Particles
-drawn by the perturbed kernel p̃ are weighted by
-
-    w_T = π(x^T) r_T(x^T) / p̃(x^T),
-    w_{t−1} = w_t · p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)),
-
-and resampled where the weights become unequal (Del Moral, Doucet & Jasra 2006). Many have the law
-p(x^0) r(x^0)/Z̃ at t = 0, whatever positive r_t steered; any number estimates Z̃ without bias.
+drawn by p̃ are weighted, w_{t−1} = w_t p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)),
+and resampled where weights become unequal (Del Moral, Doucet & Jasra 2006). At t = 0 many have the
+law p(x^0) r(x^0)/Z̃, whatever positive r_t steered; any number estimates Z̃ without bias.
 """
 
 from __future__ import annotations
@@ -18,8 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from nonequilibrium.diffusion.chain import Factor, Kernel, Normal, Reverse
-from nonequilibrium.diffusion.kernels import log_normal
+from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, Normal, Reverse
 from nonequilibrium.diffusion.sampling import reverse_chain
 from nonequilibrium.errors import ParameterError
 
@@ -30,17 +25,14 @@ class Collapsed(UserWarning):
 
 @dataclass
 class Particles:
-    """Weighted samples of x^0 in independent runs of n particles each.
-
-    log_Z estimates log E r(x^0), nats; ancestors is the number of starts with descendants at t = 0.
-    """
+    """Weighted samples of x^0 in independent runs of n particles each."""
 
     x: Tensor  # (runs, n, event)
     log_weight: Tensor  # (runs, n), normalised
-    log_Z: Tensor  # (runs,)
-    ess: Tensor  # (T + 1, runs), effective sample size before resampling
-    resampled: Tensor  # (T + 1, runs) bool
-    ancestors: Tensor  # (runs,)
+    log_Z: Tensor  # (runs,), estimates of log E r(x^0), nats
+    ess: Tensor  # (T + 1, runs), effective sample sizes before resampling
+    resampled: Tensor  # (T + 1, runs), where that was done
+    ancestors: Tensor  # (runs,), numbers of starts at t = T with descendants at t = 0
 
     def expectation(self, values: Tensor) -> Tensor:
         """Weighted mean over the particles of each run: values (runs, n, ...) to (runs, ...)."""
@@ -78,8 +70,7 @@ def particles(
     """Weighted samples of p(x^0) r(x^0)/Z̃ under the model, exact as their number grows.
 
     shape: (runs, n, event). r: a factor with a ``log_r``, of tensors (event), or (runs · n, event)
-    and equal within a run. resample_below: the part of n below which the effective sample size of a
-    run has it resampled. Warns ``Collapsed`` where few particles carry the weight.
+    and equal within a run. A run is resampled at an effective sample size below that part of n.
     """
     runs, n, *event = shape
     if not (runs >= 1 and n >= 1):
@@ -113,26 +104,20 @@ def particles(
         value = value[place]
         x.copy_(x[place])  # in place: the chain goes on from these
     ancestors = torch.tensor([len(roots.unique()) for roots in root])
+    worth, worst = (float(value) for value in ess.mean(1).min(0))
+    starts = float(ancestors.double().mean())
+    if n >= 8 and (worth < max(2.0, n / 20) or starts < 2):  # fewer have unequal weights anyway
+        what = f"are worth {worth:.1f} at t = {worst:.0f} and go back to {starts:.1f} of {n} starts"
+        advice = "take more, or an r that looks through the model"
+        warnings.warn(f"the {n} particles {what}; {advice}", Collapsed, stacklevel=3)
     log_Z, log_weight = log_Z + log_mean(log_weight), torch.log_softmax(log_weight, 1)
-    result = Particles(x.reshape(shape), log_weight, log_Z, ess, resampled, ancestors)
-    _warn(result)
-    return result
+    return Particles(x.reshape(shape), log_weight, log_Z, ess, resampled, ancestors)
 
 
 def _log_drawn(kernel: Kernel, x: Tensor, p_tilde: Any) -> Tensor:
     """log p̃(x), (n,) nats, without coordinates on which it is a delta, as r is: p alone is left."""
-    held = p_tilde.var == 0 if isinstance(p_tilde, Normal) else None
-    if held is None or not held.any():
+    if isinstance(p_tilde, Bernoulli):
         return kernel.log_prob(x, p_tilde).double()
-    terms = log_normal(x, p_tilde.mean, torch.where(held, 1.0, p_tilde.var))
+    held = p_tilde.var == 0
+    terms = Normal(p_tilde.mean, torch.where(held, 1.0, p_tilde.var)).log_prob(x)
     return kernel.sum_event(torch.where(held, 0.0, terms)).double()
-
-
-def _warn(result: Particles) -> None:
-    """One sentence where, over runs on average, weights collapsed on few particles or one start."""
-    n, starts = result.x.shape[1], float(result.ancestors.double().mean())
-    worth, t = (float(value) for value in result.ess.mean(1).min(0))
-    if n >= 8 and (worth < max(2.0, n / 20) or starts < 2):  # fewer have unequal weights anyway
-        what = f"are worth {worth:.1f} at t = {t:.0f} and go back to {starts:.1f} of {n} starts"
-        advice = "take more, or an r that looks through the model"
-        warnings.warn(f"the {n} particles {what}; {advice}", Collapsed, stacklevel=4)

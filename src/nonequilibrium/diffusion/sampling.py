@@ -27,10 +27,9 @@ def reverse_chain(
 ) -> Iterator[tuple[int, Tensor, Any, Any]]:
     """The chain p(x^{0..T}) (5): (t, x^t, p, p̃) for t = T..0, with x^t ~ p̃ = p(x^t|x^{t+1}) r(x^t).
 
-    shape: (n, event). generator: one, or a list of n; with a list no sample depends on the others.
-    r: makes this the posterior's chain (22). start: (t, x^t) in place of a draw from π at T.
-    times: how often every step t ≥ 2 is taken again after a forward step q(x^t|x^{t−1}) (Lugmayr et
-    al. 2022), so that unknown pixels see the known ones beside them; cheap, and not exact.
+    shape: (n, event). generator: one, or a list of n, with which no sample depends on the others.
+    start: (t, x^t) in place of a draw from π. times: how often a step t ≥ 2 is taken again after a
+    forward step, so that unknown pixels see known ones; not exact (Lugmayr et al. 2022).
     """
     if not (isinstance(times, int) and times >= 0):
         raise ParameterError(f"times is {times!r}; it must be a whole number of at least 0")
@@ -64,10 +63,9 @@ def forward_trajectory(
     kernel: Kernel, x0: Tensor, generator: Generator, keep: Iterable[int] | None = None
 ) -> dict[int, Tensor]:
     """A forward trajectory (3) from each example of x0 (n, event): {t: x^t} for t in ``keep``."""
-    wanted, x = _wanted(kernel, keep), x0
-    kept = {0: x0} if 0 in wanted else {}
-    for t in range(1, kernel.T + 1):
-        x = kernel.sample(kernel.q_step(x, t), generator)
+    wanted, kept, x = _wanted(kernel, keep), {}, x0
+    for t in range(kernel.T + 1):
+        x = kernel.sample(kernel.q_step(x, t), generator) if t else x0
         if t in wanted:
             kept[t] = x
     return kept

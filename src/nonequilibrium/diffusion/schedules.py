@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
-from typing import SupportsIndex
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +48,9 @@ def schedule(name: str, T: int, **options) -> Tensor:
     """β_1..β_T by name, one of ``SCHEDULES``."""
     if name not in SCHEDULES:
         raise ParameterError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not isinstance(T, SupportsIndex) or operator.index(T) < 2:
+    if not (isinstance(T, Integral) and T >= 2):
         raise ParameterError(f"the number of steps T is {T!r}; it must be a whole number from 2")
-    return SCHEDULES[name](operator.index(T), **options)
+    return SCHEDULES[name](int(T), **options)
 
 
 class FixedSchedule(nn.Module):
@@ -68,10 +67,7 @@ class FixedSchedule(nn.Module):
 
 
 class LearnedSchedule(nn.Module):
-    """β_1 fixed, as a free one would let the model overfit (2.4.1), β_2..β_T free in (0, 1).
-
-    Calling it gives β_1..β_T, differentiable in ``logit``.
-    """
+    """β_2..β_T free in (0, 1) by ``logit``; a free β_1 would let the model overfit (2.4.1)."""
 
     beta_1: Tensor
 

@@ -1,6 +1,5 @@
-"""Thinned chains, which keep the noise levels t_1 < … < t_n = T of a longer one. What a step costs the
-bound does not depend on the others, so that the best n levels are a shortest path from 0 to T in n
-steps (Watson et al. 2021, arXiv:2106.03802, for fixed variances).
+"""Thinned chains, which keep the levels t_1 < … < t_n = T of a longer one. What a step costs the
+bound does not depend on the others: the best are a shortest path (Watson et al. 2021, 2106.03802).
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ def even(T: int, n: int) -> list[int]:
 def cheapest(cost: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The least cost of every level in exactly n = 0..most steps, and the level before it.
 
-    cost: (T + 1, T + 1) float64, infinite where there is no step from s to t > s. Returns
-    (most + 1, T + 1) float64 and int64.
+    cost: of the step from s to t > s, (T + 1, T + 1) float64. Returns two (most + 1, T + 1).
     """
     T = len(cost) - 1
     allowed = torch.where(torch.ones_like(cost, dtype=torch.bool).triu(1), cost, math.inf)
@@ -53,10 +51,9 @@ def thin(
     """The chain that keeps the noise levels ``kept``, with the same network: (kernel, reverse).
 
     A longer step has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and q's variance
-    plus the share of the variance of x^0. kept: two or more rising steps, the last one T.
+    plus the share of the variance of x^0.
     """
-    ends = len(kept) >= 2 and kept[0] >= 1 and kept[-1] == kernel.T
-    if not (ends and all(s < t for s, t in pairwise(kept))):
+    if len(kept) < 2 or kept[-1] != kernel.T or any(s >= t for s, t in pairwise([0, *kept])):
         rule = f"they must be at least two, rise from 1 or more, and end at T = {kernel.T}"
         raise ParameterError(f"the steps to keep are {kept}; {rule}")
     original = torch.tensor([0, *kept])  # t of the full chain by t of the thin one
