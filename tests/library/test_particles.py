@@ -248,15 +248,10 @@ def test_what_has_no_r_t_is_refused_in_one_sentence():
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), held)
     with pytest.raises(ParameterError, match="log r_t of function"):
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), lambda kernel, p, xt, t: p)
-    for wrong in ({"shape": (0, 4, 4)}, {"shape": (1, 4, 4), "resample_below": 2.0}):
+    r = Denoise(torch.zeros(4).double(), 1.0)
+    for shape, below in (((0, 4, 4), 0.5), ((1, 4, 4), 2.0)):
         with pytest.raises(ParameterError, match="must be"):
-            particles(
-                row.kernel,
-                row.reverse,
-                generator=seeded(0),
-                r=Denoise(torch.zeros(4).double(), 1.0),
-                **wrong,
-            )
+            particles(row.kernel, row.reverse, shape, seeded(0), r, below)
 
 
 def test_the_shift_61_is_the_exact_product_to_first_order_and_its_factor_is_what_was_given():

@@ -33,8 +33,9 @@ def reverse_chain(
     """
     if not (isinstance(times, int) and times >= 0):
         raise ParameterError(f"times is {times!r}; it must be a whole number of at least 0")
+    x: Any  # None before the draw from π
     first, x = start or (kernel.T + 1, None)
-    if x is not None:
+    if start:
         yield first, x, None, None
     for t in range(first, 0, -1):
         for again in range(1 + times if 1 < t <= kernel.T else 1):
