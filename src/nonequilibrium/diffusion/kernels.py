@@ -86,7 +86,7 @@ class BinomialKernel(Kernel[Bernoulli]):
         self.pi = pi
         # Logits are linear in each bit. Of q(x^t = 1|x^0) at x^0 = 0 and 1, infinite at t = 0,
         zero, lost = pi * self.one_minus_alpha_bar, (1 - pi) * self.one_minus_alpha_bar
-        one = self.alpha_bar + zero
+        one = self.alpha_bar + pi * self.one_minus_alpha_bar
         self._marginal_logits = torch.logit(zero), torch.log(one) - torch.log(lost)
         # and log q(x^t|x^{t−1} = 1) − log q(x^t|x^{t−1} = 0) at x^t = 0 and 1:
         zero, one, fell = pi * self.beta, (1 - self.beta) + pi * self.beta, (1 - pi) * self.beta
