@@ -20,9 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.between import Between, filled_between
 from nonequilibrium.diffusion.evidence import Through
-from nonequilibrium.diffusion.posterior import Inpaint
+from nonequilibrium.diffusion.posterior import Between, Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.errors import ParameterError, one_line
 from nonequilibrium.model.images import ImageModel

@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from nonequilibrium.diffusion.between import filled_between
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.evidence import Through
-from nonequilibrium.diffusion.posterior import Inpaint
+from nonequilibrium.diffusion.posterior import Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.files import quiet
 from nonequilibrium.model.images import ImageModel

@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.between import WITHIN, Between, filled_between
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.particles import Collapsed, particles
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint
-from nonequilibrium.diffusion.renoise import renoised
-from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint, filled_between
+from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.measure.metrics import seeded
 from replication.restoration.observations import DENOISING, Task
@@ -107,9 +105,8 @@ def back_and_forth(its: Setting) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
     r = Inpaint(its.x0, its.task.known, annealed=True)
     draws = [seeded(its.seed + 100 + k) for k in range(its.sizes.others)]
-    return torch.stack(
-        [renoised(*its.chain, its.x0.shape, g, r, TIMES, torch.float32) for g in draws]
-    )
+    options = {"r": r, "times": TIMES, "dtype": torch.float32}
+    return torch.stack([sample(*its.chain, its.x0.shape, g, **options) for g in draws])
 
 
 def noise_taken(annealed: bool) -> Callable[[Setting], Tensor]:

@@ -19,9 +19,9 @@ from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, hea
 from nonequilibrium.bound.theory import reverse_entropy_bounds
 from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
-from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
+from nonequilibrium.diffusion.posterior import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from replication.measure.metrics import seeded

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
-from nonequilibrium.diffusion.bit_evidence import BitFactor, template_posterior
 from nonequilibrium.diffusion.chain import Factor, Kernel, Reverse
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.diffusion.posterior import BitFactor, Denoise, Inpaint, template_posterior
 from replication.measure.metrics import seeded
 from replication.settings.fields import check_name
 from replication.theory.gaussian_row import Row
@@ -209,7 +208,7 @@ def row_rows(T: int, counts, draws: int, seed: int) -> dict:
 
 def renoised_kl(row: Row, times: int) -> float:
     """KL to the exact posterior, nats, of replacement with ``times`` steps back and forth at each t
-    (``diffusion.renoise``), exact.
+    (``times`` of ``diffusion.sampling``), exact.
     """
     d, T = len(row.C), row.kernel.T
     eye, zero = torch.eye(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)

@@ -78,7 +78,7 @@ def test_learned_schedule_starts_as_given_and_holds_beta_1():
         (lambda: schedule("inverse", 10.5), "T is 10.5"),
         (lambda: even_log_snr_schedule(10, 0.0, 0.1), "beta_1 is 0.0"),
         (lambda: even_log_snr_schedule(10, 0.1, 1.0), "alpha_bar_T is 1.0"),
-        (lambda: even_log_snr_schedule(10, 0.5, 0.9), "leaves less signal"),
+        (lambda: even_log_snr_schedule(10, 0.5, 0.9), "beta_1 is 0.5 and alpha_bar_T is 0.9"),
     ],
 )
 def test_a_schedule_that_is_not_one_is_refused(make, message):

@@ -7,11 +7,14 @@ import pytest
 import torch
 from recursion import expected_kl, inpainted, reverse_kernel
 
-from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor, template_posterior
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
-from nonequilibrium.diffusion.guides import log_r
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.diffusion.posterior import Denoise
+from nonequilibrium.diffusion.posterior import (
+    BitFactor,
+    Denoise,
+    TemplateFactor,
+    template_posterior,
+)
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
@@ -55,9 +58,8 @@ def drawn(kernel, reverse, A, seen, var, solve, event=(D,)):
     )
 
     def step(x, y, t):
-        return Through(reverse, A, y, var, solve)(
-            kernel, kernel.p_edge(x) if t == 1 else None, x, t
-        )
+        p = kernel.p_edge(x) if t == 1 else None
+        return Through(reverse, A, y, var, solve)(kernel, p, x, t)
 
     for t in range(kernel.T, 0, -1):
         of_x = step(units_x, torch.zeros(d, *shape, dtype=torch.float64), t)
@@ -70,9 +72,7 @@ def drawn(kernel, reverse, A, seen, var, solve, event=(D,)):
 
 @pytest.mark.parametrize("correlation", [0.8, 0.95])
 def test_a_row_with_its_centre_missing(correlation):
-    """The better sampler is within 0.01 nats of the exact posterior, where constant r and
-    replacement are 0.2 to 3 nats off.
-    """
+    """Within 0.01 nats of the exact posterior; constant r and replacement are 0.2 to 3 nats off."""
     C, known = correlated(correlation), np.ones(D, bool)
     known[8:24] = False
     kernel, reverse = chain(C, 200)
@@ -152,9 +152,7 @@ def test_known_pixels_come_out_exactly_and_samples_do_not_depend_on_what_they_ar
 
 
 def test_a_derivative_that_is_no_covariance_moves_x0_no_farther_than_its_own_deviation_allows():
-    """A network's derivative is nearly singular, or negative, in some direction at some x^t: solved
-    in full, y moves x^0 anywhere.
-    """
+    """Where a derivative is nearly singular, or negative, full solving moves x^0 anywhere."""
     kernel, exact = chain(correlated(0.9), 40)
     t = int(((kernel.one_minus_alpha_bar / kernel.alpha_bar).sqrt() - 0.5).abs().argmin())
     known = torch.arange(D) % 2 == 0
@@ -178,9 +176,8 @@ def test_a_derivative_that_is_no_covariance_moves_x0_no_farther_than_its_own_dev
     for left in (-1.0, 1e-3, 0.05):
         moved = {}
         for within in (None, 2.0):
-            r = Through(
-                lambda x, t, left=left: broken(x, t, left), Mask(known), y, 0.01, 12, within
-            )
+            reverse = lambda x, t, left=left: broken(x, t, left)  # noqa: E731
+            r = Through(reverse, Mask(known), y, 0.01, 12, within)
             before, after = (
                 kernel.x0_given(p, xt, t) for p in (exact(xt, t), r(kernel, None, xt, t))
             )
@@ -235,12 +232,9 @@ def test_observations_that_mean_nothing_are_refused_in_one_sentence(made):
 
 def test_what_has_no_derivative_or_no_density_is_refused():
     kernel, reverse = chain(np.eye(16), 8, (1, 4, 4))
-    x, y = (
-        torch.zeros(2, 1, 4, 4, dtype=torch.float64),
-        torch.zeros(2, 1, 2, 2, dtype=torch.float64),
-    )
+    x, y = torch.zeros(2, 1, 4, 4).double(), torch.zeros(2, 1, 2, 2).double()
     with pytest.raises(ParameterError, match="no derivative"):
         Through(torch.no_grad()(reverse), Downsample(2), y, 0.1)(kernel, None, x, 5)
     for t in (0, 1, 5):
         with pytest.raises(ParameterError, match="no density"):
-            log_r(Through(reverse, Downsample(2), y, 0.0, solve=2), kernel, x, t)
+            Through(reverse, Downsample(2), y, 0.0, solve=2).log_r(kernel, x, t)

@@ -11,13 +11,10 @@ import torch
 from nonequilibrium.bound.enumerated import Enumerated
 from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
-from nonequilibrium.diffusion.bit_evidence import BitFactor, TemplateFactor
 from nonequilibrium.diffusion.evidence import Mask, Through
-from nonequilibrium.diffusion.guides import Shift, log_r
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, Normal
 from nonequilibrium.diffusion.particles import Collapsed, particles, systematic
-from nonequilibrium.diffusion.posterior import Denoise, Inpaint
-from nonequilibrium.diffusion.renoise import renoised
+from nonequilibrium.diffusion.posterior import BitFactor, Denoise, Inpaint, Shift, TemplateFactor
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
@@ -226,9 +223,9 @@ def test_the_estimate_of_the_evidence_has_no_bias_at_four_particles(resample_bel
 def test_weights_that_collapse_are_said_so_and_good_ones_are_not():
     row = Row(0.9, 20, 32, 0)
     y = 3 * (-1.0) ** torch.arange(32, dtype=torch.float64)  # nothing like the data
-    with pytest.warns(Collapsed, match="the 40 particles go back to 1.0 of the 40 that started"):
+    with pytest.warns(Collapsed, match="go back to 1.0 of 40 starts"):
         particles(row.kernel, row.reverse, (5, 40, 32), seeded(11), Denoise(y, 0.5))
-    with pytest.warns(Collapsed, match=r"at t = \d+ the 40 particles are worth 1\.\d equal ones"):
+    with pytest.warns(Collapsed, match=r"the 40 particles are worth 1\.\d at t = \d+"):
         found = particles(
             row.kernel, row.reverse, (5, 40, 32), seeded(11), Denoise(y, 0.5), resample_below=0.0
         )
@@ -251,15 +248,10 @@ def test_what_has_no_r_t_is_refused_in_one_sentence():
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), held)
     with pytest.raises(ParameterError, match="log r_t of function"):
         particles(row.kernel, row.reverse, (1, 4, 4), seeded(0), lambda kernel, p, xt, t: p)
-    for wrong in ({"shape": (0, 4, 4)}, {"shape": (1, 4, 4), "resample_below": 2.0}):
+    r = Denoise(torch.zeros(4).double(), 1.0)
+    for shape, below in (((0, 4, 4), 0.5), ((1, 4, 4), 2.0)):
         with pytest.raises(ParameterError, match="must be"):
-            particles(
-                row.kernel,
-                row.reverse,
-                generator=seeded(0),
-                r=Denoise(torch.zeros(4).double(), 1.0),
-                **wrong,
-            )
+            particles(row.kernel, row.reverse, shape, seeded(0), r, below)
 
 
 def test_the_shift_61_is_the_exact_product_to_first_order_and_its_factor_is_what_was_given():
@@ -275,7 +267,7 @@ def test_the_shift_61_is_the_exact_product_to_first_order_and_its_factor_is_what
             moved, product = (each(kernel, p, None, t).mean - mean for each in (r, exact))
             assert torch.allclose(moved, product, rtol=1.1 * f_sigma / VAR, atol=1e-15)
         if t <= 5:
-            assert torch.allclose(log_r(r, kernel, mean, t), log_r(exact, kernel, mean, t))
+            assert torch.allclose(r.log_r(kernel, mean, t), exact.log_r(kernel, mean, t))
 
 
 # ---------------------------------------------------------------- back and forth
@@ -285,15 +277,15 @@ def test_no_renoising_is_plain_sampling_and_nothing_known_is_the_model_s_own_law
     row = Row(0.8, 60, 4, 2)
     y = torch.zeros(4, dtype=torch.float64)
     r = Inpaint(y, row.known, annealed=True)
-    drawn = renoised(row.kernel, row.reverse, (30, 4), seeded(1), r, 0)
+    drawn = sample(row.kernel, row.reverse, (30, 4), seeded(1), r=r, times=0)
     assert torch.equal(drawn, sample(row.kernel, row.reverse, (30, 4), seeded(1), r=r))
     free = Inpaint(y, torch.zeros(4, dtype=torch.bool), annealed=True)
-    x, n = renoised(row.kernel, row.reverse, (20_000, 4), seeded(2), free, 3), 20_000
+    x, n = sample(row.kernel, row.reverse, (20_000, 4), seeded(2), r=free, times=3), 20_000
     assert (x.mean(0).abs() < 5 / n**0.5).all()
     # A step back and forth keeps q(x^{t−1}) to the precision of the best diagonal kernel.
     assert torch.allclose(x.T @ x / n, row.C, atol=0.06)
     with pytest.raises(ParameterError, match="times is -1"):
-        renoised(row.kernel, row.reverse, (1, 4), seeded(0), r, -1)
+        sample(row.kernel, row.reverse, (1, 4), seeded(0), r=r, times=-1)
 
 
 def test_renoising_brings_replacement_towards_the_exact_posterior():
@@ -301,6 +293,6 @@ def test_renoising_brings_replacement_towards_the_exact_posterior():
     exact = (row.posterior()[0] @ y[row.known])[0]
     r, off = Inpaint(y, row.known, annealed=True), []
     for times in (0, 1, 4):
-        x = renoised(row.kernel, row.reverse, (8000, 4), seeded(3), r, times)
+        x = sample(row.kernel, row.reverse, (8000, 4), seeded(3), r=r, times=times)
         off.append(float((exact - x[:, ~row.known].mean()) / exact))
     assert off[0] > 1.3 * off[1] > 1.3**2 * off[2] > 0

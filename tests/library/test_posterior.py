@@ -22,15 +22,11 @@ def standard_normal_model(xt, t):
 
 
 def test_multiplying_by_a_gaussian_is_exact():
-    p, y = (
-        Normal(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 2.0]])),
-        torch.tensor([[3.0, 3.0]]),
-    )
+    p, y = Normal(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 2.0]])), torch.full((1, 2), 3.0)
     q = Denoise(y, 0.25)(KERNEL, p, None, 5)
     precision = 1 / p.var + 1 / 0.25
-    assert torch.allclose(q.var, 1 / precision) and torch.allclose(
-        q.mean, (p.mean / p.var + y / 0.25) / precision
-    )
+    assert torch.allclose(q.var, 1 / precision)
+    assert torch.allclose(q.mean, (p.mean / p.var + y / 0.25) / precision)
 
 
 def test_annealed_r_is_whole_at_the_data_and_gone_at_the_start():
@@ -43,13 +39,8 @@ def test_annealed_r_is_whole_at_the_data_and_gone_at_the_start():
 
 def test_denoising_draws_towards_the_observation():
     y = torch.tensor([2.0, -2.0], dtype=torch.float64).expand(4000, 2)
-    drawn = sample(
-        KERNEL,
-        standard_normal_model,
-        (4000, 2),
-        torch.Generator().manual_seed(0),
-        r=Denoise(y, 1.0),
-    )
+    generator = torch.Generator().manual_seed(0)
+    drawn = sample(KERNEL, standard_normal_model, (4000, 2), generator, r=Denoise(y, 1.0))
     # Exact posterior: N(y/2, 1/2). The paper's constant r acts at all t, so it draws nearer to y
     # than that, never past it.
     mean = drawn.mean(0)
@@ -62,32 +53,20 @@ def test_denoising_draws_towards_the_observation():
 def test_known_coordinates_come_out_exactly_as_given(annealed):
     x0 = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(20, 2)
     known = torch.tensor([True, False])
-    drawn = sample(
-        KERNEL,
-        standard_normal_model,
-        (20, 2),
-        torch.Generator().manual_seed(0),
-        r=Inpaint(x0, known, annealed),
-    )
+    r, generator = Inpaint(x0, known, annealed), torch.Generator().manual_seed(0)
+    drawn = sample(KERNEL, standard_normal_model, (20, 2), generator, r=r)
     assert torch.equal(drawn[:, 0], x0[:, 0]) and (drawn[:, 1] != x0[:, 1]).all()
 
 
 def test_annealed_inpainting_follows_the_forward_chain_of_what_is_known():
     x0 = torch.full((5000, 1), 1.5, dtype=torch.float64)
     r = Inpaint(x0, torch.tensor([True]), annealed=True)
-    path = reverse_trajectory(
-        KERNEL,
-        standard_normal_model,
-        (5000, 1),
-        torch.Generator().manual_seed(0),
-        keep=[50, 150, 200],
-        r=r,
-    )
+    draw = KERNEL, standard_normal_model, (5000, 1), torch.Generator().manual_seed(0)
+    path = reverse_trajectory(*draw, keep=[50, 150, 200], r=r)
     for t, x in path.items():
         expected = KERNEL.q_marginal(x0, t)
-        assert x.mean().item() == pytest.approx(
-            expected.mean.mean().item(), abs=5 * expected.var.item() ** 0.5 / 5000**0.5
-        )
+        error = 5 * (expected.var.item() / 5000) ** 0.5
+        assert x.mean().item() == pytest.approx(expected.mean.mean().item(), abs=error)
         assert x.var().item() == pytest.approx(expected.var.item(), rel=0.1)
 
 
@@ -95,15 +74,9 @@ def test_nothing_known_is_plain_sampling_and_all_known_is_the_image():
     x0 = torch.randn(3, 2, dtype=torch.float64)
     draw = {"kernel": KERNEL, "reverse": standard_normal_model, "shape": (3, 2)}
     plain = sample(**draw, generator=torch.Generator().manual_seed(4))
-    nothing = sample(
-        **draw,
-        generator=torch.Generator().manual_seed(4),
-        r=Inpaint(x0, torch.tensor([False, False])),
-    )
-    everything = sample(
-        **draw,
-        generator=torch.Generator().manual_seed(4),
-        r=Inpaint(x0, torch.tensor([True, True])),
+    nothing, everything = (
+        sample(**draw, generator=torch.Generator().manual_seed(4), r=Inpaint(x0, known))
+        for known in (torch.tensor([False, False]), torch.tensor([True, True]))
     )
     assert torch.equal(nothing, plain) and torch.equal(everything, x0)
 
@@ -172,7 +145,7 @@ def test_denoising_draws_what_the_exact_recursion_says(annealed):
 
 
 def test_how_far_both_inpaintings_are_from_the_exact_posterior():
-    """A row of 32 pixels, 16 missing in the centre: the figures of the docstring of ``posterior``."""
+    """A row of 32 pixels, 16 missing in the centre: the figures that ``posterior`` gives."""
     row = np.arange(32)
     known = np.abs(row - 15.5) > 8
     beta = schedule("even_log_snr", 150, beta_1=1e-4, alpha_bar_T=1e-4).numpy()
@@ -187,12 +160,9 @@ def test_how_far_both_inpaintings_are_from_the_exact_posterior():
             use[correlation, annealed] = np.trace(mean @ C_known @ exact.T) / np.trace(
                 exact @ C_known @ exact.T
             )
-    assert kl[0.8, False] == pytest.approx(0.22, abs=0.01) and kl[0.8, True] == pytest.approx(
-        0.41, abs=0.01
-    )
-    assert use[0.8, False] == pytest.approx(0.75, abs=0.02) and use[0.8, True] == pytest.approx(
-        0.46, abs=0.02
-    )
-    assert kl[0.99, False] == pytest.approx(3.6, abs=0.2) and kl[0.99, True] == pytest.approx(
-        2.5, abs=0.2
-    )
+    assert kl[0.8, False] == pytest.approx(0.22, abs=0.01)
+    assert kl[0.8, True] == pytest.approx(0.41, abs=0.01)
+    assert use[0.8, False] == pytest.approx(0.75, abs=0.02)
+    assert use[0.8, True] == pytest.approx(0.46, abs=0.02)
+    assert kl[0.99, False] == pytest.approx(3.6, abs=0.2)
+    assert kl[0.99, True] == pytest.approx(2.5, abs=0.2)

@@ -22,9 +22,8 @@ def seeded(seed):
 
 def test_forward_trajectory_ends_at_pi():
     kernel = GaussianKernel(even_log_snr_schedule(10, 1e-3, 1e-6))
-    path = forward_trajectory(
-        kernel, SwissRoll(0.01).sample(20_000, seeded(0)), seeded(1), keep=[0, 5, 10]
-    )
+    x0 = SwissRoll(0.01).sample(20_000, seeded(0))
+    path = forward_trajectory(kernel, x0, seeded(1), keep=[0, 5, 10])
     assert list(path) == [0, 5, 10]
     assert stats.kstest(path[10][:, 0].numpy(), "norm").pvalue > 1e-3
 
@@ -39,14 +38,12 @@ def test_samples_of_the_optimal_heartbeat_are_valid_up_to_the_last_flips():
     assert stats.chisquare(matches.sum(0).numpy()).pvalue > 1e-3
 
 
-def test_last_step_adds_the_noise_of_beta_1_and_the_mean_does_not():
+def test_the_last_step_adds_the_noise_of_beta_1():
     law, kernel = SwissRoll(1e-3), GaussianKernel(even_log_snr_schedule(30, 0.01, 0.05))
     model = SwissRollOptimum(kernel, law)
     kept = reverse_trajectory(kernel, model, (500, 2), seeded(0), keep=[0, 1])
     difference = kept[0] - kept[1] * math.sqrt(1 - 0.01)
     assert 0.008 < difference.var().item() < 0.012
-    mean = sample(kernel, model, (500, 2), seeded(0), mean=True)
-    assert torch.allclose(mean, kept[1] * math.sqrt(1 - 0.01))
 
 
 def test_a_trajectory_goes_on_from_where_it_is_started():
@@ -65,14 +62,7 @@ def test_all_times_are_kept_by_default():
     kernel = BinomialKernel(inverse_schedule(5), 0.2)
     model = HeartbeatOptimum(kernel, Heartbeat())
     assert list(reverse_trajectory(kernel, model, (3, 20), seeded(0))) == [0, 1, 2, 3, 4, 5]
-    assert list(forward_trajectory(kernel, Heartbeat().templates(), seeded(0))) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
+    assert list(forward_trajectory(kernel, Heartbeat().templates(), seeded(0))) == list(range(6))
 
 
 def test_sample_each_does_not_depend_on_the_block():
@@ -83,16 +73,16 @@ def test_sample_each_does_not_depend_on_the_block():
     )
     assert torch.equal(whole, parts) and not torch.equal(whole[0], whole[1])
     seen = []
-    sample_each(
-        kernel,
-        model,
-        5,
-        (1, 4, 4),
-        3,
-        lambda part, each: seen.append((part.tolist(), len(each))),
-        block=3,
-    )
+    note = lambda part, generators: seen.append((part.tolist(), len(generators)))  # noqa: E731
+    sample_each(kernel, model, 5, (1, 4, 4), 3, note, block=3)
     assert seen == [([0, 1, 2], 3), ([3, 4], 2)]
+
+
+def test_samples_of_several_seeds_all_differ_and_are_those_of_each_seed():
+    kernel = GaussianKernel(even_log_snr_schedule(5, 1e-3, 0.1), event_dim=3)
+    together = sample_each(kernel, kernel.q_step, 3, (1, 2, 2), [1, 2])
+    assert len(together.flatten(1).unique(dim=0)) == 6
+    assert torch.equal(together[3:], sample_each(kernel, kernel.q_step, 3, (1, 2, 2), 2))
 
 
 def test_a_sample_by_its_own_generator_is_the_one_that_generator_draws_alone():

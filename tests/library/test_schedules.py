@@ -32,9 +32,7 @@ def central_difference(function, beta, i, step):
 def test_the_gradient_of_K_in_beta_with_frozen_noise_is_that_of_finite_differences():
     params = PointsParams(noise=0.05, n_steps=8, beta_1=1e-3, alpha_bar_T=0.05, learn_beta=True)
     model = PointsModel(law=SwissRoll, **vars(params)).double()
-    with (
-        torch.no_grad()
-    ):  # a network that is not at its start, where f_μ and f_Σ say nothing of x^t
+    with torch.no_grad():  # away from the start, where f_μ and f_Σ do not depend on x^t
         for p in model.network.parameters():
             p.add_(0.3 * torch.randn(p.shape, generator=seeded(1), dtype=p.dtype))
     x0, t = LAW.sample(50, seeded(2)), torch.arange(2, 9)
@@ -83,7 +81,7 @@ def test_ascent_finds_a_schedule_of_a_larger_K_star():
     assert star[1].K - star[0].K > 5 * (star[0].se + star[1].se) and best[0] == start[0]
 
 
-def test_the_heartbeat_s_exact_K_star_is_differentiable_in_beta_and_its_best_schedule_beats_the_paper_s():
+def test_the_heartbeat_s_exact_K_star_has_a_gradient_and_its_best_schedule_beats_the_paper_s():
     law, beta = Heartbeat(), inverse_schedule(7)[:6]  # without the β of one
 
     def K_star(beta):
@@ -93,9 +91,8 @@ def test_the_heartbeat_s_exact_K_star_is_differentiable_in_beta_and_its_best_sch
     for i in range(6):
         assert float(slope[i]) == pytest.approx(central_difference(K_star, beta, i, 1e-6), rel=1e-5)
     row = schedules.heartbeat_row(12, 60)
-    assert (
-        row["best"] > row["small_first"] > row["inverse"] + 1
-    )  # the last reverse step has no network: β_1 must be small
+    # The last reverse step has no network: β_1 must be small.
+    assert row["best"] > row["small_first"] > row["inverse"] + 1
     assert row["inverse"] == pytest.approx(bits(float(K_star_of_inverse(12))), abs=1e-9)
 
 

@@ -30,10 +30,8 @@ def chain(T=12, error=0.0):
     kernel = GaussianKernel(schedule("even_log_snr", T, beta_1=1e-3, alpha_bar_T=1e-2))
 
     def reverse(xt, t):
-        signal, noise = (
-            kernel.at(kernel.alpha_bar, t, xt),
-            kernel.at(kernel.one_minus_alpha_bar, t, xt),
-        )
+        signal = kernel.at(kernel.alpha_bar, t, xt)
+        noise = kernel.at(kernel.one_minus_alpha_bar, t, xt)
         total = signal * DEVIATION**2 + noise
         mean, var = signal.sqrt() * DEVIATION**2 / total * xt + error, DEVIATION**2 * noise / total
         q = kernel.q_posterior(mean, xt, t)
@@ -110,10 +108,8 @@ def coins(T=40):
     kernel = GaussianKernel(schedule("even_log_snr", T, beta_1=1e-2, alpha_bar_T=1e-2))
 
     def reverse(xt, t):
-        signal, noise = (
-            kernel.at(kernel.alpha_bar, t, xt),
-            kernel.at(kernel.one_minus_alpha_bar, t, xt),
-        )
+        signal = kernel.at(kernel.alpha_bar, t, xt)
+        noise = kernel.at(kernel.one_minus_alpha_bar, t, xt)
         mean = torch.tanh(signal.sqrt() * xt / noise)
         q = kernel.q_posterior(mean, xt, t)
         return Normal(q.mean, q.var + kernel.at(kernel.posterior_on_x0, t, xt) ** 2 * (1 - mean**2))

@@ -24,15 +24,15 @@ from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, hea
 from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
 from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
-from nonequilibrium.diffusion.bit_evidence import (
+from nonequilibrium.diffusion.evidence import Through
+from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
+from nonequilibrium.diffusion.posterior import (
     BitFactor,
+    Denoise,
     TemplateFactor,
     perturbed,
     template_posterior,
 )
-from nonequilibrium.diffusion.evidence import Through
-from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
-from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import BoundError

@@ -1,41 +1,45 @@
-"""What a kernel has and what a reverse is: the two halves of a diffusion model, said once, with
-shapes and units.
+"""The two halves of a diffusion model: a *kernel*, the forward chain, and a *reverse*.
 
-A *kernel* is the forward chain and everything about it that is exact. A *reverse* is the function
-that gives the parameters of p(x^{t−1}|x^t): a trained network, an optimum, or somebody else's
-model. Bounds, samplers and posteriors take the two and nothing else.
-
-Conventions used everywhere in the package:
-
-* t runs from 1 to T as in the paper and index 0 is the data, so ``beta`` and ``alpha_bar`` have
-shape
-  (T + 1,) with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
-* The axes of ``t`` are the leading axes of ``x``: ``t`` of shape (n,) goes with images ``x`` of
-shape
-  (n, c, h, w), one step an image; ``t`` of shape (b,) goes with points ``x`` of shape (b, n, d),
-  one step a block of n points; a plain integer goes with any ``x``.
-* The last ``event_dim`` axes of ``x`` are one example. Log probabilities, entropies and divergences
-are
-  summed over them and over nothing else. All are in nats.
+* t runs from 1 to T and index 0 is the data: ``beta`` and ``alpha_bar`` have shape (T + 1,).
+* The axes of ``t`` are the leading axes of ``x``: (n,) goes with images (n, c, h, w), one step per
+  image, (b,) with points (b, n, d), one step per block, and a plain integer with any ``x``.
+* The last ``event_dim`` axes of ``x`` are one example, over which log probabilities, entropies and
+  divergences are summed, in nats.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from nonequilibrium.diffusion.schedules import check_beta
+from nonequilibrium.errors import ParameterError
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian: ``mean`` and ``var``, broadcastable to the shape of x."""
+    """A diagonal Gaussian: mean and variance, broadcastable to x; methods are per coordinate."""
 
     mean: Tensor
     var: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.mean + self.var.sqrt() * noise
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * ((x - self.mean) ** 2 / self.var + torch.log(self.var) + LOG_2PI)
+
+    def where(self, known: Tensor, other: Normal) -> Normal:
+        return Normal(*(torch.where(known, *pair) for pair in zip(self, other, strict=True)))
+
+    def kl(self, p: Normal) -> Tensor:
+        ratio = self.var / p.var
+        return 0.5 * (ratio - 1 - torch.log(ratio) + (self.mean - p.mean) ** 2 / p.var)
 
 
 class Bernoulli(NamedTuple):
@@ -47,51 +51,49 @@ class Bernoulli(NamedTuple):
     def rate(self) -> Tensor:
         return torch.sigmoid(self.logit)
 
+    def draw(self, noise: Tensor) -> Tensor:
+        return (noise < self.rate).to(self.logit.dtype)
 
-P = TypeVar(
-    "P", Normal, Bernoulli
-)  # parameters of one step's distribution: of the chain's kind, Gaussian or binomial
+    def log_prob(self, x: Tensor) -> Tensor:
+        return x * F.logsigmoid(self.logit) + (1 - x) * F.logsigmoid(-self.logit)
+
+    def kl(self, p: Bernoulli) -> Tensor:
+        rate, one = self.rate, F.logsigmoid(self.logit) - F.logsigmoid(p.logit)
+        return rate * one + (1 - rate) * (F.logsigmoid(-self.logit) - F.logsigmoid(-p.logit))
+
+
+LOG_2PI = math.log(2 * math.pi)
+P = TypeVar("P", Normal, Bernoulli)  # the distribution of one step
 P_co = TypeVar("P_co", covariant=True)
+Random = Generator | list[Generator] | None  # one for all examples, or one per example
 
 
 class Reverse(Protocol[P_co]):
-    """A reverse: the function of (x^t, t) that gives the parameters of p(x^{t−1}|x^t), for t in
-    2..T.
+    """From (x^t, t) to the parameters of p(x^{t−1}|x^t), t in 2..T; the last step is ``p_edge``.
 
-    xt: (*t.shape, ..., event). Returns parameters of xt's shape, in xt's dtype, on its device; a
-    variance may be any shape that broadcasts to it, with an axis for each of xt's or none. The last
-    step, to x^0, is fixed: ``Kernel.p_edge``.
+    Parameters are in the shape, dtype and device of xt (*t.shape, ..., event), or broadcast to it.
     """
 
     def __call__(self, xt: Tensor, t: Tensor | int, /) -> P_co: ...
 
 
 class Factor(Protocol):
-    """r(x^{t−1}) of section 2.5: from p(x^{t−1}|x^t) to the normalised product of both, see
-    ``posterior``.
+    """r(x^{t−1}) of section 2.5: from p = p(x^{t−1}|x^t) to the normalised product of both, p̃.
 
-    p: parameters (n, event). xt: (n, event); None at t = T + 1, where p is π.
+    p, xt: (n, event); at t = T + 1, π and None. ``log_r(kernel, x, t)``, if any, is log r_t(x^t).
     """
 
     def __call__(self, kernel: Any, p: Any, xt: Tensor | None, t: int, /) -> Any: ...
 
 
 class Kernel(ABC, Generic[P]):
-    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied T times (1)-(3).
+    """A Markov kernel T_π(x|y; β) that leaves π invariant, applied with β_1..β_T (T,) (1)-(3)."""
 
-    beta: β_1..β_T, shape (T,); kept in float64, differentiable if it is.
-    event_dim: how many trailing axes of x make one example.
-    """
-
-    largest_beta, inclusive = 1.0, False
-    T: int
-    beta: Tensor  # (T + 1,) float64, like the next three
-    log_alpha_bar: Tensor
-    alpha_bar: Tensor
-    one_minus_alpha_bar: Tensor
+    inclusive: ClassVar[bool] = False  # whether β may be 1
+    standard_noise: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
-        check_beta(beta.detach(), self.largest_beta, self.inclusive)
+        check_beta(beta.detach(), self.inclusive)
         beta = beta.double()
         self.T = len(beta)
         self.event_dim = event_dim
@@ -102,7 +104,7 @@ class Kernel(ABC, Generic[P]):
         self.one_minus_alpha_bar = -torch.expm1(self.log_alpha_bar)
 
     def at(self, coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
-        """``coefficient[t]``, shaped to multiply ``x``, on its device and in its dtype."""
+        """``coefficient[t]``, in the dtype, on the device and with the axes of ``x``."""
         value = coefficient[t].to(device=x.device, dtype=x.dtype)
         return value.reshape(value.shape + (1,) * (x.dim() - value.dim()))
 
@@ -110,15 +112,34 @@ class Kernel(ABC, Generic[P]):
         """Sum over the axes of one example: (..., event) to (...)."""
         return values.sum(dim=tuple(range(-self.event_dim, 0)))
 
+    def sample(self, p: P, generator: Random = None, noise: Tensor | None = None) -> Tensor:
+        """A draw from ``p``, or the one of a frozen noise, which is differentiable in p (2.4.1)."""
+        return p.draw(self.noise(p[0], generator) if noise is None else noise)
+
+    def noise(self, like: Tensor, generator: Random = None) -> Tensor:
+        """What becomes a draw, of the shape, dtype and device of ``like``."""
+        if isinstance(generator, list):
+            if len(generator) != len(like):
+                raise ParameterError(f"got {len(generator)} generators for {len(like)} samples")
+            return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
+        options = {"dtype": like.dtype, "device": like.device}
+        return self.standard_noise(like.shape, generator=generator, **options)
+
+    def log_prob(self, x: Tensor, p: P) -> Tensor:
+        """log p(x): x (..., event) to (...)."""
+        return self.sum_event(p.log_prob(x))
+
+    def kl(self, q: P, p: P) -> Tensor:
+        """KL(q‖p): parameters (..., event) to (...)."""
+        return self.sum_event(q.kl(p))
+
     def p_edge(self, x1: Tensor) -> P:
-        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1) (44): both kernels are
-        reversible.
-        """
+        """p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1) = T_π(x^0|x^1; β_1), by reversibility (44)."""
         return self.q_step(x1, 1)
 
     @abstractmethod
     def q_step(self, x_prev: Tensor, t: Tensor | int) -> P:
-        """q(x^t|x^{t−1}), one forward step; x_prev (*t.shape, ..., event)."""
+        """q(x^t|x^{t−1}), one forward step (2); x_prev (*t.shape, ..., event)."""
 
     @abstractmethod
     def q_marginal(self, x0: Tensor, t: Tensor | int) -> P:
@@ -126,52 +147,28 @@ class Kernel(ABC, Generic[P]):
 
     @abstractmethod
     def q_posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> P:
-        """q(x^{t−1}|x^t, x^0) for t ≥ 2, with which (14) compares p(x^{t−1}|x^t); x0 and xt
-        (*t.shape, ..., event).
-        """
+        """q(x^{t−1}|x^t, x^0) for t ≥ 2, the law that (14) compares with p(x^{t−1}|x^t)."""
 
     @abstractmethod
-    def sample(
-        self, p: P, generator: torch.Generator | None = None, noise: Tensor | None = None
-    ) -> Tensor:
-        """A draw from ``p``, of its shape, dtype and device. noise: frozen, of this shape, in place
-        of the generator (2.4.1).
-        """
-
-    @abstractmethod
-    def noise(self, p: P, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """What ``sample`` turns into draws from ``p``, of this shape."""
-
-    @abstractmethod
-    def log_prob(self, x: Tensor, p: P) -> Tensor:
-        """log p(x), nats: x (..., event) to (...)."""
-
-    @abstractmethod
-    def kl(self, q: P, p: P) -> Tensor:
-        """KL(q‖p), nats: parameters (..., event) to (...)."""
-
-    @abstractmethod
-    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None, device=None) -> P:
+    def stationary(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> P:
         """The parameters of π for x of this shape."""
 
     @abstractmethod
     def log_pi(self, x: Tensor) -> Tensor:
-        """log π(x), nats: x (..., event) to (...)."""
+        """log π(x): x (..., event) to (...)."""
 
     @abstractmethod
     def entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        """H_q(X^t|X^0 = x^0), nats, exact: x0 (*t.shape, ..., event) to (*t.shape, ...)."""
+        """H_q(X^t|X^0 = x^0): x0 (*t.shape, ..., event) to (*t.shape, ...)."""
 
     @abstractmethod
     def step_entropy(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        """H_q(X^t|X^{t−1}) given x^0, nats, exact, the upper bound of (24): x0 (*t.shape, ...,
-        event) to (*t.shape, ...).
-        """
+        """H_q(X^t|X^{t−1}) given x^0, the upper bound of (24); as ``entropy``."""
 
     @abstractmethod
     def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:
-        """−E_q(x^t|x^0) log π(x^t), nats, exact: x0 (*t.shape, ..., event) to (*t.shape, ...)."""
+        """−E_q(x^t|x^0) log π(x^t) for any x^0; as ``entropy``."""
 
     @abstractmethod
     def entropy_pi(self, x0: Tensor) -> Tensor:
-        """H_p(X^T), the entropy of π for examples shaped like x0, nats (14): (..., event) to (...)."""
+        """H_p(X^T), the entropy of π for examples shaped like x0 (14)."""

@@ -1,23 +1,13 @@
-"""Posteriors given a linear observation y = A x^0 + noise, with r_t that looks through the model
-(section 2.5).
-
-The chain of p̃(x^0) ∝ p(x^0) r(x^0) is exact if every reverse kernel is multiplied by r_t(x^t) =
-E[r(x^0)|x^t] (Doob's h-transform; every Z̃_t is then one). The paper puts r itself in its place.
-For a Gaussian r that expectation is closed where x^0 given x^t is Gaussian,
-
-    r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²),
-
-with the mean x̂^0 that the model itself has of x^0 given x^t. Tweedie's second identity gives the
-covariance, C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t. The mean of p(x^{t−1}|x^t) then moves by the covariance
-of x^{t−1} and x^0 given x^t, times what y says of x^0: derivatives through the network. Later
-papers, which take A C_t A^T for diagonal, call it pseudo-inverse guidance (Song et al. 2023). C_t
-cannot be taken for diagonal: neighbouring known pixels say nearly the same, and each of them would
-count as news.
+"""A factor for y = A x^0 + noise that looks through the model: with r_t(x^t) = E[r(x^0)|x^t] every
+Z̃_t is one and the chain exact. Where x^0 given x^t is Gaussian, r_t is N(y; A x̂^0, A C_t A^T + σ²),
+with the model's mean x̂^0 and the covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al.
+2023 (pseudo-inverse guidance) assume it diagonal, which counts what neighbours share twice.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,57 +15,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Normal
+from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import ParameterError
 
-LEAST = 0.01  # V_t is taken for at least this part of 1 − ᾱ_t, what white Gaussian data would leave open
+LEAST = 0.01  # the least V_t as a part of 1 − ᾱ_t, which white Gaussian data would leave open
 
 
 class Linear(Protocol):
-    """A of an observation y = A x^0 + noise; a linear function of x (..., event)."""
+    """A: x (..., event) to A x, and var to the diagonal of A diag(var) A^T, shaped like y."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """A x."""
-
-    def variance(self, var: Tensor) -> Tensor:
-        """The diagonal of A diag(var) A^T, shaped like y."""
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def variance(self, var: Tensor) -> Tensor: ...
 
 
 @dataclass
 class Mask:
-    """The coordinates where ``known`` (bool, broadcastable to x) is true; the others are seen as
-    zero.
-    """
+    """x where ``known`` (bool, broadcastable to x) is true, zero elsewhere."""
 
     known: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.where(self.known, x, 0.0)
 
-    def variance(self, var: Tensor) -> Tensor:
-        return torch.where(self.known, var, 0.0)
+    variance = __call__
 
 
 @dataclass
 class Downsample:
-    """Means of square blocks of ``factor`` × ``factor`` pixels: (n, c, h, w) to (n, c, h/factor,
-    w/factor).
-    """
+    """Means of blocks of factor × factor pixels: (n, c, h, w) to (n, c, h/factor, w/factor)."""
 
     factor: int
 
     def __post_init__(self) -> None:
         if not self.factor >= 1:
-            raise ParameterError(
-                f"the factor of a down-sampling is {self.factor}; it must be at least 1"
-            )
+            raise ParameterError(f"the factor of a down-sampling is {self.factor}; it must be >= 1")
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise ParameterError(
-                f"blocks of {self.factor} pixels do not divide images of {x.shape[-2]}×{x.shape[-1]}"
-            )
+        h, w = x.shape[-2:]
+        if h % self.factor or w % self.factor:
+            raise ParameterError(f"blocks of {self.factor} pixels do not divide images of {h}×{w}")
         return F.avg_pool2d(x, self.factor)
 
     def variance(self, var: Tensor) -> Tensor:
@@ -84,34 +63,24 @@ class Downsample:
 
 @dataclass
 class Blur:
-    """Convolution with a Gaussian of standard deviation ``sigma`` pixels, zero beyond the border:
-    (n, c, h, w) to itself.
-    """
+    """Convolution of images (n, c, h, w) with a Gaussian of ``sigma`` pixels; zero outside."""
 
     sigma: float
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
-            raise ParameterError(
-                f"sigma of a blur is {self.sigma}; it must be a positive number of pixels"
-            )
-
-    def _weights(self, like: Tensor) -> Tensor:
-        reach = max(1, round(3 * self.sigma))
-        at = torch.arange(-reach, reach + 1, dtype=like.dtype, device=like.device)
-        return torch.softmax(-(at**2) / (2 * self.sigma**2), 0)
-
-    def _convolved(self, x: Tensor, weights: Tensor) -> Tensor:
-        c, reach = x.shape[1], len(weights) // 2
-        along = weights.expand(c, 1, 1, -1)
-        x = F.conv2d(x, along, padding=(0, reach), groups=c)
-        return F.conv2d(x, along.transpose(2, 3), padding=(reach, 0), groups=c)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._convolved(x, self._weights(x))
+            raise ParameterError(f"sigma of a blur is {self.sigma}; it must be a positive number")
 
     def variance(self, var: Tensor) -> Tensor:
-        return self._convolved(var, self._weights(var) ** 2)
+        return self(var, power=2)
+
+    def __call__(self, x: Tensor, power: int = 1) -> Tensor:
+        reach = max(1, round(3 * self.sigma))
+        at = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+        weights = torch.softmax(-(at**2) / (2 * self.sigma**2), 0) ** power
+        c, along = x.shape[1], weights.expand(x.shape[1], 1, 1, -1)
+        x = F.conv2d(x, along, padding=(0, reach), groups=c)
+        return F.conv2d(x, along.transpose(2, 3), padding=(reach, 0), groups=c)
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
@@ -125,104 +94,107 @@ def _sum(x: Tensor) -> Tensor:
 
 
 def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
-    """The largest s for which the squares of move + s d sum to at most ``most``, of which None is
-    no bound; for each example.
-    """
+    """The largest s per example for which the squares of move + s d sum to at most ``most``."""
     if most is None:
         return torch.full_like(_sum(d), torch.inf)
     a, b, left = _sum(d * d), _sum(move * d), most - _sum(move * move)
     return _over((b**2 + a * left.clamp(min=0)).sqrt() - b, a)
 
 
+@dataclass(eq=False)
 class Through:
-    """Multiplies every reverse kernel by r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), as an ``r``
-    of ``sampling.sample``.
+    """r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), by derivatives of ``reverse``, the model's.
 
-    reverse: p(x^{t−1}|x^t) as a function of (x^t, t), which is differentiated.
-    A: a ``Linear``. y: the observation, shaped like A(x), zero where A is a mask that hides it.
-        var: σ² of its noise; with 0 and a mask the known coordinates come out exactly as given.
-    solve: steps of conjugate gradients that solve (A C_t A^T + σ²) u = y − A x̂^0, each a
-        derivative through the network. With 0, A C_t A^T is taken for diagonal. For Gaussian data
-        the chain is exact to first order in f_Σ if they suffice.
-    within: how far at most y moves the mean of x^0: its root mean square over an example, in those
-        of the deviation that x^0 has given x^t. A posterior's mean moves by no more than that in
-        expectation, for tr C A^T (A C A^T + σ²)^−1 A C ≤ tr C. A network's derivative is nearly a
-        covariance, and at some x^t it is none: solving then ends where it leaves this region
-        (truncated conjugate gradients, Steihaug 1983). For examples of many coordinates; None, for
-        few, where one moves farther by chance.
-    The variance of p(x^{t−1}|x^t) is kept: what y takes off it is of second order in f_Σ.
+    y: shaped like A(x), zero where a mask hides it. var: σ²; with 0 and a mask the known
+    coordinates come out exactly as given.
+    solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative. With
+    0, A C_t A^T is assumed diagonal; solved, Gaussian data are exact to first order in f_Σ. The
+    variance of p(x^{t−1}|x^t), which y reduces in second order, is kept.
+    within: ends solving (Steihaug 1983): a bound on the shift of x̂^0 in units of its deviation, as
+    a root mean square over many coordinates; at most 1 in expectation if C_t is a covariance.
     """
 
-    def __init__(
-        self, reverse, A: Linear, y: Tensor, var: float, solve: int = 0, within: float | None = None
-    ):
-        if not 0 <= var < math.inf:
-            raise ParameterError(
-                f"var is {var}; the variance of the observation's noise must be zero or a positive number"
-            )
-        self.reverse, self.A, self.y, self.var, self.solve, self.within = (
-            reverse,
-            A,
-            y,
-            var,
-            solve,
-            within,
-        )
+    reverse: Reverse[Normal]
+    A: Linear
+    y: Tensor
+    var: float
+    solve: int = 0
+    within: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.var < math.inf:
+            raise ParameterError(f"var is {self.var}; a variance of noise must be at least zero")
 
     @staticmethod
     def skip(xt: Tensor, t: Tensor | int) -> Any:
-        """In place of ``reverse`` for ``sample``, which needs no plain p(x^{t−1}|x^t) beside that
-        of this object.
-        """
+        """For ``sample``, in place of a reverse that this object calls itself."""
 
-    def __call__(
-        self, kernel: GaussianKernel, p: Normal | None, xt: Tensor | None, t: int
-    ) -> Normal:
-        if p is not None and t == kernel.T + 1:
-            return p  # the signal left in x^T is ᾱ_T: r_T is constant but for that
-        if p is not None and t == 1:
+    def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
+        if xt is None:
+            return p  # of x^0 only ᾱ_T is left in x^T
+        if t == 1:
             return self._edge(p)
-        assert xt is not None, "only at t = T + 1 is there no x^t"
+        p, _, _, move = self._looked(kernel, xt, t, self.within)
+        on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
+        shifted = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
+        if not (isinstance(self.A, Mask) and self.var == 0):
+            return shifted
+        # A known coordinate goes back to its value whatever the others do.
+        return kernel.q_posterior(self.y, xt, t).where(self.A.known, shifted)
+
+    def log_r(self, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
+        """log r_t(x^t). With ``solve`` the determinant is left out, constant for Gaussian data."""
+        if self.var == 0 and not isinstance(self.A, Mask):
+            raise ParameterError("without noise only a mask has a density; give a small var")
+        if t > 1 and self.solve:
+            _, residual, u, _ = self._looked(kernel, x, t, None)
+            return -0.5 * (residual * u).flatten(1).sum(1).detach()
+        if t == 0 and self.var == 0:
+            return x.new_zeros(len(x))  # the density of the known coordinates is in p(x^0|x^1)
+        if t > 1:
+            x0 = self._x0(kernel, self.reverse(x, t), x, t)
+        else:
+            x0 = kernel.p_edge(x) if t == 1 else Normal(x, torch.zeros_like(x))
+        seen = self.A.known if isinstance(self.A, Mask) else torch.ones_like(self.y).bool()
+        var = self.A.variance(x0.var.expand_as(x)) + self.var
+        terms = Normal(self.A(x0.mean), torch.where(seen, var, 1.0)).log_prob(self.y)
+        return torch.where(seen, terms, 0.0).flatten(1).sum(1).detach()
+
+    @staticmethod
+    def _x0(kernel: GaussianKernel, p: Normal, xt: Tensor, t: int) -> Normal:
+        """x̂^0 and V_t, the mean and the variance of x^0 given x^t."""
+        x0, left = kernel.x0_given(p, xt, t), kernel.at(kernel.one_minus_alpha_bar, t, xt)
+        return Normal(x0.mean, torch.maximum(x0.var.detach(), LEAST * left).expand_as(xt))
+
+    def _looked(
+        self, kernel: GaussianKernel, xt: Tensor, t: int, within: float | None
+    ) -> tuple[Normal, Tensor, Tensor, Tensor]:
+        """p(x^{t−1}|x^t), y − A x̂^0, u of (A C A^T + σ²) u = y − A x̂^0, and the shift C A^T u."""
         with torch.enable_grad():
             x = xt.detach().requires_grad_()
             p = self.reverse(x, t)
             if not p.mean.requires_grad:
-                raise ParameterError(
-                    "the reverse's mean has no derivative in x^t, through which r looks; is it under no_grad?"
-                )
-            mean, var = kernel.x0_given(p, x, t)
-            seen = self.A(mean)
-            left = kernel.at(kernel.one_minus_alpha_bar, t, xt)
-            scale = left / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
-            var = torch.maximum(var.detach(), LEAST * left).expand_as(x)
-            noise = self.A.variance(var) + self.var
+                raise ParameterError("the reverse's mean has no derivative in x^t; is no_grad on?")
+            x0 = self._x0(kernel, p, x, t)
+            seen = self.A(x0.mean)
+            scale = kernel.at(kernel.one_minus_alpha_bar, t, xt)
+            scale = scale / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
 
             def pulled(u: Tensor) -> Tensor:
                 """C A^T u, shaped like x."""
                 return scale * torch.autograd.grad(seen, x, u, retain_graph=True)[0]
 
             residual = (self.y - seen).detach()
-            most = None if self.within is None else self.within**2 * _sum(var.expand_as(x))
-            move = self._solved(pulled, residual, noise, most)[1]
-        on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
-        result = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
-        if not (isinstance(self.A, Mask) and self.var == 0):
-            return result
-        q = kernel.q_posterior(
-            self.y, xt, t
-        )  # a known coordinate goes back to its value whatever the others do
-        return Normal(
-            torch.where(self.A.known, q.mean, result.mean),
-            torch.where(self.A.known, q.var, result.var),
-        )
+            most = None if within is None else within**2 * _sum(x0.var)
+            u, move = self._solved(pulled, residual, self.A.variance(x0.var) + self.var, most)
+        return p, residual, u, move
 
     def _solved(
-        self, pulled, residual: Tensor, diagonal: Tensor, most: Tensor | None = None
+        self, pulled: Callable, residual: Tensor, diagonal: Tensor, most: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """u of (A C A^T + σ²) u = residual, and C A^T u: conjugate gradients preconditioned by
-        ``diagonal``, for each example apart.
+        """u and C A^T u, whose squares sum to ``most``, by conjugate gradients for each example.
 
-        pulled: u to C A^T u. most: the largest sum of squares of C A^T u.
+        pulled: u to C A^T u. diagonal: of A C A^T + σ², a preconditioner.
         """
         r = residual
         z = d = _over(r, diagonal)
@@ -247,16 +219,13 @@ class Through:
         return u, move
 
     def _edge(self, p: Normal) -> Normal:
-        """p(x^0|x^1) r(x^0) / Z̃: the mean exact where A A^T is diagonal, as of masks and
-        down-sampling, the variance of a mask.
-        """
+        """p(x^0|x^1) r(x^0)/Z̃; the mean is exact for diagonal A A^T, the variance for masks."""
+        var = p.var.expand_as(p.mean)
         with torch.enable_grad():
             x = p.mean.detach().requires_grad_()
             seen = self.A(x)
-            total = self.A.variance(p.var.expand_as(x)) + self.var
-            u = _over(self.y - seen, total).detach()
+            u = _over(self.y - seen, self.A.variance(var) + self.var).detach()
             move = p.var * torch.autograd.grad(seen, x, u)[0]
-        var = p.var.expand_as(x)
         if not isinstance(self.A, Mask):
             return Normal(p.mean + move, var)
         mean = torch.where(self.A.known, self.y, p.mean) if self.var == 0 else p.mean + move

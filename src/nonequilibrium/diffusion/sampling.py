@@ -1,35 +1,75 @@
-"""Trajectories of the forward and the reverse chain (4), (5), ending with the fixed last step (44)."""
+"""Trajectories of the forward chain (3) and of the reverse chain (5), whose last step is (44)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
+from nonequilibrium.diffusion.chain import Factor, Kernel, P, Random, Reverse
+from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import quiet
 from nonequilibrium.training.distributed import collected, mine
 
 
+def reverse_chain(
+    kernel: Kernel[P],
+    reverse: Reverse[P],
+    shape: Sequence[int],
+    generator: Random,
+    r: Factor | None = None,
+    dtype: torch.dtype = torch.float64,
+    start: tuple[int, Tensor] | None = None,
+    times: int = 0,
+) -> Iterator[tuple[int, Tensor, Any, Any]]:
+    """The chain p(x^{0..T}) (5): (t, x^t, p, p̃) for t = T..0, with x^t ~ p̃ = p(x^t|x^{t+1}) r(x^t).
+
+    shape: (n, event). generator: one, or a list of n, with which no sample depends on the others.
+    start: (t, x^t) in place of a draw from π. times: how often a step t ≥ 2 is taken again after a
+    forward step, so that unknown pixels see known ones; not exact (Lugmayr et al. 2022).
+    """
+    if not (isinstance(times, int) and times >= 0):
+        raise ParameterError(f"times is {times!r}; it must be a whole number of at least 0")
+    x: Any  # None before the draw from π
+    first, x = start or (kernel.T + 1, None)
+    if start:
+        yield first, x, None, None
+    for t in range(first, 0, -1):
+        for again in range(1 + times if 1 < t <= kernel.T else 1):
+            if again:
+                x = kernel.sample(kernel.q_step(x, t), generator)
+            if x is None:
+                p = kernel.stationary(shape, dtype)
+            else:
+                p = reverse(x, t) if t > 1 else kernel.p_edge(x)
+            p_tilde = p if r is None else r(kernel, p, x, t)
+            x = kernel.sample(p_tilde, generator)
+        yield t - 1, x, p, p_tilde
+
+
+def _wanted(kernel: Kernel, keep: Iterable[int] | None) -> set[int]:
+    """The steps of the chain to keep, by default all."""
+    every = set(range(kernel.T + 1))
+    wanted = every if keep is None else set(keep)
+    if absent := wanted - every:
+        raise ParameterError(f"keep has step {min(absent)}; the chain has 0 to {kernel.T}")
+    return wanted
+
+
 @torch.no_grad()
 def forward_trajectory(
-    kernel: Kernel, x0: Tensor, generator: torch.Generator, keep: Iterable[int] | None = None
+    kernel: Kernel, x0: Tensor, generator: Generator, keep: Iterable[int] | None = None
 ) -> dict[int, Tensor]:
-    """One forward trajectory (3) from each example of x0 (n, event): {t: x^t} for the steps in
-    ``keep`` (default all).
-    """
-    wanted = set(range(kernel.T + 1) if keep is None else keep)
-    if outside := sorted(wanted - set(range(kernel.T + 1))):
-        raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
-    x, kept = x0, {0: x0}
-    for t in range(1, kernel.T + 1):
-        x = kernel.sample(kernel.q_step(x, t), generator)
+    """A forward trajectory (3) from each example of x0 (n, event): {t: x^t} for t in ``keep``."""
+    wanted, kept, x = _wanted(kernel, keep), {}, x0
+    for t in range(kernel.T + 1):
+        x = kernel.sample(kernel.q_step(x, t), generator) if t else x0
         if t in wanted:
             kept[t] = x
-    return {t: kept[t] for t in sorted(wanted)}
+    return kept
 
 
 @torch.no_grad()
@@ -37,67 +77,21 @@ def reverse_trajectory(
     kernel: Kernel[P],
     reverse: Reverse[P],
     shape: Sequence[int],
-    generator: torch.Generator | list[torch.Generator],
+    generator: Random,
     keep: Iterable[int] | None = None,
-    mean: bool = False,
-    r: Factor | None = None,
-    dtype: torch.dtype = torch.float64,
-    start: tuple[int, Tensor] | None = None,
+    **options,
 ) -> dict[int, Tensor]:
-    """Reverse trajectories (5) from π: {t: x^t} for the steps in ``keep`` (default: all).
-
-    shape: (n, event).
-    generator: one, or a list of n, one a sample: a sample then does not depend on what it is
-    batched with.
-    mean: take the mean of the last step p(x^0|x^1) in place of a sample. It looks cleaner but is no
-        sample of the model (Gaussian kernel only; for display).
-    r: a factor that makes this the posterior's trajectory (22), see ``posterior``.
-    start: (t, x^t) to go on from, in place of T and a draw from π.
-    """
-    wanted = set(range((kernel.T if start is None else start[0]) + 1) if keep is None else keep)
-    if outside := sorted(wanted - set(range(kernel.T + 1))):
-        raise ValueError(f"keep has step {outside[0]}; the chain has steps 0 to {kernel.T}")
-    if isinstance(generator, list) and len(generator) != shape[0]:
-        raise ValueError(
-            f"there are {len(generator)} generators for {shape[0]} samples; there must be one for each"
-        )
-    if start is None:
-        p = kernel.stationary(shape, dtype)
-        start = (
-            kernel.T,
-            _draw(kernel, p if r is None else r(kernel, p, None, kernel.T + 1), generator),
-        )
-    first, x = start
-    kept = {first: x}
-    for t in range(first, 0, -1):
-        p = reverse(x, t) if t > 1 else kernel.p_edge(x)
-        if r is not None:
-            p = r(kernel, p, x, t)
-        x = cast(Any, p).mean if mean and t == 1 else _draw(kernel, p, generator)
-        if t - 1 in wanted:
-            kept[t - 1] = x
-    return {t: kept[t] for t in sorted(wanted)}
-
-
-def _draw(kernel: Kernel[P], p: P, generator: torch.Generator | list[torch.Generator]) -> Tensor:
-    """A draw from p, each example by its own generator if there is a list of them."""
-    if not isinstance(generator, list):
-        return kernel.sample(p, generator)
-    return kernel.sample(
-        p, noise=torch.stack([kernel.noise(p, p[0].shape[1:], each) for each in generator])
-    )
+    """Reverse trajectories (5), {t: x^t} for t in ``keep``; the rest as of ``reverse_chain``."""
+    wanted = _wanted(kernel, keep)
+    chain = reverse_chain(kernel, reverse, shape, generator, **options)
+    return dict(sorted({t: x for t, x, *_ in chain if t in wanted}.items()))
 
 
 def sample(
-    kernel: Kernel[P],
-    reverse: Reverse[P],
-    shape: Sequence[int],
-    generator: torch.Generator | list[torch.Generator],
-    mean: bool = False,
-    **options,
+    kernel: Kernel[P], reverse: Reverse[P], shape: Sequence[int], generator: Random, **options
 ) -> Tensor:
-    """True samples of the model, (n, event); see ``reverse_trajectory``."""
-    return reverse_trajectory(kernel, reverse, shape, generator, keep=[0], mean=mean, **options)[0]
+    """True samples of the model, x^0 (n, event); options as of ``reverse_chain``."""
+    return reverse_trajectory(kernel, reverse, shape, generator, keep=[0], **options)[0]
 
 
 def sample_each(
@@ -106,33 +100,23 @@ def sample_each(
     n: int,
     shape: Sequence[int],
     seed: int | list[int],
-    r: Callable[[Tensor, list[torch.Generator]], Factor] | None = None,
+    r: Callable[[Tensor, list[Generator]], Factor] | None = None,
     block: int = 100,
 ) -> Tensor:
-    """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone, not on
-    what it is drawn beside.
+    """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone.
 
-    seed: one, or several, of each of which there are n samples: (len(seed) n, *shape), one seed
-    after the other.
-    r: for posteriors; from the indices of a block and their generators to the factor r of that
-    block.
+    seed: one, or several with n samples each: (len(seed) n, *shape), one seed after the other.
+    r: for posteriors; from the indices of a block and their generators to the block's factor.
     """
-    places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
-    parts = {}
-    # The outer context lets the networks' low-precision copies of their weights live from step to
-    # step.
+    seeds = seed if isinstance(seed, list) else [seed]
+    own = [1_000_003 * s + i for s in seeds for i in range(n)]  # with s + i, seeds would collide
+    blocks, parts = torch.arange(len(own)).split(block), {}
+    # The outer context keeps the networks' low-precision copies of their weights between steps.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number, part in enumerate(
-            tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())
-        ):
-            if not mine(number):
-                continue
-            each = [
-                torch.Generator().manual_seed(1_000_003 * one + i)
-                for one, i in (places[k] for k in part)
-            ]
-            factor = None if r is None else r(part, each)
-            parts[number] = sample(
-                kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32
-            )
+        for number, part in enumerate(tqdm(blocks, desc="samples", disable=quiet())):
+            if mine(number):
+                generators = [Generator().manual_seed(own[k]) for k in part]
+                options = {"r": None if r is None else r(part, generators), "dtype": torch.float32}
+                whole = (len(part), *shape)
+                parts[number] = sample(kernel, reverse, whole, generators, **options)
     return torch.cat(collected(parts))

@@ -1,51 +1,35 @@
-"""Noise schedules β_1..β_T: by name, learned, or given. t runs from 1, so index 0 of a schedule is
-β_1.
-"""
+"""Noise schedules β_1..β_T, (T,) float64: by name, learned, or given. Index 0 holds β_1."""
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
-from typing import SupportsIndex
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nonequilibrium.errors import ParameterError
+
 
 def inverse_schedule(T: int) -> Tensor:
-    """β_t = 1/(T−t+1), the binomial schedule of Table App.1: erases 1/T of the signal a step.
-
-    Returns β_1..β_T, shape (T,), float64. Its β_T is 1, which a Gaussian kernel cannot take.
-    """
+    """β_t = 1/(T−t+1) (Table App.1, binomial): each step erases 1/T of the signal; β_T is 1."""
     return 1 / torch.arange(T, 0, -1, dtype=torch.float64)
 
 
 def reference_schedule(T: int, beta_1: float = 1e-3) -> Tensor:
-    """β_t of the authors' published program: 1/linspace(T, 2), raised so that the first is 1/T +
-    beta_1.
-
-    Returns β_1..β_T, shape (T,), float64. It loses most of the signal-to-noise ratio in the first
-    steps.
-    """
+    """β_t of the authors' program: 1/linspace(T, 2), with ``beta_1`` added to the first."""
     beta = 1 / torch.linspace(T, 2, T, dtype=torch.float64)
     beta[0] += beta_1
     return beta
 
 
 def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
-    """β_t that space log(ᾱ_t/(1−ᾱ_t)) evenly from ᾱ_1 = 1−beta_1 to ``alpha_bar_T``.
-
-    Returns β_1..β_T, shape (T,), float64.
-    """
-    for name, value in {"beta_1": beta_1, "alpha_bar_T": alpha_bar_T}.items():
-        if not 0 < value < 1:
-            raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
-    if not 1 - beta_1 > alpha_bar_T:
-        raise ValueError(
-            f"beta_1 is {beta_1}, which leaves less signal than alpha_bar_T = {alpha_bar_T}"
-        )
+    """β_t that space log(ᾱ_t/(1−ᾱ_t)) evenly from ᾱ_1 = 1−beta_1 to ``alpha_bar_T``."""
+    if not (0 < beta_1 and 0 < alpha_bar_T < 1 - beta_1):
+        given = f"beta_1 is {beta_1} and alpha_bar_T is {alpha_bar_T}"
+        raise ParameterError(f"{given}; both must be above 0 and their sum below 1")
     start, end = math.log((1 - beta_1) / beta_1), math.log(alpha_bar_T / (1 - alpha_bar_T))
     log_snr = torch.linspace(start, end, T, dtype=torch.float64)
     # 1−β_t = ᾱ_t/ᾱ_{t−1}; with log ᾱ = −softplus(−log SNR) nothing cancels where ᾱ is nearly 1.
@@ -61,12 +45,12 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {
 
 
 def schedule(name: str, T: int, **options) -> Tensor:
-    """β_1..β_T by name (one of ``SCHEDULES``), shape (T,), float64."""
+    """β_1..β_T by name, one of ``SCHEDULES``."""
     if name not in SCHEDULES:
-        raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not isinstance(T, SupportsIndex) or operator.index(T) < 2:
-        raise ValueError(f"the number of steps T is {T!r}; it must be a whole number of at least 2")
-    return SCHEDULES[name](operator.index(T), **options)
+        raise ParameterError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
+    if not (isinstance(T, Integral) and T >= 2):
+        raise ParameterError(f"the number of steps T is {T!r}; it must be a whole number from 2")
+    return SCHEDULES[name](int(T), **options)
 
 
 class FixedSchedule(nn.Module):
@@ -83,17 +67,13 @@ class FixedSchedule(nn.Module):
 
 
 class LearnedSchedule(nn.Module):
-    """β_2..β_T free between 0 and 1, β_1 held fixed (section 2.4.1: a free β_1 would let the model
-    overfit).
-
-    Calling it gives β_1..β_T, shape (T,), float64, differentiable in ``logit``.
-    """
+    """β_2..β_T free in (0, 1) by ``logit``; a free β_1 would let the model overfit (2.4.1)."""
 
     beta_1: Tensor
 
     def __init__(self, beta: Tensor):
         super().__init__()
-        check_beta(beta, largest=1.0, inclusive=False)
+        check_beta(beta)
         self.register_buffer("beta_1", beta[:1].clone())
         self.logit = nn.Parameter(torch.logit(beta[1:]))
 
@@ -101,19 +81,11 @@ class LearnedSchedule(nn.Module):
         return torch.cat([self.beta_1, torch.sigmoid(self.logit)])
 
 
-def check_beta(beta: Tensor, largest: float, inclusive: bool) -> None:
-    """Raises ValueError unless ``beta`` is a finite 1-d schedule of at least two rates in the
-    allowed range.
-    """
+def check_beta(beta: Tensor, inclusive: bool = False) -> None:
+    """Refuses all but one axis of at least two rates in (0, 1), or in (0, 1] if ``inclusive``."""
     if beta.dim() != 1 or len(beta) < 2:
-        raise ValueError(
-            f"beta has shape {tuple(beta.shape)}; a schedule is one axis of at least two rates"
-        )
-    bad = ~(beta > 0) | (
-        beta > largest if inclusive else beta >= largest
-    )  # NaN fails the first test
-    if bad.any():
-        t = int(bad.nonzero()[0]) + 1
-        raise ValueError(
-            f"beta_{t} is {float(beta[t - 1])}; every rate must lie in (0, {largest:g}{']' if inclusive else ')'}"
-        )
+        raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
+    good = (beta > 0) & ((beta <= 1) if inclusive else (beta < 1))  # false for NaN
+    if not good.all():
+        t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if inclusive else "(0, 1)"
+        raise ParameterError(f"beta_{t} is {float(beta[t - 1])}; every rate must lie in {allowed}")

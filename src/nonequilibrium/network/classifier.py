@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.diffusion.chain import Kernel
-from nonequilibrium.diffusion.guides import Shift
+from nonequilibrium.diffusion.posterior import Shift
 
 EMBEDDING = 32  # values that say how noisy an image is
 WIDTHS = 24, 48, 64  # maps of the three convolutions, each of which halves the sides
