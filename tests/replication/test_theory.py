@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from enumerated import Enumerated
 from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
 
 from nonequilibrium.bound.bound import bits, entropy_terms
@@ -19,10 +20,14 @@ from nonequilibrium.bound.counts import (
     heartbeat_log_p,
     heartbeat_reverse_entropy,
 )
-from nonequilibrium.bound.enumerated import Enumerated
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
-from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
-from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
+from nonequilibrium.bound.theory import (
+    effective_sample_size,
+    estimates,
+    jarzynski,
+    log_ratios,
+    reverse_entropy_bounds,
+)
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.bit_evidence import (
     BitFactor,
@@ -428,7 +433,7 @@ def test_the_notebook_and_the_table_have_every_equation():
 def test_lines_are_shown_without_their_docstrings():
     text = shown.as_markdown(estimates, TemplateFactor)
     assert (
-        text.startswith("```python\n# nonequilibrium.bound.trajectories\ndef estimates(")
+        text.startswith("```python\n# nonequilibrium.bound.theory\ndef estimates(")
         and '"""' not in text
     )
     assert "groups = log_ratio" in text and "def __call__" in text and "def expected" in text
