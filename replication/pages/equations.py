@@ -32,15 +32,15 @@ ROWS = """\
     test_theory.py::test_samples_of_a_small_chain_have_the_summed_probabilities
 (6) | p(x⁰), the sum over reverse trajectories | bound.counts.heartbeat_log_p
     test_theory.py::test_log_p_of_the_heartbeat_by_counts_is_that_by_all_states
-(7), (8) | the same as an average over forward trajectories | bound.trajectories.log_ratios
+(7), (8) | the same as an average over forward trajectories | bound.theory.log_ratios
     test_theory.py::test_draws_of_the_ratio_average_to_the_sums
 (9) | its terms step by step: the Jarzynski equality | bound.theory.jarzynski
     test_theory.py::test_log_ratios_are_those_of_the_Jarzynski_average
 (10) | the log likelihood L | bound.optimum.SwissRollOptimum.log_density
     test_optimum.py::test_swiss_roll_density_integrates_to_one
-(11) | L with the average inside the logarithm | bound.trajectories.estimates
+(11) | L with the average inside the logarithm | bound.theory.estimates
     test_theory.py::test_averages_rise_from_K_to_the_exact_log_p
-(12), (13) | Jensen: L is at least K | bound.enumerated.Enumerated.K
+(12), (13) | Jensen: the mean of its logarithm is K, at most L | bound.theory.log_ratios
     test_theory.py::test_every_trajectory_of_a_small_chain_summed
 (14) | K, divergences and entropies | bound.bound.full_bound
     test_bound.py::test_K_equals_complete_enumeration
@@ -50,9 +50,9 @@ ROWS = """\
     test_theory.py::test_no_reverse_kernel_has_a_larger_K_than_the_optimum
 (15), β | K and its gradient in β, with frozen noise | diffusion.schedules.LearnedSchedule
     test_schedules.py::test_the_gradient_of_K_in_beta_with_frozen_noise_is_that_of_finite_differences
-(16) | every marginal times r | bound.enumerated.Enumerated.perturbed_marginals
+(16) | every marginal times r, by weighted particles | diffusion.particles.particles
     test_theory.py::test_the_perturbed_chain_is_exact_with_r_through_the_model_and_not_with_constant_r
-(17) to (21) | steps that carry these marginals on | bound.enumerated.Enumerated.looked_through
+(17) to (21) | steps that carry these marginals on | diffusion.evidence.Through
     test_theory.py::test_the_perturbed_chain_is_exact_with_r_through_the_model_and_not_with_constant_r
 (22) | a reverse step times r, normalised | diffusion.posterior.Denoise
     test_posterior.py::test_multiplying_by_a_gaussian_is_exact
