@@ -15,6 +15,7 @@ from nonequilibrium.bound.bound import (
     entropy_terms,
     entropy_terms_eq14,
     full_bound,
+    mean_se,
     sampled_bound,
 )
 from nonequilibrium.bound.optimum import (
@@ -72,7 +73,7 @@ def test_forward_variance_and_no_drift_give_L_null_on_unit_gaussian_data(gaussia
 
 @pytest.mark.parametrize("mean, var", [(0.0, 1.0), (0.0, 0.3), (1.5, 1.0), (-0.7, 2.5)])
 def test_optimal_kernel_on_gaussian_data_has_the_known_gap(gaussian, mean, var):
-    """K falls short of L by the divergences of both ends of the chain from π, and by nothing else."""
+    """K is below L by the divergences of both ends of the chain from π, and by nothing else."""
     x0 = mean + math.sqrt(var) * torch.randn(40_000, 2, generator=seeded(2), dtype=torch.float64)
     bound = full_bound(gaussian, GaussianDataOptimum(gaussian, mean, var), x0, seeded(3))
     log_density = (-0.5 * ((x0 - mean) ** 2 / var + math.log(2 * math.pi * var))).sum(1)
@@ -309,15 +310,13 @@ def test_estimators_agree_and_their_standard_errors_are_right(toys):
     kernel, law, _, model, _ = toys["roll"]
     x0 = law.sample(60, seeded(0))
     pilot = full_bound(kernel, model, x0, seeded(1), replicates=20)
-    proposal = pilot_proposal(pilot)
+    proposal, typical = pilot_proposal(pilot), pilot.kl.mean(0)
     kinds = {
         "full": lambda s: full_bound(kernel, model, x0, seeded(s), replicates=2),
         "uniform": lambda s: sampled_bound(kernel, model, x0, seeded(s), 2, stratified=False),
         "stratified": lambda s: sampled_bound(kernel, model, x0, seeded(s), 2),
         "importance": lambda s: sampled_bound(kernel, model, x0, seeded(s), 2, proposal),
-        "typical": lambda s: sampled_bound(
-            kernel, model, x0, seeded(s), 2, proposal, typical=pilot.kl.mean(0)
-        ),
+        "typical": lambda s: sampled_bound(kernel, model, x0, seeded(s), 2, (proposal, typical)),
     }
     reference_K, spread = None, {}
     for name, estimate in kinds.items():
@@ -356,11 +355,10 @@ def test_what_KL_is_about_takes_its_part_of_the_chance_where_examples_are_large(
     pilot = full_bound(gaussian, wrong, other, seeded(2))
     truth = full_bound(gaussian, wrong, x0, seeded(3), replicates=50)
     apart, by_size = proposal_from(pilot.kl.var(0), 0.1), pilot_proposal(pilot)
-    ours = [
-        sampled_bound(gaussian, wrong, x0, seeded(s), 1, apart, typical=pilot.kl.mean(0))
-        for s in range(4, 24)
-    ]
-    plain = [sampled_bound(gaussian, wrong, x0, seeded(s), 1, by_size) for s in range(4, 24)]
+    ours, plain = (
+        [sampled_bound(gaussian, wrong, x0, seeded(s), 1, proposal) for s in range(4, 24)]
+        for proposal in ((apart, pilot.kl.mean(0)), by_size)
+    )
     K = torch.tensor([run.K for run in ours])
     assert abs(K.mean() - truth.K) < 4 * (K.std() / 20**0.5 + truth.mc_se)
     sd, plain_sd = (torch.tensor([run.mc_se for run in runs]).mean() for runs in (ours, plain))
@@ -416,7 +414,7 @@ def test_terms_are_by_example_and_time_step(gaussian):
     "x0, message",
     [
         (torch.zeros(5), "shape \\(5,\\)"),
-        (torch.zeros(1, 2), "at least two"),
+        (torch.zeros(1, 2), "at least 2 examples"),
         (torch.tensor([[0.0, math.nan], [0.0, 0.0]]), "NaN"),
     ],
 )
@@ -440,47 +438,39 @@ class NoModel:
 
 
 ROLL = torch.zeros(5, 2, dtype=torch.float64)
+OTHER = GaussianKernel(torch.full((20,), 0.1))
 SETTINGS = [
     (dict(draws=0), "draws is 0"),
     (dict(draws=-3), "draws is -3"),
     (dict(draws=2.5), "draws is 2.5"),
-    (dict(draws=True), "draws is True"),
     (dict(replicates=0), "replicates is 0"),
     (dict(replicates=-1), "replicates is -1"),
-    (dict(block=0), "block is 0"),
-    (dict(block=None), "block is None"),
     (dict(generator=None), "the generator is None"),
     (dict(x0=[[0.0, 1.0]] * 3), "is a list"),
     (dict(x0=torch.zeros(5, 0)), r"shape \(5, 0\)"),
-    (dict(x0=torch.zeros(5, 2, device="meta")), "device meta"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.uint8)), "dtype torch.uint8"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.int64)), "dtype torch.int64"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.bool)), "dtype torch.bool"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.float16)), "dtype torch.float16"),
     (dict(x0=torch.zeros(5, 2, dtype=torch.complex64)), "dtype torch.complex64"),
-    (dict(reverse=3), "the reverse is a int"),
 ]
 OF_FULL = [
     (dict(noisier_share=1.0), "noisier_share is 1.0"),
     (dict(noisier_share=-0.1), "noisier_share is -0.1"),
     (dict(noisier_share=math.nan), "noisier_share is nan"),
-    (dict(control=(GaussianDataOptimum(None), torch.zeros(7))), r"shape \(7,\); control must hold"),
+    (dict(control=(GaussianDataOptimum(None), torch.zeros(7))), r"shape \(7,\); it must hold 21"),
     (dict(control=(GaussianDataOptimum(None), torch.full((21,), math.nan))), "21 finite values"),
-    (dict(control=torch.zeros(21)), "must be a pair"),
-    (
-        dict(
-            control=(GaussianDataOptimum(GaussianKernel(torch.full((20,), 0.1))), torch.zeros(21))
-        ),
-        "another chain",
-    ),
+    (dict(control=(GaussianDataOptimum(OTHER), torch.zeros(21))), "another chain"),
 ]
 OF_SAMPLED = [
-    (dict(proposal=torch.ones(20)), r"shape \(20,\); proposal must hold 21"),
-    (dict(proposal=torch.full((21,), math.inf)), "proposal"),
-    (dict(proposal=torch.full((21,), math.nan)), "proposal"),
-    (dict(typical=torch.zeros(20)), r"typical has shape \(20,\); it must hold 21"),
-    (dict(typical=torch.full((21,), math.nan)), "typical"),
-    (dict(typical=torch.ones(21)), "zero at t < 2"),
+    (dict(proposal=torch.ones(20)), r"shape \(20,\); it must hold 21"),
+    (dict(proposal=torch.full((21,), math.inf)), "the proposal"),
+    (dict(proposal=proposal_from(torch.zeros(21), 0.1)), "the proposal"),
+    (dict(proposal=proposal_from(-torch.ones(21), 0.1)), "the proposal"),
+    (dict(proposal=proposal_from(torch.arange(21) % 3, 0)), "proposal is not positive"),
+    (dict(proposal=(None, torch.zeros(20))), r"typical has shape \(20,\); it must hold 21"),
+    (dict(proposal=(None, torch.full((21,), math.nan))), "typical"),
+    (dict(proposal=(None, torch.ones(21))), "zero at t < 2"),
 ]
 
 
@@ -514,7 +504,7 @@ def test_a_variance_that_is_none_is_named(gaussian, bad, where):
         return Normal(xt, var)
 
     assert_model_is_refused(
-        gaussian, model, ROLL, "variance is -?0|variance is -1|var holds NaN or infinite"
+        gaussian, model, ROLL, "var is .* every value must be positive and finite"
     )
 
 
@@ -525,12 +515,12 @@ def test_a_variance_that_is_none_is_named(gaussian, bad, where):
         (lambda xt, t: Normal(xt[..., 0], torch.ones_like(xt)), "mean has shape"),
         (lambda xt, t: Normal(xt.expand(3, *xt.shape), torch.ones_like(xt)), "mean has shape"),
         (lambda xt, t: Normal(xt, torch.ones(5)), "var has shape"),
-        (lambda xt, t: Normal(xt, 1.0), "it must return mean and var as tensors"),
-        (lambda xt, t: Normal(xt, torch.ones_like(xt).long()), "var has dtype"),
-        (lambda xt, t: Normal(xt * math.nan, torch.ones_like(xt)), "mean holds NaN"),
-        (lambda xt, t: xt, "returned a Tensor"),
-        (lambda xt, t: None, "returned a NoneType"),
-        (lambda xt, t: Bernoulli(xt), "returned a Bernoulli"),
+        (lambda xt, t: Normal(xt, 1.0), "var is 1.0; it must be a real tensor"),
+        (lambda xt, t: Normal(xt, torch.ones_like(xt).long()), "var is torch.int64; it must be"),
+        (lambda xt, t: Normal(xt * math.nan, torch.ones_like(xt)), "mean is nan to nan"),
+        (lambda xt, t: xt, "mean is"),
+        (lambda xt, t: None, "mean is None"),
+        (lambda xt, t: Bernoulli(xt), "mean is None"),
     ],
 )
 def test_what_is_no_gaussian_is_named(gaussian, model, message):
@@ -541,9 +531,9 @@ def test_what_is_no_gaussian_is_named(gaussian, model, message):
     "model, message",
     [
         (lambda xt, t: Bernoulli(xt[..., :1]), "logit has shape"),
-        (lambda xt, t: Bernoulli(xt / 0), "logit holds NaN"),
-        (lambda xt, t: Normal(xt, torch.ones_like(xt)), "returned a Normal"),
-        (lambda xt, t: torch.sigmoid(xt), "returned a Tensor"),
+        (lambda xt, t: Bernoulli(xt / 0), "logit is .* every value must be finite"),
+        (lambda xt, t: Normal(xt, torch.ones_like(xt)), "logit is None"),
+        (lambda xt, t: torch.sigmoid(xt), "logit is"),
     ],
 )
 def test_what_are_no_bits_is_named(model, message):
@@ -607,12 +597,7 @@ def test_bits_of_any_kind_of_number_give_the_same_bound(dtype):
     assert torch.equal(L_null(kernel, x0.to(dtype)), L_null(kernel, x0))
 
 
-def test_pilots_and_units_that_mean_nothing_are_refused():
-    for square in (torch.zeros(5), torch.full((5,), math.nan), -torch.ones(5)):
-        with pytest.raises(BoundError, match="finite at all t"):
-            proposal_from(square, 0.1)
-    with pytest.raises(BoundError, match="floor is 2"):
-        proposal_from(torch.ones(5), 2)
+def test_units_that_mean_nothing_are_refused():
     for dims, sigma in ((0, 1.0), (3, 0.0), (3, math.nan)):
         with pytest.raises(BoundError, match="must be positive"):
             bits_per_dim(1.0, dims, sigma)
@@ -625,7 +610,7 @@ def test_errors_are_those_of_the_textbook():
     each = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
     replicates = torch.stack([each - 0.5, each + 0.5])
     bound = Bound(torch.zeros(3, 5, dtype=torch.float64), each, replicates)
-    assert bound.K == pytest.approx(3.0) and bound.se == pytest.approx(math.sqrt(7 / 3))
+    assert (bound.K, bound.se) == mean_se(each) == pytest.approx((3.0, math.sqrt(7 / 3)))
     assert bound.mc_se == pytest.approx(math.sqrt(0.5 / 6))
 
 

@@ -33,10 +33,9 @@ def bits(nats):
 def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
     """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale.
 
-    K_bits: the bound in bits per example (or per pixel) of data divided by σ, their standard
-    deviation on that scale. dims: dimensions of an example (3 of an RGB pixel). Where K is an
-    estimate the result is one too, with the standard error K_se/dims: it estimates an upper bound
-    of the cost, and may lie below the cost by chance.
+    K_bits: the bound in bits per example (or pixel) of data divided by σ, their standard deviation
+    on that scale. dims: dimensions of an example (3 of an RGB pixel). Of an estimated K this is an
+    estimate too, ± K_se/dims, of an upper bound of the cost: chance may put it below the cost.
     """
     if not (sigma > 0 and dims > 0):
         raise BoundError(f"sigma is {sigma} and dims is {dims}; both must be positive")
@@ -101,11 +100,10 @@ class Bound:
     def mc_se(self) -> float:
         """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
 
-        It takes the draws of different examples as independent. Stratified draws share one grid
-        among the examples of a replicate, which makes the true error smaller, so that ``mc_se`` is
-        an upper bound in expectation. By two replicates ``mc_se`` itself is known to about 40 % for
-        5 examples and 15 % for 50: from 20 examples on, K ± 2 mc_se covers the value of endlessly
-        many draws in at least 90 of 100 runs.
+        The draws of different examples count as independent. Stratified draws share one grid among
+        the examples of a replicate, so that the true error is smaller and ``mc_se`` an upper bound
+        of it. By two replicates ``mc_se`` itself is known to 40 % for 5 examples and to 15 % for 50;
+        from 20 on, K ± 2 mc_se covers the limit of many draws in at least 90 of 100 runs.
         """
         r, n = self.replicates.shape
         if r < 2:
@@ -225,8 +223,7 @@ def sampled_bound(
                 terms = terms.double().reshape(len(part)).cpu() - typical[t]
                 kl[r, part, t] += terms / (weight[t] * draws)
     kl = total(kl).add_(typical)
-    parts = x0.split(block)  # bounds the memory
-    rest = torch.cat([entropy_terms(kernel, part).double().cpu() for part in parts])
+    rest = torch.cat([entropy_terms(kernel, part).double().cpu() for part in x0.split(block)])
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 

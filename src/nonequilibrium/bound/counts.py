@@ -19,18 +19,18 @@ from nonequilibrium.diffusion.kernels import BinomialKernel
 
 def heartbeat_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
     """H_q(X^t) of heartbeats for t = 0..T, (T + 1,) nats; a finite sum over 5^5 states."""
-    size = law.dim // law.period
-    ones = torch.cartesian_prod(*[torch.arange(size + 1)] * law.period)  # in each class
+    size, period = law.dim // law.period, law.period
+    ones = torch.cartesian_prod(*[torch.arange(size + 1)] * period)  # in each class
     ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)])[ones].double().prod(1)
     ones = ones.double()
-    entropy = torch.full((kernel.T + 1,), math.log(law.period), dtype=torch.float64)
+    entropy = torch.full((kernel.T + 1,), math.log(period), dtype=torch.float64)
     for t in range(1, kernel.T + 1):
         kept, lost = float(kernel.alpha_bar[t]), float(kernel.one_minus_alpha_bar[t])
         low, high = kernel.pi * lost, kept + kernel.pi * lost  # rates of ones where x^0 is 0 and 1
         outside = ones * math.log(low) + (size - ones) * math.log1p(-low)
         inside = ones * math.log(high) + (size - ones) * math.log((1 - kernel.pi) * lost)
-        log_q = torch.logsumexp(outside.sum(1, keepdim=True) + inside - outside, 1)
-        log_q = log_q - math.log(law.period)
+        by_class = outside.sum(1, keepdim=True) + inside - outside
+        log_q = torch.logsumexp(by_class, 1) - math.log(period)
         entropy[t] = -(ways * torch.exp(log_q) * log_q).sum()
     return entropy
 

@@ -162,9 +162,8 @@ def optimality_gap(
     """
     check_optimum(kernel, optimum)
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
-    n = len(x0)
-    gap = torch.zeros(n, kernel.T + 1, dtype=torch.float64)
-    for t in torch.arange(2, kernel.T + 1).split(max(1, 32768 // n)):
+    gap = torch.zeros(len(x0), kernel.T + 1, dtype=torch.float64)
+    for t in torch.arange(2, kernel.T + 1).split(max(1, 32768 // len(x0))):
         xt, weight = draw(kernel, x0.expand(len(t), *x0.shape), t, noise, noisier_share)
         gap[:, t] = (weight * kernel.kl(optimum(xt, t), reverse(xt, t)).double()).T.cpu()
     return gap

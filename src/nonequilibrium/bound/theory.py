@@ -27,10 +27,9 @@ def log_ratios(
     # At the edge p(x^0|x^1)/q(x^1|x^0) = π(x^0)/π(x^1) (44).
     log_ratio = kernel.log_pi(x) - kernel.log_pi(previous)
     for t in range(2, kernel.T + 1):
-        forward = kernel.q_step(previous, t)
-        xt = kernel.sample(forward, noise)
-        log_ratio = log_ratio + kernel.log_prob(previous, reverse(xt, t))
-        log_ratio = log_ratio - kernel.log_prob(xt, forward)
+        q = kernel.q_step(previous, t)
+        xt = kernel.sample(q, noise)
+        log_ratio = log_ratio + kernel.log_prob(previous, reverse(xt, t)) - kernel.log_prob(xt, q)
         previous = xt
     return log_ratio + kernel.log_pi(previous)
 

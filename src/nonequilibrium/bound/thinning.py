@@ -63,8 +63,7 @@ class StepCosts:
     def best(self, kernel: GaussianKernel, steps: list[int]) -> dict[int, tuple[list[int], float]]:
         """By number of steps: the levels by which K loses least, exact, and K, nats per example."""
         if not steps or min(steps) < 2 or max(steps) > kernel.T:
-            allowed = f"each must be a whole number from 2 to T = {kernel.T}"
-            raise BoundError(f"the numbers of steps are {steps}; {allowed}")
+            raise BoundError(f"the numbers of steps are {steps}; all must be 2 to T = {kernel.T}")
         least, before = cheapest(self.pairs(kernel), max(steps))
         return {n: (path(before, n), -float(least[n, -1])) for n in steps}
 
