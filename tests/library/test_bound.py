@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 
+from nonequilibrium.adapters import bits_per_dim as cost_in_bits
 from nonequilibrium.bound.bound import (
     Bound,
     L_null,
@@ -622,3 +623,24 @@ def test_bad_proposals_and_lone_replicates_are_refused(gaussian):
     lone = Bound(torch.zeros(3, 21), torch.zeros(3), torch.zeros(1, 3))
     with pytest.raises(ValueError, match="replicate"):
         _ = lone.mc_se
+
+
+def test_the_noise_of_a_last_step_to_levels_is_part_of_both_errors():
+    """All images are alike and every KL_t is zero, so that all chance is that of L_0's draws."""
+    kernel, grey = GaussianKernel(schedule("even_log_snr", 5, beta_1=1e-3, alpha_bar_T=0.1), 3), 1.0
+
+    def reverse(xt, t):
+        last = (t == 1).reshape(-1, 1, 1, 1)  # p(x^0|x^1) has x^1 for its mean
+        q = kernel.q_posterior(torch.full_like(xt, grey), xt, t.clamp(min=2))
+        return Normal(torch.where(last, xt, q.mean), torch.where(last, 1e-3, q.var))
+
+    images = torch.full((30, 1, 2, 2), grey)
+    runs = [
+        cost_in_bits((kernel, reverse), images, draws, seed=s)
+        for draws in (None, 1)
+        for s in range(20)
+    ]
+    spread = torch.tensor([run.bits_per_dim for run in runs]).std()
+    stated = torch.tensor([[run.se, run.mc_se] for run in runs]).square().mean(0).sqrt()
+    assert (0.7 < spread / stated).all() and (spread / stated < 1.4).all()
+    assert not runs[0].matrix[:, 2:].any()

@@ -102,7 +102,7 @@ class Bound:
 
         The draws of different examples count as independent. Stratified draws share one grid among
         the examples of a replicate, so that the true error is smaller and ``mc_se`` an upper bound
-        of it. By two replicates ``mc_se`` itself is known to 40 % for 5 examples and to 15 % for 50;
+        of it. By two replicates ``mc_se`` itself is known to 40 % for 5 examples, to 15 % for 50;
         from 20 on, K ± 2 mc_se covers the limit of many draws in at least 90 of 100 runs.
         """
         r, n = self.replicates.shape
