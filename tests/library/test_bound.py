@@ -88,15 +88,9 @@ def test_optimal_kernel_on_gaussian_data_has_the_known_gap(gaussian, mean, var):
 
     # The chain is exact from x^T to x^1; x^1 to x^0 is the kernel of equilibrium (44).
     gap = divergence_from_pi(gaussian.T) + divergence_from_pi(0) - divergence_from_pi(1)
-    difference = log_density - bound.per_example
-    assert gap >= 0
-    assert (
-        abs(difference.mean().item() - gap)
-        < 4 * (difference.std() / math.sqrt(len(x0))).item() + 1e-12
-    )
-    assert bound.K <= log_density.mean().item() + 4 * bound.se, (
-        "a lower bound whatever the mean and variance"
-    )
+    short, se = mean_se(log_density - bound.per_example)
+    assert gap >= 0 and abs(short - gap) < 4 * se + 1e-12
+    assert bound.K <= log_density.mean().item() + 4 * bound.se, "a lower bound in all cases"
 
 
 def test_equation_14_is_exact_for_unit_second_moment_and_only_then(gaussian):
@@ -172,20 +166,14 @@ def test_K_of_each_state_is_below_its_log_likelihood_and_Jarzynski_lies_between(
     assert torch.allclose(many, truth, atol=0.06), "(9) is an equality"
     averages = []
     for trajectories in (1, 4, 16, 64):
-        runs = torch.stack(
-            [jarzynski(kernel, model, states, trajectories, seeded(s)).mean() for s in range(40)]
-        )
-        averages.append((runs.mean().item(), (runs.std() / math.sqrt(40)).item()))
+        runs = [jarzynski(kernel, model, states, trajectories, seeded(s)) for s in range(40)]
+        averages.append(mean_se(torch.stack(runs).mean(1)))
     for (low, low_se), (high, high_se) in zip(averages, averages[1:], strict=False):
         assert low < high + 3 * (low_se + high_se)
     assert averages[-1][0] < truth.mean().item() + 3 * averages[-1][1]
-    K = torch.stack(
-        [full_bound(kernel, model, states, seeded(s)).per_example.mean() for s in range(40)]
-    )
-    assert (
-        abs(K.mean().item() - averages[0][0])
-        < 4 * (K.std() / math.sqrt(40)).item() + 4 * averages[0][1]
-    )
+    runs = [full_bound(kernel, model, states, seeded(s)).K for s in range(40)]
+    K, se = mean_se(torch.tensor(runs, dtype=torch.float64))
+    assert abs(K - averages[0][0]) < 4 * se + 4 * averages[0][1]
 
 
 def test_entropy_bounds_24_hold_and_equal_exact_sums(small_chain):
@@ -289,8 +277,8 @@ def test_order_K_Jarzynski_truth_and_K_below_K_star(toys, name):
     )
 
     def above(high, low):
-        difference = high - low
-        return difference.mean() > -3 * difference.std() / math.sqrt(n)
+        difference, se = mean_se(high - low)
+        return difference > -3 * se
 
     for low, high in zip(estimates, [*estimates[1:], truth], strict=True):
         assert above(high, low)
@@ -299,9 +287,10 @@ def test_order_K_Jarzynski_truth_and_K_below_K_star(toys, name):
     )
     assert above(K_star, K) and above(truth, K_star)
     gap = optimality_gap(kernel, best, model, x0, seeded(3)).sum(1)
-    difference = (K_star - K) - gap
-    assert abs(difference.mean()) < 4 * difference.std() / math.sqrt(n)
-    assert gap.mean() > 5 * gap.std() / math.sqrt(n)
+    difference, se = mean_se((K_star - K) - gap)
+    assert abs(difference) < 4 * se
+    gap, se = mean_se(gap)
+    assert gap > 5 * se
 
 
 # ---------------------------------------------------------------- estimators
@@ -554,17 +543,12 @@ def assert_model_is_refused(kernel, model, x0, message):
 
 
 def test_a_variance_may_be_shared_by_coordinates(gaussian):
-    for var in (
-        torch.tensor(0.5, dtype=torch.float64),
-        torch.full((1, 1, 1), 0.5, dtype=torch.float64),
-    ):
-        shared = full_bound(gaussian, lambda xt, t, var=var: Normal(xt, var), ROLL, seeded(0))
-        assert (
-            shared.K
-            == full_bound(
-                gaussian, lambda xt, t: Normal(xt, torch.full_like(xt, 0.5)), ROLL, seeded(0)
-            ).K
-        )
+    one = torch.tensor(0.5, dtype=torch.float64)
+    shared, axes, whole = (
+        full_bound(gaussian, lambda xt, t, of=of: Normal(xt, of(xt)), ROLL, seeded(0)).K
+        for of in (lambda x: one, lambda x: one.expand(1, 1, 1), lambda x: one.expand_as(x))
+    )
+    assert shared == axes == whole
 
 
 @pytest.mark.parametrize(
@@ -591,10 +575,8 @@ def test_bits_are_zeros_and_ones(bad):
 def test_bits_of_any_kind_of_number_give_the_same_bound(dtype):
     kernel, x0 = BinomialKernel(schedule("inverse", 10), 0.2), Heartbeat().templates()
     best = HeartbeatOptimum(kernel, Heartbeat())
-    assert (
-        full_bound(kernel, best, x0.to(dtype), seeded(0)).K
-        == full_bound(kernel, best, x0, seeded(0)).K
-    )
+    as_numbers, plain = (full_bound(kernel, best, x, seeded(0)).K for x in (x0.to(dtype), x0))
+    assert as_numbers == plain
     assert torch.equal(L_null(kernel, x0.to(dtype)), L_null(kernel, x0))
 
 
