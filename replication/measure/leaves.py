@@ -180,9 +180,8 @@ def _K(
         x0,
         seeded(its.seed + offset),
         its.draws,
-        weight,
+        (weight, pixels * typical),
         block=block,
-        typical=pixels * typical,
     )
     scaled = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
     return scaled, scaled.kl.mean(0)

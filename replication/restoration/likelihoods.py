@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import bits, full_bound
-from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
+from nonequilibrium.bound.theory import effective_sample_size, estimates, log_ratios
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Kernel, Normal, Reverse
 from nonequilibrium.model.images import ImageModel

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from nonequilibrium.bound.optimum import PointsOptimum, SwissRollOptimum
+from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.leaves import leaves_images
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.model.images import ImageModel
@@ -36,7 +36,7 @@ class Experiment:
     paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
     parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
     replication: bool = True  # False: a network that the paper does not have
-    optimum: Callable[..., PointsOptimum] | None = (
+    optimum: Callable | None = (
         None  # the best reverse for a kernel and a law of points, by which K* is measured
     )
     draws: Callable | None = None  # the function that draws its images, where they are not fetched

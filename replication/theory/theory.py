@@ -16,8 +16,12 @@ from torch import Tensor
 from nonequilibrium.bound.bound import bits, entropy_terms, full_bound
 from nonequilibrium.bound.counts import heartbeat_log_p, heartbeat_reverse_entropy
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
-from nonequilibrium.bound.theory import reverse_entropy_bounds
-from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
+from nonequilibrium.bound.theory import (
+    effective_sample_size,
+    estimates,
+    log_ratios,
+    reverse_entropy_bounds,
+)
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 import torch
+from enumerated import Enumerated
 
-from nonequilibrium.bound.enumerated import Enumerated
 from nonequilibrium.bound.optimum import HeartbeatOptimum
 from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.evidence import Mask, Through

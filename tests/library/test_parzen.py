@@ -87,8 +87,6 @@ def test_the_error_in_blocks_sees_the_order_of_the_file():
         (dict(validation=torch.zeros(0, 3)), "validation has shape"),
         (dict(test=torch.zeros(1, 3)), "at least 2"),
         (dict(samples=torch.zeros(5, 3, dtype=torch.uint8)), "dtype torch.uint8"),
-        (dict(grid=[]), "grid of σ"),
-        (dict(grid=[0.1, 0.0]), "grid of σ"),
     ],
 )
 def test_what_is_no_window_is_one_sentence(changes, message):

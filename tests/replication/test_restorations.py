@@ -10,7 +10,7 @@ import torch
 from test_evidence import chain
 
 from nonequilibrium.bound.bound import full_bound
-from nonequilibrium.bound.trajectories import estimates, log_ratios
+from nonequilibrium.bound.theory import estimates, log_ratios
 from nonequilibrium.data.images import Scale
 from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.diffusion.evidence import Blur

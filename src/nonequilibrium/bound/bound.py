@@ -1,16 +1,7 @@
-"""The lower bound K on the log likelihood, term by term (equations 9 to 14), and what it is
-measured against.
+"""The lower bound K on the log likelihood (14), term by term, and the errors of its estimates.
 
-Everything is in nats and per example until ``bits``. With the exact cross entropies to π,
-
-    K = −Σ_{t=2..T} E_q KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) )
-        + H_q(X^T|X^0) − H_q(X^1|X^0) + E_q[ log π(x^T) + log π(x^0) − log π(x^1) ],
-
-which is a lower bound whatever the data. Equation (14) writes −H_p(X^T) for the bracket; the two
-are equal when E[x²] = 1 in every coordinate (Gaussian) or the mean rate is π (binomial).
-
-A *reverse* gives the parameters of p(x^{t−1}|x^t) when called with (x^t, t) for t ≥ 2, see
-``diffusion.chain``.
+All is in nats and per example until ``bits``. A *reverse* gives the parameters of p(x^{t−1}|x^t)
+when called with (x^t, t) for t ≥ 2, see ``diffusion.chain``.
 """
 
 from __future__ import annotations
@@ -22,15 +13,13 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.checks import (
+    check_chain,
     check_control,
     check_count,
     check_examples,
     check_proposal,
-    check_typical,
-    checked,
-    noise_generator,
 )
-from nonequilibrium.bound.tails import check_share, draw
+from nonequilibrium.bound.tails import draw
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 from nonequilibrium.errors import BoundError
 from nonequilibrium.training.distributed import mine, total
@@ -44,36 +33,39 @@ def bits(nats):
 def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
     """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale.
 
-    K_bits: the bound in bits per example (or per pixel), of data divided by σ. dims: dimensions of
-    that unit (3 for an RGB pixel). sigma: standard deviation on the 0..255 scale by which the data
-    was divided.
+    K_bits: the bound in bits per example (or pixel) of data divided by σ, their standard deviation
+    on that scale. dims: dimensions of an example (3 of an RGB pixel). Of an estimated K this is an
+    estimate too, ± K_se/dims, of an upper bound of the cost: chance may put it below the cost.
     """
     if not (sigma > 0 and dims > 0):
         raise BoundError(f"sigma is {sigma} and dims is {dims}; both must be positive")
     return math.log2(sigma) - K_bits / dims
 
 
-def block_se(values: Tensor, blocks: int = 50) -> float:
-    """Standard error of the mean of values (n,) that stand in an order: from the means of
-    contiguous blocks.
+def mean_se(values: Tensor) -> tuple[float, float]:
+    """Mean of values (n,) of independent examples and its standard error s/√n.
 
-    Where neighbours are alike, as in a test file that has easy examples first, σ/√n is too small;
-    means of long blocks still are nearly independent.
+    Two models on the same examples are compared by the values' differences, example by example.
     """
-    means = torch.stack(
-        [part.double().mean() for part in values.tensor_split(min(blocks, len(values)))]
-    )
-    return float(means.std() / math.sqrt(len(means)))
+    return float(values.mean()), float(values.std()) / len(values) ** 0.5
+
+
+def block_se(values: Tensor, blocks: int = 50) -> float:
+    """Standard error of the mean of values (n,) in the order of a file, from means of its blocks.
+
+    Where neighbours are alike s/√n is too small; means of long blocks are nearly independent.
+    """
+    parts = values.tensor_split(min(blocks, len(values)))
+    return mean_se(torch.stack([part.double().mean() for part in parts]))[1]
 
 
 @dataclass
 class Bound:
-    """K by example and by time step.
+    """An estimate of K by example and by time step: K = rest − Σ_t kl.
 
-    kl: (n, T + 1) nats; column t holds an unbiased estimate of E KL_t for each example, columns 0
-    and 1 are zero.
-    rest: (n,) nats; every other term of K, exact.
-    replicates: (r, n) nats; the r independent estimates of each example's K that ``kl`` averages.
+    kl: (n, T + 1) nats; column t estimates E KL_t of each example without bias, columns 0 and 1
+    are zero. rest: (n,) nats; all other terms of K, exact. replicates: (r, n) nats; the r
+    estimates of each example's K of which ``kl`` is the mean.
     """
 
     kl: Tensor
@@ -92,22 +84,26 @@ class Bound:
 
     @property
     def se(self) -> float:
-        """Standard error of K over examples and Monte Carlo together, nats, if the examples are
-        independent.
+        """Standard error of K over independent examples and Monte Carlo together, nats.
+
+        Of values near normal, K ± 2 se covers the expectation in 94 of 100 samples of 20 examples,
+        in 88 of 100 samples of 5. Values with a long tail need more examples.
         """
-        return float(self.per_example.std() / math.sqrt(len(self.rest)))
+        return mean_se(self.per_example)[1]
 
     @property
     def se_blocks(self) -> float:
-        """The same for examples that stand in an order, such as a test file's, nats; see
-        ``block_se``.
-        """
+        """``se`` for examples in the order of a file, nats, see ``block_se``."""
         return block_se(self.per_example)
 
     @property
     def mc_se(self) -> float:
-        """Standard error of the estimator alone, given these examples, nats; needs at least two
-        replicates.
+        """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
+
+        The draws of different examples count as independent. Stratified draws share one grid among
+        the examples of a replicate, so that the true error is smaller and ``mc_se`` an upper bound
+        of it. By two replicates ``mc_se`` itself is known to 40 % for 5 examples, to 15 % for 50;
+        from 20 on, K ± 2 mc_se covers the limit of many draws in at least 90 of 100 runs.
         """
         r, n = self.replicates.shape
         if r < 2:
@@ -116,19 +112,13 @@ class Bound:
 
 
 def entropy_terms(kernel: Kernel, x0: Tensor) -> Tensor:
-    """All of K but the divergences, exact: H_q(X^T|X^0) − H_q(X^1|X^0) + E[log π(x^T) + log π(x^0)
-    − log π(x^1)].
+    """All of K but the divergences, exact whatever the data: x0 (n, event) to (n,) nats.
 
-    x0: (n, event). Returns (n,) nats.
+    H_q(X^T|X^0) − H_q(X^1|X^0) + E_q[log π(x^T) + log π(x^0) − log π(x^1)]. The last bracket is
+    −H_p(X^T) in (14); the two agree if E[x²] = 1 (Gaussian) or the mean rate is π (binomial).
     """
-    T = kernel.T
-    return (
-        kernel.entropy(x0, T)
-        - kernel.entropy(x0, 1)
-        - kernel.cross_entropy_pi(x0, T)
-        - kernel.cross_entropy_pi(x0, 0)
-        + kernel.cross_entropy_pi(x0, 1)
-    )
+    T, H, cross = kernel.T, kernel.entropy, kernel.cross_entropy_pi  # cross: −E_q log π(x^t)
+    return H(x0, T) - H(x0, 1) - cross(x0, T) - cross(x0, 0) + cross(x0, 1)
 
 
 def entropy_terms_eq14(kernel: Kernel, x0: Tensor) -> Tensor:
@@ -137,17 +127,12 @@ def entropy_terms_eq14(kernel: Kernel, x0: Tensor) -> Tensor:
 
 
 def kl_terms(
-    kernel: Kernel[P],
-    reverse: Reverse[P],
-    x0: Tensor,
-    t: Tensor,
-    generator: torch.Generator | None = None,
-    noise: Tensor | None = None,
+    kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, t: Tensor, generator=None, noise=None
 ) -> Tensor:
-    """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) at one draw of x^t each; differentiable, also in β.
+    """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) of (14) at one draw of x^t per example.
 
-    x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise for the draw of x^t, shaped
-    like x0. Returns nats, x0's shape without its event axes.
+    x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise of x^t, shaped like x0.
+    Differentiable, also in β. Returns nats, (*t.shape, ...).
     """
     xt = kernel.sample(kernel.q_marginal(x0, t), generator, noise)
     return kernel.kl(kernel.q_posterior(x0, xt, t), reverse(xt, t))
@@ -164,42 +149,32 @@ def full_bound(
     block: int = 32768,
     noisier_share: float = 0.0,
 ) -> Bound:
-    """K with every term of the sum over t = 2..T, a fresh x^t for each example, step and replicate.
+    """K (14) by all terms of the sum over t = 2..T, with a draw of x^t per example and step.
 
     x0: (n, event) held-out data. block: at most about this many (example, step) pairs at once.
-    control: (optimum, E KL* for t = 0..T in nats), where the expectation is exact for every
-        example. KL* at the same x^t then serves as a control variate: only the small difference
-        between reverse and optimum is left to chance.
-    noisier_share: part of the draws of x^t that comes from more noise, weighted (see ``tails``).
+    control: (optimum, E KL* for t = 0..T in nats), a control variate: KL* at the same x^t, whose
+        expectation is exact for every example, leaves only the difference from it to chance.
+    noisier_share: part of the draws of x^t that has more noise, weighted (see ``tails``).
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
-    x0 = check_examples(kernel, x0)
-    replicates, block = check_count("replicates", replicates), check_count("block", block)
-    share, reverse = check_share(noisier_share), checked(kernel, reverse)
-    known = None if control is None else check_control(kernel, control)
-    noise = noise_generator(generator, x0.device)
-    n = len(x0)
+    reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
+    replicates, n = check_count("replicates", replicates), len(x0)
+    optimum, expected = check_control(kernel, control)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
-        for number, t in enumerate(torch.arange(2, kernel.T + 1).split(max(1, block // n))):
-            each, x = t, x0.expand(len(t), *x0.shape)
-            if kernel.event_dim > 1:  # images go one a step, points in blocks
-                each, x = t.repeat_interleave(n), x.flatten(0, 1)
-            xt, weight = draw(kernel, x, each, noise, share)
+        for number, steps in enumerate(torch.arange(2, kernel.T + 1).split(max(1, block // n))):
+            t, x = steps, x0.expand(len(steps), *x0.shape)
+            if kernel.event_dim > 1:  # each image has its own t, a block of points has one
+                t, x = steps.repeat_interleave(n), x.flatten(0, 1)
+            xt, weight = draw(kernel, x, t, noise, noisier_share)
             if not mine(number):
-                continue  # every process draws all the noise, so that no term depends on how many they are
-            posterior = kernel.q_posterior(x, xt, each)
-            terms = (
-                (weight * kernel.kl(posterior, reverse(xt, each))).double().reshape(len(t), n).cpu()
-            )
-            if known is not None:
-                optimum, expected = known
-                terms = (
-                    terms
-                    - (weight * kernel.kl(posterior, optimum(xt, each))).reshape(len(t), n).cpu()
-                )
-                terms = terms + expected[t][:, None]
-            kl[r, :, t] = terms.T
+                continue  # all processes draw all noise, so that K does not depend on their number
+            q = kernel.q_posterior(x, xt, t)
+            terms = (weight * kernel.kl(q, reverse(xt, t))).double()
+            if optimum is not None:
+                terms = terms - weight * kernel.kl(q, optimum(xt, t))
+            terms = terms.reshape(len(steps), n).cpu() + expected[steps, None]
+            kl[r, :, steps] = terms.T
     kl, rest = total(kl), entropy_terms(kernel, x0).double().cpu()
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
@@ -211,65 +186,47 @@ def sampled_bound(
     x0: Tensor,
     generator: torch.Generator,
     draws: int,
-    proposal: Tensor | None = None,
+    proposal: Tensor | tuple[Tensor, Tensor] | None = None,
     stratified: bool = True,
     replicates: int = 2,
     block: int = 32768,
-    typical: Tensor | None = None,
 ) -> Bound:
-    """K with ``draws`` steps t an example in place of all T − 1; unbiased.
+    """K (14) by ``draws`` steps t per example in place of all T − 1; unbiased.
 
-    proposal: (T + 1,) weights by which t is drawn, zero at t < 2; uniform over 2..T if None.
-        Weights in proportion to the root mean square of KL_t (see ``pilot_proposal``) give the
-        least variance.
-    typical: (T + 1,) nats, about what KL_t is for any example, from other data. Only the difference
-        from it is then left to chance, and weights in proportion to the root mean square of that
-        difference give the least variance.
-    stratified: the draws of all examples together cover the proposal evenly (one systematic grid,
-        shuffled over the examples), in place of independent draws.
+    proposal: (T + 1,) weights by which t is drawn, zero at t < 2; None is uniform over 2..T. The
+        variance is least with weights in proportion to the root mean square of KL_t, see
+        ``proposals``. A pair (weights, typical) has (T + 1,) nats beside them, about what KL_t is
+        for any example: only the difference from ``typical`` is then left to chance.
+    stratified: the draws of all examples together cover the proposal evenly, by one systematic
+        grid shuffled over the examples; if False, they are independent.
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
-    x0, weight = check_examples(kernel, x0), check_proposal(kernel, proposal)
-    draws, replicates, block = (
-        check_count(name, value)
-        for name, value in {"draws": draws, "replicates": replicates, "block": block}.items()
-    )
-    reverse, noise, n = checked(kernel, reverse), noise_generator(generator, x0.device), len(x0)
-    about, cumulative = check_typical(kernel, typical), torch.cumsum(weight, 0)
+    reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
+    replicates, n = check_count("replicates", replicates), len(x0)
+    draws, (weight, typical) = check_count("draws", draws), check_proposal(kernel, proposal)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         if stratified:
-            grid = (
-                torch.arange(n * draws, dtype=torch.float64)
-                + torch.rand((), generator=generator).double()
-            )
-            u = (grid / (n * draws))[torch.randperm(n * draws, generator=generator)].reshape(
-                draws, n
-            )
+            offset = torch.rand((), generator=generator).double()
+            grid = (torch.arange(n * draws, dtype=torch.float64) + offset) / (n * draws)
+            u = grid[torch.randperm(n * draws, generator=generator)].reshape(draws, n)
         else:
             u = torch.rand(draws, n, generator=generator, dtype=torch.float64)
-        for row in torch.searchsorted(cumulative, u, right=True).clamp(2, kernel.T):
+        for steps in torch.searchsorted(weight.cumsum(0), u, right=True).clamp(2, kernel.T):
             for number, part in enumerate(torch.arange(n).split(block)):
-                t = row[part]
-                # One step an example: toy networks take blocks of points, so each example is a
-                # block of its own.
-                x = x0[part, None] if kernel.event_dim == 1 else x0[part]
+                # Of points a block has one t, so that each point is a block of its own.
+                x, t = x0[part, None] if kernel.event_dim == 1 else x0[part], steps[part]
+                xt = kernel.sample(kernel.q_marginal(x, t), noise)
                 if not mine(number):
-                    kernel.sample(
-                        kernel.q_marginal(x, t), noise
-                    )  # another process has these, which draws the same
-                    continue
-                terms = kl_terms(kernel, reverse, x, t, noise).double().reshape(len(part)).cpu()
-                kl[r, part, t] += (terms - about[t]) / (weight[t] * draws)
-    kl = total(kl).add_(about)
-    rest = torch.cat(
-        [entropy_terms(kernel, part).double().cpu() for part in x0.split(block)]
-    )  # bounds the memory
+                    continue  # as in ``full_bound``
+                terms = kernel.kl(kernel.q_posterior(x, xt, t), reverse(xt, t))
+                terms = terms.double().reshape(len(part)).cpu() - typical[t]
+                kl[r, part, t] += terms / (weight[t] * draws)
+    kl = total(kl).add_(typical)
+    rest = torch.cat([entropy_terms(kernel, part).double().cpu() for part in x0.split(block)])
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 
 def L_null(kernel: Kernel, x0: Tensor) -> Tensor:
-    """Log likelihood of the data under π, (n,) nats: what a model that learned nothing gives (Table
-    1).
-    """
+    """Log likelihood of the data under π, (n,) nats: a model that learned nothing (Table 1)."""
     return kernel.log_pi(check_examples(kernel, x0, least=1))

@@ -1,14 +1,8 @@
-"""What the estimators of K take: each is refused in one sentence, before any work, where the bound
-would be nonsense.
-
-A number in place of K is worse than no number: data of another chain, a variance that is not
-positive, or no draws at all give figures that look like bounds and lie above the true log
-likelihood.
-"""
+"""What the estimators of K refuse before any work: input of which the figure would be no bound."""
 
 from __future__ import annotations
 
-import operator
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -21,187 +15,108 @@ REAL = (torch.float32, torch.float64)
 
 
 def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
-    """x0 as data of this chain, (n, event) with n ≥ ``least``; whole numbers and booleans become
-    float64 bits.
-
-    Raises BoundError for another shape, NaN or infinity, bits other than 0 and 1, whole numbers for
-    the Gaussian kernel.
-    """
-    if not isinstance(x0, Tensor):
-        raise BoundError(f"the held-out data is a {type(x0).__name__}; it must be a torch tensor")
-    if x0.dim() != kernel.event_dim + 1 or len(x0) < least or x0.numel() == 0:
-        raise BoundError(
-            f"the held-out data has shape {tuple(x0.shape)}; it must have one axis of at least "
-            f"{'two examples' if least == 2 else 'one example'} and {kernel.event_dim} for one example"
-        )
-    if x0.device.type == "meta":
-        raise BoundError(
-            "the held-out data lies on the device meta, which holds no values; load it on cpu or an accelerator"
-        )
+    """x0 (n, event), n ≥ ``least``, as data of this chain; bits of any dtype become real."""
+    data, shape = "the held-out data", tuple(getattr(x0, "shape", ()))
+    fits = isinstance(x0, Tensor) and len(shape) == kernel.event_dim + 1 and 0 not in shape
+    if not fits or shape[0] < least:
+        wanted = f"a tensor of at least {least} examples with {kernel.event_dim} axes each"
+        raise BoundError(f"{data} is a {type(x0).__name__} of shape {shape}; it must be {wanted}")
     if not torch.isfinite(x0).all():
-        raise BoundError(
-            "the held-out data holds NaN or infinite values; every value must be finite"
-        )
+        raise BoundError(f"{data} holds NaN or infinite values; every value must be finite")
     if isinstance(kernel, BinomialKernel):
-        # Everything about bits is linear in them, so that other values give numbers that mean
-        # nothing.
+        # All terms are linear in the bits, so that other values give numbers without meaning.
         if not ((x0 == 0) | (x0 == 1)).all():
-            between = "" if x0.is_complex() else f" from {x0.min().item():g} to {x0.max().item():g}"
-            raise BoundError(
-                f"the held-out data has values{between}; the binomial chain takes bits, 0 or 1"
-            )
-        return x0 if x0.dtype in REAL else (x0.real if x0.is_complex() else x0).double()
+            between = f"from {x0.min().item():g} to {x0.max().item():g}"
+            raise BoundError(f"{data} has values {between}; the binomial chain takes bits, 0 or 1")
+        return x0 if x0.dtype in REAL else x0.double()
     if x0.dtype not in REAL:
         # A density of whole numbers would only tell how fine their grid is (footnote 3).
-        raise BoundError(
-            f"the held-out data has dtype {x0.dtype}; the Gaussian chain takes float32 or float64, "
-            "and whole numbers such as grey levels need uniform noise of one level first"
-        )
+        wanted = "float32 or float64; grey levels need uniform noise of one level first"
+        raise BoundError(f"{data} has dtype {x0.dtype}; the Gaussian chain takes {wanted}")
     return x0
 
 
 def check_count(name: str, value, least: int = 1) -> int:
-    """``value`` as an int; raises BoundError unless it is a whole number of at least ``least``."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = None
-    if count is None or isinstance(value, bool) or count < least:
+    """``value``, which must be a whole number of at least ``least``."""
+    if not isinstance(value, Integral) or value < least:
         raise BoundError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return count
+    return int(value)
 
 
 def noise_generator(generator, device: torch.device) -> torch.Generator:
-    """The generator itself for data on the CPU, one seeded by it for another device.
-
-    Raises BoundError unless it is a generator of the CPU: steps t are drawn there whatever the
-    data's device.
-    """
+    """The generator for data on the CPU, where t is drawn; one seeded by it for other devices."""
     if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-        what = (
-            f"lies on {generator.device}"
-            if isinstance(generator, torch.Generator)
-            else f"is {generator!r}"
-        )
-        raise BoundError(f"the generator {what}; it must be a torch.Generator of the CPU")
+        raise BoundError(f"the generator is {generator!r}; it must be a torch.Generator of the CPU")
     if device.type == "cpu":
         return generator
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
-def check_proposal(kernel: Kernel, proposal) -> Tensor:
-    """Weights by which t is drawn as float64 on the CPU, of sum one; uniform over 2..T if None.
-    Raises BoundError.
-    """
-    if proposal is None:
-        proposal = torch.ones(kernel.T + 1, dtype=torch.float64)
-        proposal[:2] = 0
-    weight = torch.as_tensor(proposal).detach().double().cpu()
-    fits = weight.shape == (kernel.T + 1,) and (weight[:2] == 0).all() and (weight[2:] > 0).all()
-    if not fits or not torch.isfinite(weight.sum()):
-        raise BoundError(
-            f"the proposal has shape {tuple(weight.shape)}; proposal must hold {kernel.T + 1} finite weights, "
-            f"zero at t < 2 and positive at t = 2..{kernel.T}"
-        )
-    return weight / weight.sum()
+def _by_step(kernel: Kernel, name: str, values) -> Tensor:
+    """``values`` as (T + 1,) float64 on the CPU, finite and zero at t < 2."""
+    values = torch.as_tensor(values).detach().double().cpu()
+    fits = values.shape == (kernel.T + 1,) and not values[:2].any()
+    if not fits or not torch.isfinite(values).all():
+        wanted = f"{kernel.T + 1} finite values, zero at t < 2"
+        raise BoundError(f"{name} has shape {tuple(values.shape)}; it must hold {wanted}")
+    return values
 
 
-def check_typical(kernel: Kernel, typical) -> Tensor:
-    """What KL_t is about as float64 on the CPU, zero at all t if None. Raises BoundError."""
-    if typical is None:
-        return torch.zeros(kernel.T + 1, dtype=torch.float64)
-    about = torch.as_tensor(typical).detach().double().cpu()
-    if about.shape != (kernel.T + 1,) or not torch.isfinite(about).all() or about[:2].any():
-        raise BoundError(
-            f"typical has shape {tuple(about.shape)}; it must hold {kernel.T + 1} finite values, zero at t < 2 and about KL_t above"
-        )
-    return about
+def check_proposal(kernel: Kernel, proposal) -> tuple[Tensor, Tensor]:
+    """Weights by which t is drawn, of sum one, and about what KL_t is: (T + 1,) float64 each."""
+    after = (torch.arange(kernel.T + 1) >= 2).double()
+    weight, typical = proposal if isinstance(proposal, tuple) else (proposal, 0 * after)
+    weight = _by_step(kernel, "the proposal", after if weight is None else weight)
+    if not (weight[2:] > 0).all():
+        raise BoundError("the proposal is not positive at some t ≥ 2, which would never be drawn")
+    return weight / weight.sum(), _by_step(kernel, "typical", typical)
 
 
 def check_optimum(kernel: Kernel, optimum) -> None:
-    """Raises BoundError if ``optimum`` says that it belongs to another chain."""
-    its = getattr(optimum, "kernel", None)
-    if isinstance(its, Kernel) and not (
-        type(its) is type(kernel) and torch.equal(its.beta, kernel.beta)
-    ):
-        raise BoundError(
-            f"the optimum is that of another chain (T = {its.T}); it must have this chain's β (T = {kernel.T})"
-        )
+    """Refuse an optimum that says that it belongs to another chain."""
+    other = getattr(optimum, "kernel", None)
+    if isinstance(other, Kernel) and not torch.equal(other.beta, kernel.beta):
+        raise BoundError("the optimum is that of another chain; it must have this chain's β")
 
 
-def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P], Tensor]:
-    """(optimum, E KL* by step) with the expectations as float64 on the CPU; raises BoundError."""
-    try:
-        optimum, expected = control
-        expected = torch.as_tensor(expected).detach().double().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise BoundError(
-            "control must be a pair: an optimum and its expected KL for t = 0..T"
-        ) from None
+def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P] | None, Tensor]:
+    """(optimum, E KL* by step), the latter (T + 1,) float64; (None, zeros) for None."""
+    optimum, expected = (None, torch.zeros(kernel.T + 1)) if control is None else control
     check_optimum(kernel, optimum)
-    if (
-        expected.shape != (kernel.T + 1,)
-        or not torch.isfinite(expected).all()
-        or not callable(optimum)
-    ):
-        raise BoundError(
-            f"the control's expectations have shape {tuple(expected.shape)}; control must hold an optimum and "
-            f"{kernel.T + 1} finite values, one for each t = 0..{kernel.T}"
-        )
-    return optimum, expected
+    return optimum, _by_step(kernel, "the control's expectation", expected)
+
+
+def check_chain(
+    kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, generator, least: int = 2
+) -> tuple[Reverse[P], Tensor, torch.Generator]:
+    """A reverse that is ``checked``, the examples, and a generator on their device."""
+    x0 = check_examples(kernel, x0, least)
+    return checked(kernel, reverse), x0, noise_generator(generator, x0.device)
 
 
 def checked(kernel: Kernel[P], reverse: Reverse[P]) -> Reverse[P]:
-    """``reverse`` with its answers looked at: it raises BoundError where they are no parameters of
-    p(x^{t−1}|x^t).
-    """
-    if not callable(reverse):
-        raise BoundError(
-            f"the reverse is a {type(reverse).__name__}; it must be a function of (x^t, t)"
-        )
+    """``reverse``, which refuses its own answer where it is no parameters of p(x^{t−1}|x^t)."""
     names = ("logit",) if isinstance(kernel, BinomialKernel) else ("mean", "var")
 
-    def looked_at(xt: Tensor, t: Tensor | int) -> P:
+    def parameters(xt: Tensor, t: Tensor | int) -> P:
         p = reverse(xt, t)
-        _check_parameters(p, names, xt)
+        for name in names:
+            _check_parameter(name, getattr(p, name, None), xt)
         return p
 
-    return looked_at
+    return parameters
 
 
-def _check_parameters(p, names: tuple, xt: Tensor) -> None:
-    for name in names:
-        value = getattr(p, name, None)
-        if not isinstance(value, Tensor):
-            raise BoundError(
-                f"the reverse returned a {type(p).__name__}; it must return {' and '.join(names)} as tensors"
-            )
-        if not value.is_floating_point():
-            raise BoundError(
-                f"the reverse's {name} has dtype {value.dtype}; it must be real numbers"
-            )
-        # A variance may be shared by coordinates; anything else of another shape would be spread
-        # without a word.
-        fits = value.shape == xt.shape or (name == "var" and _spreads(value, xt))
-        if not fits:
-            raise BoundError(
-                f"the reverse's {name} has shape {tuple(value.shape)}; it must be that of x^t, {tuple(xt.shape)}"
-            )
-        least, most = (
-            value.detach().aminmax()
-        )  # one pass where isfinite takes several; NaN goes through both
-        if not (torch.isfinite(least) and torch.isfinite(most)):
-            raise BoundError(
-                f"the reverse's {name} holds NaN or infinite values; every value must be finite"
-            )
-    if names[-1] == "var" and not least > 0:
-        raise BoundError(
-            f"the reverse's variance is {float(least):g} somewhere; it must be positive everywhere"
-        )
-
-
-def _spreads(var: Tensor, xt: Tensor) -> bool:
-    """Whether ``var`` has an axis for each of x^t's, of the same length or 1, or none at all."""
-    return var.dim() in (0, xt.dim()) and all(
-        a in (1, b) for a, b in zip(var.shape, xt.shape, strict=False)
-    )
+def _check_parameter(name: str, value, xt: Tensor) -> None:
+    the = f"the reverse's {name}"
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise BoundError(f"{the} is {getattr(value, 'dtype', value)}; it must be a real tensor")
+    # A variance may be shared by coordinates; any other shape would be broadcast in silence.
+    shared = name == "var" and value.dim() in (0, xt.dim())
+    shared = shared and all(a in (1, b) for a, b in zip(value.shape, xt.shape, strict=False))
+    if value.shape != xt.shape and not shared:
+        raise BoundError(f"{the} has shape {tuple(value.shape)}; that of x^t is {tuple(xt.shape)}")
+    least, most = value.detach().aminmax()  # one pass, and NaN goes through both
+    above, wanted = (0, "positive and finite") if name == "var" else (-torch.inf, "finite")
+    if not (above < least and most < torch.inf):
+        raise BoundError(f"{the} is {least:g} to {most:g}; every value must be {wanted}")

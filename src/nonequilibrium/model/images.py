@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import bits, entropy_terms, kl_terms, sampled_bound
-from nonequilibrium.bound.proposals import in_proportion, proposal_from
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.images import ImageSet, Scale
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
@@ -188,7 +188,7 @@ class ImageModel(Model):
         each gets half of the draws.
         """
         counts = kernel.alpha_bar.detach() ** -self.params.emphasis
-        proposal = in_proportion(self.square * counts**2, floor=0.3)
+        proposal = proposal_from(self.square * counts**2, floor=0.3)
         if isinstance(self.network, SplitNetwork) and self.network.is_split:
             above = self.network.above(kernel)
             if 0 < proposal[above].sum() < 1:

@@ -1,9 +1,5 @@
-"""A binomial chain of so few bits that every state and every trajectory can be summed: the paper's
-integrals as sums.
-
-With S = 2^d states a distribution is a vector (S,), and a step of the chain is a matrix (S, S) with
-rows that sum to one. What the package estimates by draws is then a matrix product, against which
-the estimators are checked.
+"""A binomial chain of so few bits that every state and trajectory can be summed: the paper's
+integrals as products of matrices, against which what the library draws is checked.
 """
 
 from __future__ import annotations
@@ -18,22 +14,18 @@ from nonequilibrium.diffusion.kernels import BinomialKernel
 class Enumerated:
     """All states of d bits under a kernel and a reverse; log probabilities are in nats.
 
-    states: (S, d) bits. q[t], p[t]: (S, S) with q[t][i, j] = q(x^t = j|x^{t−1} = i) and p[t][i, j]
-    = p(x^{t−1} = j|x^t = i), for t = 1..T. pi: (S,).
+    states: (S, d) bits, S = 2^d. q[t], p[t]: (S, S) with q[t][i, j] = q(x^t = j|x^{t−1} = i) and
+    p[t][i, j] = p(x^{t−1} = j|x^t = i), for t = 1..T. pi: (S,).
     """
 
+    @torch.no_grad()
     def __init__(self, kernel: BinomialKernel, reverse: Reverse[Bernoulli], d: int):
         self.kernel = kernel
-        self.states = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * d).reshape(
-            -1, d
-        )
-        steps = range(1, kernel.T + 1)
-        with torch.no_grad():
-            self.q = {t: self.matrix(kernel.q_step(self.states, t)) for t in steps}
-            backward = {
-                t: kernel.p_edge(self.states) if t == 1 else reverse(self.states, t) for t in steps
-            }
-            self.p = {t: self.matrix(one) for t, one in backward.items()}
+        bit = torch.arange(2.0, dtype=torch.float64)
+        self.states = torch.cartesian_prod(*[bit] * d).reshape(-1, d)
+        self.q = {t: self.matrix(kernel.q_step(self.states, t)) for t in range(1, kernel.T + 1)}
+        self.p = {t: self.matrix(reverse(self.states, t)) for t in range(2, kernel.T + 1)}
+        self.p[1] = self.matrix(kernel.p_edge(self.states))
         self.pi = torch.exp(kernel.log_pi(self.states))
 
     def matrix(self, rows: Bernoulli) -> Tensor:
@@ -56,9 +48,7 @@ class Enumerated:
         return result
 
     def average_ratio(self) -> Tensor:
-        """E_q of the ratio in (9) for each x^0, (S,): (8) is a sum over trajectories of the forward
-        chain.
-        """
+        """E_q of the ratio in (9) for each x^0, (S,): (8) summed over forward trajectories."""
         total = self.pi  # at x^T
         for t in range(self.kernel.T, 0, -1):
             ratio = self.p[t].T / self.q[t]  # p(x^{t−1}|x^t)/q(x^t|x^{t−1}) at [x^{t−1}, x^t]
@@ -66,9 +56,7 @@ class Enumerated:
         return total
 
     def K(self) -> Tensor:
-        """E_q log of the same ratio for each x^0, (S,) nats: (12) summed directly, not by the terms
-        of (14).
-        """
+        """E_q log of the same ratio for each x^0, (S,) nats: (12) directly, not by (14)'s terms."""
         result = torch.zeros(len(self.states), dtype=torch.float64)
         for t in range(1, self.kernel.T + 1):
             at_step = (self.q[t] * torch.log(self.p[t].T / self.q[t])).sum(1)
@@ -81,23 +69,17 @@ class Enumerated:
         return torch.special.entr(joint).sum() - torch.special.entr(joint.sum(0)).sum()
 
     def perturbed_marginals(self, r: list[Tensor]) -> list[Tensor]:
-        """p̃(x^t) = p(x^t) r_t(x^t)/Z̃_t (16) for t = 0..T, (S,) each; r: r_t of each state, T + 1
-        of them.
-        """
-        product = [self.model_marginal(t) * r[t] for t in range(self.kernel.T + 1)]
-        return [each / each.sum() for each in product]
+        """p̃(x^t) = p(x^t) r_t(x^t)/Z̃_t (16) for t = 0..T, (S,) each, as the T + 1 of r."""
+        products = [self.model_marginal(t) * r[t] for t in range(self.kernel.T + 1)]
+        return [product / product.sum() for product in products]
 
     def perturbed_step(self, t: int, r: Tensor) -> Tensor:
-        """p̃(x^{t−1}|x^t) = p(x^{t−1}|x^t) r(x^{t−1}) / Z̃(x^t) (22), (S, S); r: r_{t−1} of each
-        state.
-        """
+        """p̃(x^{t−1}|x^t) = p(x^{t−1}|x^t) r(x^{t−1})/Z̃(x^t) (22), (S, S); r: (S,) at t − 1."""
         product = self.p[t] * r
         return product / product.sum(1, keepdim=True)
 
     def looked_through(self, r0: Tensor) -> list[Tensor]:
-        """r_t(x^t) = E[r(x^0)|x^t] under the model for t = 0..T, (S,) each: with it (22) is exact
-        and every Z̃ is r_t(x^t).
-        """
+        """r_t(x^t) = E[r(x^0)|x^t] under the model, t = 0..T, (S,) each: with it (22) is exact."""
         result = [r0]
         for t in range(1, self.kernel.T + 1):
             result.append(self.p[t] @ result[-1])
