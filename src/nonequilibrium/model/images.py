@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -44,23 +44,14 @@ class ImageModel(Model):
     ``SplitNetwork`` where they name ``split``, the paper's ``ImageNetwork`` otherwise.
     """
 
-    defaults = {
-        "data": "mnist",  # a key of ``SHAPES``
-        "n_steps": 1000,  # T
-        "schedule": "even_log_snr",  # or "reference", or "learned"
-        "beta_1": 1e-6,
-        "alpha_bar_T": 1e-4,
-        "flip": False,  # train on mirror images too
-        "train_steps": 10_000,
-        "batch": 32,  # images per training step, one t each
-        "optimiser": "soap",
-        "learning_rate": 6e-3,
-        "dense_learning_rate": 1e-3,  # of the dense path, whose layers are wide
-        "emphasis": 0.0,  # of large noise in training, where KL_t is weighted by ᾱ_t^−emphasis
-        "ema": 0.999,  # decay of the average of the weights that is kept
-        "stored_in": "float32",  # on disk, weights that may lose digits
-        "seed": 0,
-    }
+    defaults = (
+        {"data": "mnist", "schedule": "even_log_snr", "n_steps": 1000}
+        | {"beta_1": 1e-6, "alpha_bar_T": 1e-4}
+        | {"train_steps": 10_000, "batch": 32, "flip": False, "optimiser": "soap", "seed": 0}
+        | {"learning_rate": 6e-3, "dense_learning_rate": 1e-3, "ema": 0.999}
+        | {"emphasis": 0.0}  # of large noise: KL_t is weighted by ᾱ_t^−emphasis in training
+        | {"stored_in": "float32"}  # on disk, weights that may lose digits
+    )
     constants: Tensor
     square: Tensor
 
@@ -74,7 +65,7 @@ class ImageModel(Model):
         beta = schedule(name, p.n_steps, **({} if name == "reference" else ends))
         self.schedule = (LearnedSchedule if learned else FixedSchedule)(beta)
         self._fixed: Any = None, 0, None  # a fixed schedule, its version and its kernel
-        self.images: Tensor | None = None  # to train on, uint8
+        self.images: Any = None  # to train on, uint8
         self.register_buffer("constants", torch.zeros(2, dtype=torch.float64))
         # Mean square of KL_t in training, by which the next t are drawn: few terms are large.
         self.register_buffer("square", torch.ones(p.n_steps + 1, dtype=torch.float64))
@@ -84,6 +75,7 @@ class ImageModel(Model):
         pixels = x0.movedim(1, -1).reshape(-1, channels)
         given = self.constants if network is UNet else pixels
         self.network = network(self.shape, generator, given, **self.sizes)
+        self._is_split = getattr(self.network, "is_split", False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -111,7 +103,7 @@ class ImageModel(Model):
 
     def x0(self, images: Tensor, generator: Generator) -> Tensor:
         """x^0 of stored images (n, c, h, w): with noise, shifted and scaled."""
-        constants = cast(Any, self.constants)  # as tensors, for which no GPU is waited
+        constants: Any = self.constants  # as tensors, for which no GPU is waited
         return Scale(*constants).dequantise(images, generator)
 
     def kernel(self) -> GaussianKernel:
@@ -123,10 +115,12 @@ class ImageModel(Model):
         return self._fixed[2]
 
     def groups(self) -> list[dict]:
-        named, p = list(self.network.named_parameters()), self.params
-        sparse, dense = ([w for name, w in named if is_dense(name) == d] for d in (False, True))
-        rates = p.learning_rate, p.dense_learning_rate, p.learning_rate
-        parts = zip((sparse, dense, list(self.schedule.parameters())), rates, strict=True)
+        named, rate = list(self.network.named_parameters()), self.params.learning_rate
+        parts = [
+            ([weight for name, weight in named if not is_dense(name)], rate),
+            ([weight for name, weight in named if is_dense(name)], self.params.dense_learning_rate),
+            (list(self.schedule.parameters()), rate),
+        ]
         return [{"params": weights, "lr": rate} for weights, rate in parts if weights]
 
     def proposal(self, floor: float = 0.1) -> Tensor:
@@ -139,7 +133,7 @@ class ImageModel(Model):
         """
         weights = kernel.alpha_bar.detach() ** -self.params.emphasis
         proposal = in_proportion(self.square * weights**2, floor=0.3)
-        if getattr(self.network, "is_split", False):
+        if self._is_split:
             above = self.network.above(kernel)
             if 0 < proposal[above].sum() < 1:
                 for part in (above, ~above):
@@ -148,8 +142,6 @@ class ImageModel(Model):
 
     def drawn(self, generator: Generator) -> Tensor:
         """Stored images for one training step, (params.batch, c, h, w)."""
-        if self.images is None:
-            raise ValueError("the model has no images to train on")
         drawn = torch.randint(len(self.images), (self.params.batch,), generator=generator)
         return self.images[drawn.to(self.images.device, non_blocking=True)]
 
@@ -157,9 +149,9 @@ class ImageModel(Model):
         """The same, half of them mirrored where params.flip."""
         batch = self.drawn(generator)
         if self.params.flip:
-            mirrored = torch.nonzero(torch.rand(len(batch), generator=generator) < 0.5)[:, 0]
-            mirrored = mirrored.to(batch.device, non_blocking=True)
-            batch[mirrored] = batch[mirrored].flip(-1)
+            some = torch.nonzero(torch.rand(len(batch), generator=generator) < 0.5)[:, 0]
+            some = some.to(batch.device, non_blocking=True)
+            batch[some] = batch[some].flip(-1)
         return batch
 
     def objective(self, generator: Generator) -> Tensor:
@@ -186,40 +178,30 @@ class ImageModel(Model):
         t = torch.searchsorted(torch.cumsum(proposal, 0), u, right=True).clamp(2, p.n_steps)
         own = rows()  # several processes have the same draws, and each computes its rows
         kl = kl_terms(kernel, self.reverse(kernel), x0[own], t[own], noise=noise[own])
-        self._learn_proposal(t, gathered(kl.detach(), p.batch))
+        # The proposal learns: squares move towards the KL² just seen, shared among neighbours of t.
+        near = (t[:, None] + torch.arange(-10, 11, device=t.device)).clamp(2, p.n_steps)
+        seen = gathered(kl.detach(), p.batch).double().square()[:, None].expand_as(near)
+        mean = (near.flatten(), seen.flatten(), "mean")
+        self.square.lerp_(self.square.scatter_reduce(0, *mean, include_self=False), 0.05)
         weight = (weights / proposal)[t[own]]
         value = entropy_terms(kernel, x0[own]).mean() - (kl * weight.to(kl.dtype)).mean()
         return of_batch(value, len(kl) / p.batch)
 
-    @torch.no_grad()
-    def _learn_proposal(self, t: Tensor, kl: Tensor, width: int = 10) -> None:
-        """Move ``square`` towards the KL² just seen, shared among ``width`` neighbours of t."""
-        near = t[:, None] + torch.arange(-width, width + 1, device=t.device)
-        near = near.clamp(2, self.params.n_steps)
-        seen = kl.double().square()[:, None].expand_as(near).flatten()
-        mean = self.square.scatter_reduce(0, near.flatten(), seen, "mean", include_self=False)
-        self.square.lerp_(mean, 0.05)
-
     def validate(self, n: int = 300, draws: int = 8) -> float:
-        """K in bits per pixel on ``n`` images that were set aside, with the same noise always."""
+        """K in bits per pixel of images that were set aside, with the same noise at each call."""
         generator = Generator(self.constants.device).manual_seed(1)
         x0 = self.x0(self.validation[:n].to(self.constants.device), generator)
         kernel, reverse = self.thinned(self.params.n_steps)
         random, proposal = Generator().manual_seed(2), self.proposal().cpu()
-        return bits(sampled_bound(kernel, reverse, x0, random, draws, proposal, block=100).K) / (
-            self.pixels
-        )
+        bound = sampled_bound(kernel, reverse, x0, random, draws, proposal, block=100)
+        return bits(bound.K) / self.pixels
 
     def thinned(self, n_steps: int) -> tuple[GaussianKernel, Reverse[Normal]]:
-        """(kernel, reverse) of ``n_steps`` evenly spaced ones of the T steps, with this network and
-        a bound of their own, see ``diffusion.thinning.thin``. Raises ParameterError.
-        """
+        """(kernel, reverse) of ``n_steps`` evenly spaced ones of the T steps, see ``thin``."""
         with torch.no_grad():
             kernel = self.kernel()
-        reverse = self.reverse(kernel)
-        if n_steps == kernel.T:
-            return kernel, reverse
-        return thin(kernel, reverse, even(kernel.T, n_steps))
+        whole = kernel, self.reverse(kernel)
+        return whole if n_steps == kernel.T else thin(*whole, even(kernel.T, n_steps))
 
     def finish(self) -> None:
         """Round the weights to what is stored, so that they are measured as they will be read."""
@@ -233,8 +215,7 @@ class ImageModel(Model):
     @property
     def recordable(self) -> bool:
         """Whether every training step does the same operations, so that a GPU can replay one."""
-        same = isinstance(self.schedule, FixedSchedule)
-        same = same and not getattr(self.network, "is_split", False)
+        same = isinstance(self.schedule, FixedSchedule) and not self._is_split
         return same and self.params.optimiser != "soap" and world() == 1
 
     def fit_options(self) -> dict[str, Any]:

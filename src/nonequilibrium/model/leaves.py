@@ -13,17 +13,13 @@ from nonequilibrium.model.textures import TextureModel
 
 
 class LeavesModel(TextureModel):
-    """Trained on patches of images without noise, greys on 0..1; each patch gets fresh noise."""
+    """Trained on patches of images without noise, greys on 0..1; each patch gets fresh noise.
 
-    defaults = TextureModel.defaults | {
-        "data": "dead_leaves",
-        "noise": 0.02,  # σ of the Gaussian noise of a pixel
-        "smallest": 1.0,  # least radius of a leaf, pixels
-        "largest": 256.0,
-        "size": 256,  # side of an image, pixels
-        "n_train": 200,  # images
-        "n_test": 100,
-    }
+    noise: its σ. smallest, largest: radii of leaves, pixels. size: side of an image, pixels.
+    """
+
+    law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}
+    defaults = TextureModel.defaults | law | {"data": "dead_leaves", "n_train": 200, "n_test": 100}
 
     @property
     def shape(self) -> tuple[int, int, int]:

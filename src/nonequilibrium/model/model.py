@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from nonequilibrium.diffusion.chain import Kernel, Reverse
 from nonequilibrium.settings import completed
 
 
 class Model(nn.Module, ABC):
-    """All that training changes: the schedule, learned or fixed, and the network.
+    """All that training changes: the schedule, learned or fixed, and ``network(kernel, xt, t)``.
 
     network: its kind, whose ``defaults`` join the model's. settings: by name, kept as ``params``.
     """
 
     defaults: Mapping[str, Any]
-    network: Any  # called as network(kernel, xt, t)
+    network: Any
 
     def __init__(self, network: Any, settings: Mapping[str, Any]):
         super().__init__()
@@ -37,7 +36,7 @@ class Model(nn.Module, ABC):
         """Parameter groups for the optimiser, each with its ``lr``."""
 
     @abstractmethod
-    def objective(self, generator: torch.Generator) -> Tensor:
+    def objective(self, generator: Generator) -> Tensor:
         """One unbiased draw of what training maximises, nats: K, or unequally weighted terms."""
 
     def reverse(self, kernel: Kernel) -> Reverse[Any]:

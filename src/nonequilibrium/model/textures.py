@@ -12,22 +12,19 @@ ASIDE = 1 / 8  # part of every training picture, at its foot, that training is w
 
 
 class TextureModel(ImageModel):
-    """Trained on patches from uniform places of pictures of any sizes."""
+    """Trained on patches from uniform places of pictures of any sizes.
 
-    defaults = ImageModel.defaults | {
-        "data": "bark",
-        "channels": 1,  # per pixel: 1 grey, 3 colour
-        "patch": 64,  # side of a patch, pixels
-    }
+    channels: per pixel, 1 grey, 3 colour. patch: side of a patch, pixels.
+    """
+
+    defaults = ImageModel.defaults | {"data": "bark", "channels": 1, "patch": 64}
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.params.channels, self.params.patch, self.params.patch
 
     def take(self, images: Pictures, generator: Generator) -> Tensor:  # type: ignore[override]
-        """Keep the pictures to train on, set the foot of each aside, and return x^0 of a few
-        patches, (n, c, h, w).
-        """
+        """As of images; of each picture the foot is set aside."""
         patch = self.params.patch
         self.constants.copy_(torch.tensor(self.scale_of(images)))
         self.pictures, watched = [], []
@@ -49,13 +46,9 @@ class TextureModel(ImageModel):
 
 def patches(pictures: list[Tensor], side: int, n: int, generator: Generator) -> Tensor:
     """Square patches from uniform places of ``pictures``, (c, h, w) each: (n, c, side, side)."""
-    places = [(p.shape[-2] - side + 1) * (p.shape[-1] - side + 1) for p in pictures]
-    corners = torch.tensor(places, dtype=torch.float64)
-    which = torch.multinomial(corners, n, replacement=True, generator=generator)
-    u, v = torch.rand(2, n, generator=generator, dtype=torch.float64)
-    cut = []
-    for k, picture in enumerate(pictures[i] for i in which.tolist()):
-        top = int(u[k] * (picture.shape[-2] - side + 1))
-        left = int(v[k] * (picture.shape[-1] - side + 1))
-        cut.append(picture[:, top : top + side, left : left + side])
-    return torch.stack(cut)
+    corners = torch.tensor([[p.shape[-2], p.shape[-1]] for p in pictures]).double() - side + 1
+    which = torch.multinomial(corners.prod(1), n, replacement=True, generator=generator)
+    u = torch.rand(2, n, generator=generator, dtype=torch.float64)
+    places = (u.T * corners[which]).long().tolist()
+    cut = zip((pictures[k] for k in which.tolist()), places, strict=True)
+    return torch.stack([p[:, top : top + side, left : left + side] for p, (top, left) in cut])

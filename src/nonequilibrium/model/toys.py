@@ -15,31 +15,21 @@ from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, s
 from nonequilibrium.model.model import Model
 from nonequilibrium.network.toys import MLPNetwork, RBFNetwork
 
+Law = Callable[[float], PointLaw]  # from its noise
 TRAINING_SEQUENCES = 200_000  # of the heartbeat, so many that the offsets are equally frequent
 
 
 class PointsModel(Model):
-    """A law of points, made from its noise by ``law``; ``start`` numbers other initial centres.
+    """A law of points, in coordinates of unit variance; ``start`` numbers other initial centres."""
 
-    Lengths are in coordinates of unit variance.
-    """
+    defaults = (
+        {"noise": 1e-3, "n_steps": 40, "beta_1": 1e-6, "alpha_bar_T": 0.03, "learn_beta": True}
+        | {"starts": 1, "start_steps": 1500}  # short trainings of which the best goes on
+        | {"train_steps": 15_000, "batch": 128, "learning_rate": 0.02, "seed": 0}
+        | {"beta_learning_rate": 0.1}  # of logit β_t
+    )
 
-    defaults = {
-        "noise": 1e-3,  # σ of the law
-        "n_steps": 40,  # T
-        "beta_1": 1e-6,
-        "alpha_bar_T": 0.03,  # of the schedule at the start
-        "learn_beta": True,
-        "starts": 1,  # short trainings of which the best goes on
-        "start_steps": 1500,
-        "train_steps": 15_000,
-        "batch": 128,  # points per step, each used at every t
-        "learning_rate": 0.02,
-        "beta_learning_rate": 0.1,  # of logit β_t
-        "seed": 0,
-    }
-
-    def __init__(self, start: int = 0, *, law: Callable[[float], PointLaw] = SwissRoll, **settings):
+    def __init__(self, start: int = 0, *, law: Law = SwissRoll, **settings):
         super().__init__(RBFNetwork, settings)
         p, self.law = self.params, law(self.params.noise)
         beta = schedule("even_log_snr", p.n_steps, beta_1=p.beta_1, alpha_bar_T=p.alpha_bar_T)
@@ -51,9 +41,9 @@ class PointsModel(Model):
         return GaussianKernel(self.schedule())
 
     def groups(self) -> list[dict]:
-        rates = self.params.learning_rate, self.params.beta_learning_rate
-        parts = list(self.network.parameters()), list(self.schedule.parameters())
-        return [{"params": p, "lr": lr} for p, lr in zip(parts, rates, strict=True) if p]
+        groups = [{"params": list(self.network.parameters()), "lr": self.params.learning_rate}]
+        beta = {"params": list(self.schedule.parameters()), "lr": self.params.beta_learning_rate}
+        return [*groups, beta] if self.params.learn_beta else groups
 
     def objective(self, generator: Generator) -> Tensor:
         """One draw of K, nats: fresh points, each with frozen noise at every t (2.4.1)."""
@@ -74,16 +64,12 @@ class PointsModel(Model):
 class HeartbeatModel(Model):
     """The heartbeat's law, schedule and network."""
 
-    defaults = {
-        "n_steps": 2000,  # T
-        "pi": 0.2,  # rate of ones in π
-        "train_steps": 5000,
-        "batch_t": 250,  # steps t per training step, stratified over 2..T
-        "batch": 32,  # sequences per t
-        "small_t": 0.3,  # part of the draws of t in proportion to 1/t, the rest uniform
-        "learning_rate": 0.04,
-        "seed": 0,
-    }
+    defaults = (
+        {"n_steps": 2000, "pi": 0.2}  # T and the rate of ones in π
+        | {"train_steps": 5000, "batch_t": 250, "batch": 32}  # steps t, and sequences per t
+        | {"small_t": 0.3}  # part of the draws of t in proportion to 1/t, the rest uniform
+        | {"learning_rate": 0.04, "seed": 0}
+    )
 
     def __init__(self, **settings):
         super().__init__(MLPNetwork, settings)

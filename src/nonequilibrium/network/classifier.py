@@ -1,8 +1,7 @@
 """A small classifier of noisy images, p(y|x^t, t): the r that restricts a model to a class.
 
-The chain of p(x^0) r(x^0) with r(x^0) = p(y|x^0) is exact if every reverse kernel is multiplied by
-r_t(x^t) = E[r(x^0)|x^t] (section 2.5). Given x^0 the noise says nothing of the class, so that this
-expectation is p(y|x^t). Later papers call it classifier guidance (Dhariwal & Nichol 2021).
+For r(x^0) = p(y|x^0) the factor of a reverse kernel is r_t(x^t) = E[r(x^0)|x^t] = p(y|x^t) (section
+2.5). Later papers call it classifier guidance (Dhariwal & Nichol 2021).
 """
 
 from __future__ import annotations
@@ -25,10 +24,8 @@ LEAST_NOISE = -12.0  # of log((1−ᾱ_t)/ᾱ_t), which is −∞ for data witho
 
 
 class NoisyClassifier(nn.Module):
-    """log p(y|x^t, t) of images by three convolutions and a linear layer, conditioned on the noise.
-
-    shape: (channels, height, width). Called as ``classifier(kernel, xt, t)`` with xt (n, *shape)
-    and t (n,) or one number, it returns (n, classes), nats.
+    """log p(y|x^t, t) of images, (n, classes) nats, by three convolutions and a linear layer:
+    ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, generator: Generator):
@@ -64,8 +61,7 @@ class NoisyClassifier(nn.Module):
 def class_guide(classifier: Callable, kernel: Kernel, y: Tensor, power: float = 1.0) -> Shift:
     """The factor r of ``sampling.sample`` for samples of the classes y (n,), by the shift (61).
 
-    classifier: from (kernel, x^t (n, event), t) to log p(y|x^t), (n, classes) nats, differentiable.
-    power: r_t = p(y|x^t)^power, which is the expectation of r(x^0) given x^t for 1 alone.
+    classifier: like ``NoisyClassifier``. power: of r_t = p(y|x^t)^power, exact for 1 alone.
     """
 
     def log_r_t(x: Tensor, t: int) -> Tensor:

@@ -1,13 +1,10 @@
-"""The networks of the image experiments (Appendix D.2): f_μ and f_Σ of whole images.
-
-Called as ``network(kernel, xt, t)`` with xt (n, c, h, w) and t (n,) or an integer, they return the
-parameters of p(x^{t−1}|x^t).
+"""The networks of the image experiments (Appendix D.2): f_μ and f_Σ of whole images, called as
+``network(kernel, xt, t)`` with xt (n, c, h, w) and t (n,) or an integer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -28,20 +25,16 @@ def tanh(x: Tensor) -> Tensor:
     return torch.add(x.new_full((), -1.0), torch.sigmoid(2 * x), alpha=2)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    activation.__name__: activation for activation in (F.softplus, F.leaky_relu, tanh)
-}
+ACTIVATIONS = {"softplus": F.softplus, "leaky_relu": F.leaky_relu, "tanh": tanh}
 
 
 class MultiScaleConv(nn.Module):
     """Mean-pool by powers of two that divide the image, convolve, upsample and sum (D.2.1)."""
 
-    def __init__(self, channels: int, out: int, scales: int, width: int = 3):
+    def __init__(self, channels: int, out: int, scales: int):
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(channels, out, width, padding=width // 2, bias=scale == 0)
-            for scale in range(scales)
-        )
+        first = (scale == 0 for scale in range(scales))  # whose bias serves the sum
+        self.convs = nn.ModuleList(nn.Conv2d(channels, out, 3, padding=1, bias=b) for b in first)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled, pyramid = x, []
@@ -88,13 +81,10 @@ class TemporalReadout(nn.Module):
 
 
 class ImageNetwork(nn.Module):
-    """f_μ and f_Σ of an image by a convolutional path, a dense path or both, then 1×1 layers of
-    tanh, then for each pixel the coefficients of bumps in time (62), (63).
+    """A convolutional path, a dense path or both; then 1×1 layers; then coefficients of bumps.
 
-    sizes: conv_layers × conv_channels at ``scales`` scales; dense_layers × dense_units, then
-        dense_channels values per pixel, which also reach the readout; pixel_layers × pixel_units,
-        which see both paths, the first convolution's maps and the pixel. precision: in training, of
-        the dense path and the convolutions after the first, which sees differences far below one.
+    dense_channels: values per pixel of the dense path, which also reach the readout.
+    precision: in training, of the dense path and the convolutions after the first.
     pixels: (m, channels) training pixels, at which steps of the first 1×1 layer start.
     """
 
@@ -112,8 +102,7 @@ class ImageNetwork(nn.Module):
         self.parameterisation = chosen("mean", p.mean, PARAMETERISATIONS)
         self.activation = chosen("activation", p.activation, ACTIVATIONS)
         self.precision = chosen("precision", p.precision, PRECISIONS)
-        features = channels
-        self.convs, self.dense = nn.ModuleList(), nn.ModuleList()
+        self.convs, self.dense, features = nn.ModuleList(), nn.ModuleList(), channels
         if p.conv_layers:
             widths = [channels] + [p.conv_channels] * p.conv_layers
             self.convs.extend(MultiScaleConv(a, b, p.scales) for a, b in pairwise(widths))
@@ -175,11 +164,9 @@ class ImageNetwork(nn.Module):
 
 
 class SplitNetwork(nn.Module):
-    """Two networks like ``ImageNetwork``: one for the steps t whose noise σ_t = √((1−ᾱ_t)/ᾱ_t) is
-    at most ``split``, one for those above. With a split of 0 there is one for every t.
-
-    With K as the objective, features shared by all t, as the paper has them, serve small noise,
-    where nearly all of K lies, and leave little for the steps in which an image takes shape.
+    """Two networks, of the t whose noise √((1−ᾱ_t)/ᾱ_t) is at most ``split`` and of the others; with
+    0 it is one. Features shared by all t, as the paper has them, serve small noise, where nearly
+    all of K lies, and not the steps in which an image takes shape.
     """
 
     second = {"dense_layers_above": 0, "pixel_layers_above": 0}
@@ -198,8 +185,7 @@ class SplitNetwork(nn.Module):
 
     def above(self, kernel: GaussianKernel) -> Tensor:
         """Which steps t = 0..T the second network has, (T + 1,) bool."""
-        noisy = kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar
-        return noisy & self.is_split
+        return (kernel.one_minus_alpha_bar > self.split**2 * kernel.alpha_bar) & self.is_split
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Step) -> Normal:
         if not self.is_split:
@@ -207,10 +193,8 @@ class SplitNetwork(nn.Module):
         above = self.above(kernel)[t]
         if isinstance(t, int) or above.all() or not above.any():
             return self.networks[int(above.any())](kernel, xt, t)
-        rows = [torch.nonzero(above == second)[:, 0] for second in (False, True)]
-        parts = [
-            network(kernel, xt[row.to(xt.device)], t[row.to(t.device)])
-            for network, row in zip(self.networks, rows, strict=True)
-        ]
-        back = torch.argsort(torch.cat(rows)).to(xt.device)
+        rows = [torch.nonzero(above == second)[:, 0].to(xt.device) for second in (False, True)]
+        t = t.to(xt.device)
+        parts = [self.networks[i](kernel, xt[row], t[row]) for i, row in enumerate(rows)]
+        back = torch.argsort(torch.cat(rows))
         return Normal(*(torch.cat(values)[back] for values in zip(*parts, strict=True)))

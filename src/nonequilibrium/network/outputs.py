@@ -1,11 +1,6 @@
-"""From a network's z^μ and z^Σ to the parameters μ, Σ of p(x^{t−1}|x^t).
-
-xt, z_mu and z_sigma are (n, c, h, w); t is (n,) or an integer.
-"""
+"""From a network's z^μ and z^Σ, (n, c, h, w) like x^t, to the parameters μ, Σ of p(x^{t−1}|x^t)."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,6 +49,4 @@ def velocity(kernel: GaussianKernel, xt: Tensor, t: Step, z_mu: Tensor, z_sigma:
     return posterior(kernel, xt, t, noise * xt + signal * z_mu, z_sigma)
 
 
-PARAMETERISATIONS: dict[str, Callable[..., Normal]] = {
-    function.__name__: function for function in (paper, reference, posterior, velocity)
-}
+PARAMETERISATIONS = {f.__name__: f for f in (paper, reference, posterior, velocity)}

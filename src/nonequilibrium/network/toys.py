@@ -1,7 +1,5 @@
-"""The networks of the toy experiments (Appendix D.1): f_μ, f_Σ and f_b as functions of x^t and t.
-
-Called as ``network(kernel, xt, t)`` with points (n, d) and one step t, or (b, n, d) and b steps,
-they return the parameters of p(x^{t−1}|x^t) and pass gradients on to a learned β.
+"""The networks of the toy experiments (Appendix D.1), f_μ, f_Σ and f_b: called as ``network(kernel,
+xt, t)`` with points (n, d) and one step t, or (b, n, d) and b steps. A learned β gets gradients.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ if TYPE_CHECKING:  # the law comes as an argument
 class StepReadout(nn.Module):
     """A linear readout for every t (Appendix D.1): features (b, n, f) and t (b,) to (b, n, out).
 
-    knots: if given, training moves a part that is interpolated in t between so many knots and added
-        to the readouts, until ``fold``. Neighbouring steps share what they learn: much faster.
+    knots: if given, training moves a part that is interpolated in t between so many knots, until
+    ``fold``. Neighbouring steps share what they learn, which is much faster.
     """
 
     interpolation: Tensor
@@ -42,8 +40,7 @@ class StepReadout(nn.Module):
         if knots is not None:
             self.shared = nn.Parameter(torch.zeros(knots, features + 1, out))
             self.register_buffer("interpolation", hat_functions(n_steps, knots), persistent=False)
-            self.weight.requires_grad_(False)
-            self.bias.requires_grad_(False)
+            self.requires_grad_(False).shared.requires_grad_(True)
 
     def forward(self, features: Tensor, t: Step) -> Tensor:
         out = features @ self.weight[t] + self.bias[t]
@@ -71,10 +68,7 @@ def hat_functions(n_steps: int, knots: int) -> Tensor:
 
 
 class NormalisedRBF(nn.Module):
-    """φ_k ∝ exp(a_k − |x−c_k|²/2w_k²), Σ_k φ_k = 1: (..., d) to (..., units).
-
-    centres: (units, d), c at the start. width: w at the start, in the units of x.
-    """
+    """φ_k ∝ exp(a_k − |x−c_k|²/2w_k²), Σ_k φ_k = 1: (..., d) to (..., units)."""
 
     def __init__(self, centres: Tensor, width: float):
         super().__init__()
@@ -92,8 +86,8 @@ class NormalisedRBF(nn.Module):
 
 
 def k_means(points: Tensor, k: int, generator: Generator, rounds: int = 30) -> Tensor:
-    """Centres of k clusters of points (n, d), (k, d), by k-means++ and Lloyd's rounds (Arthur &
-    Vassilvitskii 2007): the classical start of radial basis functions (Moody & Darken 1989).
+    """Centres (k, d) of points (n, d) by k-means++ (Arthur & Vassilvitskii 2007): the classical
+    start of radial basis functions (Moody & Darken 1989).
     """
     centres = points[torch.randint(len(points), (1,), generator=generator)]
     while len(centres) < k:
@@ -146,8 +140,7 @@ class MLPNetwork(nn.Module):
         logit x̂^0 = W_t h(x^t) + b_t + λ_t(x^t), bit by bit.
 
     λ_t is what a bit alone says of its origin: for x^0 ~ π the chain is reversible, and q(x^0|x^t)
-    is q(x^t|x^0) with its arguments exchanged. A readout of f_b itself would need logits of the
-    size of log β_t. W and b start at zero: f_b is the chain in equilibrium, K is L_null.
+    is q(x^t|x^0) with its arguments exchanged. W and b start at zero: K at L_null.
     """
 
     defaults = {"hidden": 50, "layers": 3, "knots": 32}
@@ -173,9 +166,8 @@ class MLPNetwork(nn.Module):
 
     def forward(self, kernel: BinomialKernel, xt: Tensor, t: Step) -> Bernoulli:
         z = self.readout(self.hidden(xt), t).to(xt.dtype) + kernel.q_marginal(xt, t).logit
-        from_zero, from_one = (
-            kernel.q_posterior(torch.full_like(xt, x0), xt, t).logit for x0 in (0.0, 1.0)
-        )
+        zero, one = torch.zeros_like(xt), torch.ones_like(xt)
+        from_zero, from_one = (kernel.q_posterior(x0, xt, t).logit for x0 in (zero, one))
         # Rates of one and of zero as sums of positive terms: neither loses precision near zero.
         rate, rest = (
             torch.sigmoid(z) * torch.sigmoid(sign * from_one)

@@ -5,6 +5,7 @@ years changed about f_μ and f_Σ (Ronneberger et al. 2015; Ho et al. 2020; Dhar
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,7 +28,7 @@ def normalisation(channels: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Twice normalisation, SiLU, 3×3 convolution; t scales and shifts the maps in between."""
+    """Twice normalisation, SiLU, convolution; t scales and shifts the maps in between."""
 
     def __init__(self, a: int, b: int, embedding: int):
         super().__init__()
@@ -66,9 +67,8 @@ class UNet(nn.Module):
 
     sizes: ``channels`` maps at full resolution, doubled at each lower one of the ``levels`` up to
         ``widest`` times as many; ``blocks`` residual blocks per level, one more on the way up.
-    differences: d between neighbouring pixels, in units of the noise at t, asinh(d/√(1−ᾱ_t)): at
-        small t they alone tell noise from image. waves: of grey levels, see ``grey_waves``.
-    constants: (2,) mean and σ of a pixel in grey levels, filled in when they are known.
+    differences: between neighbouring pixels, asinh(d/√(1−ᾱ_t)); at small t they alone tell noise
+        from image. waves: see ``grey_waves``. constants: (2,) mean and σ of a pixel in grey levels.
     """
 
     constants: Tensor
@@ -82,22 +82,18 @@ class UNet(nn.Module):
         super().__init__()
         p = completed(self.defaults, sizes)
         self.register_buffer("constants", constants, persistent=False)
-        (colours, height, width), multiple = shape, 2 ** (p.levels - 1)
+        self.shape, (colours, height, width), multiple = shape, shape, 2 ** (p.levels - 1)
         if height % multiple or width % multiple:
-            raise ParameterError(
-                f"levels is {p.levels}; an image of {height} × {width} cannot be halved so often: "
-                f"its sides must be multiples of {multiple}"
-            )
-        self.shape, self.parameterisation = shape, chosen("mean", p.mean, PARAMETERISATIONS)
+            sides = f"the sides of an image, {height} × {width}, must be multiples of {multiple}"
+            raise ParameterError(f"levels is {p.levels}; {sides}")
+        self.parameterisation = chosen("mean", p.mean, PARAMETERISATIONS)
         self.precision = chosen("precision", p.precision, PRECISIONS)
         self.told_t, self.waves = p.told_t, p.waves
-        self.differences = (
-            nn.Conv2d(colours, 8 * colours, 3, padding=1, bias=False) if p.differences else None
-        )
+        conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+        self.differences = conv(colours, 8 * colours, bias=False) if p.differences else None
         a, e = p.channels, 2 * p.channels  # maps so far, and the embedding of t
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
-        seen = (1 + 8 * p.differences + 2 * p.waves) * colours
-        self.first = nn.Conv2d(seen, a, 3, padding=1)
+        self.first = conv((1 + 8 * p.differences + 2 * p.waves) * colours, a)
         widths = [p.channels * min(2**level, p.widest) for level in range(p.levels)]
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [a]
         for level, b in enumerate(widths):
@@ -107,15 +103,16 @@ class UNet(nn.Module):
             for _ in range(p.blocks):
                 self.down.append(ResidualBlock(a, b, e))
                 skips.append(a := b)
-        middle = [ResidualBlock(a, a, e), *([Attention(a)] if p.attention else [])]
-        self.middle = nn.ModuleList(middle)
+        self.middle = nn.ModuleList([ResidualBlock(a, a, e)])
+        if p.attention:
+            self.middle.append(Attention(a))
         for level, b in reversed(list(enumerate(widths))):
             for _ in range(p.blocks + 1):
                 self.up.append(ResidualBlock(a + skips.pop(), b, e))
                 a = b
             if level:
                 self.up.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
-        self.norm, self.readout = normalisation(a), nn.Conv2d(a, 2 * colours, 3, padding=1)
+        self.norm, self.readout = normalisation(a), conv(a, 2 * colours)
         self._start(generator)
         self.eval()  # low precision is for training, which says so
 
@@ -125,11 +122,9 @@ class UNet(nn.Module):
         random_weights(self, generator)
         self.readout.weight.zero_()
         if self.differences is not None:  # a pixel minus each of its eight neighbours
-            self.differences.weight.zero_()
-            places = [divmod(place, 3) for place in range(9) if place != 4]
-            for colour, maps in enumerate(self.differences.weight.unflatten(0, (-1, 8))):
-                for weight, (y, x) in zip(maps, places, strict=True):
-                    weight[colour, 1, 1], weight[colour, y, x] = 1, -1
+            near = (torch.arange(9) == 4).float() - torch.eye(9)
+            near = torch.block_diag(*[near[near.any(1)]] * self.shape[0])
+            self.differences.weight.copy_(near.view_as(self.differences.weight))
 
     def seen(self, kernel: GaussianKernel, xt: Tensor, t: Tensor) -> Tensor:
         """The image, its differences and its waves: (n, maps, h, w) float32."""
@@ -156,8 +151,7 @@ class UNet(nn.Module):
         h = self.first(seen)
         skips = [h]
         for layer in self.down:
-            h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
-            skips.append(h)
+            skips.append(h := layer(h, time) if isinstance(layer, ResidualBlock) else layer(h))
         for layer in self.middle:
             h = layer(h, time) if isinstance(layer, ResidualBlock) else layer(h)
         for layer in self.up:
@@ -170,9 +164,8 @@ class UNet(nn.Module):
 
 
 def grey_waves(grey: Tensor, noise: Tensor, waves: int) -> list[Tensor]:
-    """Sine and cosine of 2πf · grey for f = 1..waves, shrunk by exp(−(2πf · noise)²/2) as their
-    means are by noise of this σ. The data's density jumps at whole ``grey``, and at small t the
-    waves tell on which side of a jump a pixel lies.
+    """Sine and cosine of 2πf · grey for f = 1..waves, shrunk as noise of this σ shrinks their
+    means. At small t they tell on which side of a whole grey, where densities jump, a pixel lies.
     """
     parts = []
     for f in range(1, waves + 1):
