@@ -38,10 +38,8 @@ SHAPES["photographs"] = SHAPES["cifar10"]
 
 
 class ImageModel(Model):
-    """images: what to train on; a model whose weights are loaded needs none.
-
-    settings: of ``defaults`` and of the network: a ``UNet`` where they name ``levels``, a
-    ``SplitNetwork`` where they name ``split``, the paper's ``ImageNetwork`` otherwise.
+    """Its network is a ``UNet`` where the settings name ``levels``, a ``SplitNetwork`` where they
+    name ``split``, else the paper's ``ImageNetwork``. images: only to train on.
     """
 
     defaults = (
@@ -68,12 +66,10 @@ class ImageModel(Model):
         self.images: Any = None  # to train on, uint8
         self.register_buffer("constants", torch.zeros(2, dtype=torch.float64))
         # Mean square of KL_t in training, by which the next t are drawn: few terms are large.
-        self.register_buffer("square", torch.ones(p.n_steps + 1, dtype=torch.float64))
-        self.square[:2] = 0
+        self.register_buffer("square", (torch.arange(p.n_steps + 1) >= 2).double())
         generator, channels = Generator().manual_seed(p.seed), self.shape[0]
         x0 = torch.zeros(1, channels, 1, 1) if images is None else self.take(images, generator)
-        pixels = x0.movedim(1, -1).reshape(-1, channels)
-        given = self.constants if network is UNet else pixels
+        given = self.constants if network is UNet else x0.movedim(1, -1).reshape(-1, channels)
         self.network = network(self.shape, generator, given, **self.sizes)
         self._is_split = getattr(self.network, "is_split", False)
 
@@ -128,9 +124,7 @@ class ImageModel(Model):
         return proposal_from(self.square, floor)
 
     def training_weights(self, kernel: GaussianKernel) -> tuple[Tensor, Tensor]:
-        """Weights of KL_t in training, and those by which t is drawn: two (T + 1,) tensors. Of two
-        networks each gets half of the draws.
-        """
+        """Weights of KL_t in training, and of the draws of t, half of them for each network."""
         weights = kernel.alpha_bar.detach() ** -self.params.emphasis
         proposal = in_proportion(self.square * weights**2, floor=0.3)
         if self._is_split:
@@ -145,29 +139,20 @@ class ImageModel(Model):
         drawn = torch.randint(len(self.images), (self.params.batch,), generator=generator)
         return self.images[drawn.to(self.images.device, non_blocking=True)]
 
-    def batch(self, generator: Generator) -> Tensor:
-        """The same, half of them mirrored where params.flip."""
-        batch = self.drawn(generator)
-        if self.params.flip:
-            some = torch.nonzero(torch.rand(len(batch), generator=generator) < 0.5)[:, 0]
-            some = some.to(batch.device, non_blocking=True)
-            batch[some] = batch[some].flip(-1)
-        return batch
-
     def objective(self, generator: Generator) -> Tensor:
         """One draw of what training maximises, nats per image: K, but for ``emphasis``."""
         return self.estimate(*self.draws(generator))
 
     def draws(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """All that is random in it: x^0 of a batch, noise like it, and (batch,) numbers that choose
-        t. No GPU is waited for; noise is drawn where it is used.
-        """
-        p, device = self.params, self.constants.device
-        batch = self.batch(generator).to(device, non_blocking=True)
+        """x^0 of a batch, noise like it, and (batch,) numbers that choose t. No GPU is waited for."""
+        p, device, batch = self.params, self.constants.device, self.drawn(generator)
+        if p.flip:
+            some = torch.nonzero(torch.rand(p.batch, generator=generator) < 0.5)[:, 0]
+            some = some.to(batch.device, non_blocking=True)
+            batch[some] = batch[some].flip(-1)
         u = (torch.arange(p.batch) + torch.rand(p.batch, generator=generator).double()) / p.batch
-        seed = int(torch.randint(2**62, (), generator=generator))
-        random = Generator(device).manual_seed(seed)
-        x0 = self.x0(batch, random)
+        random = Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        x0 = self.x0(batch.to(device, non_blocking=True), random)
         noise = torch.randn(x0.shape, generator=random, device=device)
         return x0, noise, u.to(device, non_blocking=True)
 

@@ -101,15 +101,14 @@ class HeartbeatModel(Model):
     def objective(self, generator: Generator) -> Tensor:
         """One draw of K, nats: steps t by systematic sampling, training sequences diffused afresh.
 
-        The divergence at each x^t is averaged over the training sequences x^0 from which it may
-        have come, weighted by q(x^0|x^t): the same expectation with less noise (Rao and Blackwell).
+        The divergence at x^t is averaged over all training sequences x^0, weighted by q(x^0|x^t):
+        the same expectation with less noise (Rao and Blackwell).
         """
         kernel, p, sequences = self._kernel, self.params, self._sequences
         u = (torch.arange(p.batch_t) + torch.rand(p.batch_t, generator=generator)) / p.batch_t
-        index = torch.searchsorted(torch.cumsum(self._proposal, 0), u.double())
-        index = index.clamp(max=kernel.T - 2)
-        t, share = index + 2, self._log_share.exp()
-        which = torch.multinomial(share, p.batch_t * p.batch, True, generator=generator)
+        index = torch.searchsorted(self._proposal.cumsum(0), u.double()).clamp(max=kernel.T - 2)
+        t, n, share = index + 2, p.batch_t * p.batch, self._log_share.exp()
+        which = torch.multinomial(share, n, replacement=True, generator=generator)
         x0 = sequences[which].reshape(p.batch_t, p.batch, self.law.dim)
         xt = kernel.sample(kernel.q_marginal(x0, t), generator)
         # log q(x^t|x^0) is linear in the bits of x^t.
@@ -121,9 +120,9 @@ class HeartbeatModel(Model):
             at_zero, at_one = self._posteriors[:, bit, :, index, None, None]
             of_rate, of_entropy = at_zero + xt * (at_one - at_zero)
             target, entropy = target + weight * of_rate, entropy + weight * of_entropy
-        logit = self.network(kernel, xt, t).logit
-        cross = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-        kl = kernel.sum_event(cross - entropy)
+        f_b = self.network(kernel, xt, t).logit
+        cross_entropy = F.binary_cross_entropy_with_logits(f_b, target, reduction="none")
+        kl = kernel.sum_event(cross_entropy - entropy)
         return entropy_terms(kernel, x0[0]).mean() - (kl.mean(1) / self._proposal[index]).mean()
 
     def finish(self) -> None:

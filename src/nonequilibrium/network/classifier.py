@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -32,7 +33,7 @@ class NoisyClassifier(nn.Module):
         super().__init__()
         self.shape = shape
         widths = pairwise((shape[0], *WIDTHS))
-        convolutions = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in widths]
+        convolutions: list[Any] = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in widths]
         self.convolutions = nn.ModuleList(convolutions)
         self.noise = nn.Linear(EMBEDDING, 2 * sum(WIDTHS))  # scales and shifts each map
         places = math.prod(-(-side // 2 ** len(WIDTHS)) for side in shape[1:])

@@ -40,7 +40,8 @@ class StepReadout(nn.Module):
         if knots is not None:
             self.shared = nn.Parameter(torch.zeros(knots, features + 1, out))
             self.register_buffer("interpolation", hat_functions(n_steps, knots), persistent=False)
-            self.requires_grad_(False).shared.requires_grad_(True)
+            self.weight.requires_grad_(False)
+            self.bias.requires_grad_(False)
 
     def forward(self, features: Tensor, t: Step) -> Tensor:
         out = features @ self.weight[t] + self.bias[t]
