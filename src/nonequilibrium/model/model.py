@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from nonequilibrium.diffusion.chain import Kernel, Reverse
 from nonequilibrium.settings import completed
 
 
-class Model(nn.Module, ABC):
+class Model(nn.Module):
     """All that training changes: the schedule, learned or fixed, and ``network(kernel, xt, t)``.
 
     network: its kind, whose ``defaults`` join the model's. settings: by name, kept as ``params``.
@@ -21,23 +20,14 @@ class Model(nn.Module, ABC):
 
     defaults: Mapping[str, Any]
     network: Any
+    kernel: Callable[[], Kernel]  # of the schedule as it is now, differentiable where β is learned
+    groups: Callable[[], list[dict]]  # of parameters for the optimiser, each with its ``lr``
+    objective: Callable[[Generator], Tensor]  # an unbiased draw of what training maximises, nats
 
     def __init__(self, network: Any, settings: Mapping[str, Any]):
         super().__init__()
         self.params = completed({**self.defaults, **network.defaults}, settings)
         self.sizes = {name: getattr(self.params, name) for name in network.defaults}
-
-    @abstractmethod
-    def kernel(self) -> Kernel:
-        """The forward chain of the schedule as it is now, differentiable where β is learned."""
-
-    @abstractmethod
-    def groups(self) -> list[dict]:
-        """Parameter groups for the optimiser, each with its ``lr``."""
-
-    @abstractmethod
-    def objective(self, generator: Generator) -> Tensor:
-        """One unbiased draw of what training maximises, nats: K, or unequally weighted terms."""
 
     def reverse(self, kernel: Kernel) -> Reverse[Any]:
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""

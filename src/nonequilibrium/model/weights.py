@@ -75,14 +75,14 @@ def load_weights(path: Path | str, experiment: str | None = None, law: Law = Swi
         if written not in (None, digest(tensors, about)):
             raise WeightsError("is damaged: it is not what was written (SHA-256)")
         model = _empty_model(about["params"], tensors, law)
-        _check(model, tensors)
+        _check(tensors, model.stored())
         model.load_state_dict(tensors)
         with torch.no_grad():
             model.kernel()  # looks at every β
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from None
     except Exception as error:  # safetensors and torch raise many kinds
-        known = isinstance(error, WeightsError)
-        reason = error if known else f"cannot be read as trained weights: {one_line(error)}"
-        raise WeightsError(f"{path} {reason}") from None
+        raise WeightsError(f"{path} cannot be read as weights: {one_line(error)}") from None
     if written is None and not carded:
         print(f"{path} has no digest and no card; damage may go unnoticed", file=sys.stderr)
     return model.eval()
@@ -133,16 +133,14 @@ def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Law) -> Model:
     return model
 
 
-def _check(model: Model, tensors: dict[str, Tensor]) -> None:
-    """Raises WeightsError unless ``tensors`` are those of ``model``, with possible values."""
-    expected, low = model.stored(), getattr(model.params, "precision", None) == "bfloat16"
+def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises WeightsError unless ``tensors`` are like those expected, with possible values."""
     for name in sorted(expected.keys() ^ tensors.keys()):
         raise WeightsError(f"{WRONG} {name!r} is {'missing' if name in expected else 'not of it'}")
     for name, value in tensors.items():
-        like, dtypes = expected[name], {expected[name].dtype}
-        if low and is_dense(name):  # once stored as the machine that trained it computed
-            dtypes |= {torch.float32, torch.bfloat16}
-        if value.shape != like.shape or value.dtype not in dtypes:
+        like, once = expected[name], torch.bfloat16  # as dense layers were stored once
+        fits = value.dtype == like.dtype or (is_dense(name) and value.dtype == once)
+        if value.shape != like.shape or not fits:
             raise WeightsError(f"{WRONG} {name!r} is {value.dtype} of shape {tuple(value.shape)}")
         if not torch.isfinite(value).all():
             raise WeightsError(f"is damaged: {name!r} holds values that are not finite")

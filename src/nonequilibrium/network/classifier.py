@@ -25,9 +25,7 @@ LEAST_NOISE = -12.0  # of log((1−ᾱ_t)/ᾱ_t), which is −∞ for data witho
 
 
 class NoisyClassifier(nn.Module):
-    """log p(y|x^t, t) of images, (n, classes) nats, by three convolutions and a linear layer:
-    ``classifier(kernel, xt, t)`` with xt (n, *shape) and t (n,) or one number.
-    """
+    """``classifier(kernel, xt, t)``: log p(y|x^t, t), (n, classes) nats, of images (n, *shape)."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, generator: Generator):
         super().__init__()

@@ -18,9 +18,7 @@ def has_bfloat16(device_type: str) -> bool:
 
 
 def low_precision(network: Any, x: Tensor) -> torch.autocast:
-    """A context of ``network.precision`` in training, where the device has it; numbers that are
-    reported are of float32, and do not depend on the device.
-    """
+    """A context of ``network.precision``, in training alone and where the device has it."""
     low = network.training and network.precision != torch.float32 and has_bfloat16(x.device.type)
     return torch.autocast(x.device.type, torch.bfloat16, enabled=low)
 

@@ -25,8 +25,8 @@ def random_weights(network: nn.Module, generator: Generator) -> None:
 
 
 def differences(convs: Any, generator: Generator) -> int:
-    """Make the first maps, three quarters of all, differences between a pixel and a mean of its
-    neighbours; returns how many. convs: of the first layer, from the finest scale on.
+    """Make three quarters of the first maps, at the finest scale, differences between a pixel and a
+    mean of its neighbours; returns how many.
     """
     weight = convs[0].weight
     count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
@@ -64,9 +64,7 @@ def steps_at_pixels(
 
 
 def dense_values_are_z(dense: Any, values: int, readout: Tensor) -> None:
-    """Make the first of a pixel's ``values`` from the dense path, one per colour, its z^μ at every
-    t, zero at first. readout: the weight of a ``TemporalReadout``.
-    """
+    """Make the first of a pixel's ``values`` from the dense path, one per colour, its z^μ: zero."""
     for layer in dense[:-1]:
         layer.weight.mul_(0.6)  # no layer starts saturated
     dense[-1].weight.mul_(0.3)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,9 +17,6 @@ from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.network.outputs import Step
 from nonequilibrium.network.start import random_weights
 from nonequilibrium.settings import completed
-
-if TYPE_CHECKING:  # the law comes as an argument
-    from nonequilibrium.data.toys import PointLaw
 
 
 class StepReadout(nn.Module):
@@ -102,7 +99,7 @@ def k_means(points: Tensor, k: int, generator: Generator, rounds: int = 30) -> T
 
 
 class RBFNetwork(nn.Module):
-    """f_μ and f_Σ of the swiss roll (D.1.1) by normalised RBFs φ of x^t/√ᾱ_t, shared by all t:
+    """f_μ and f_Σ of a law of points (D.1.1) by normalised RBFs φ of x^t/√ᾱ_t, shared by all t:
 
         f_μ = mean of q(x^{t−1}|x^t, x̂^0) at x̂^0 = A_t φ + g_t x^t/√ᾱ_t,
         f_Σ = sigmoid(B_t φ + b_t + logit β_t), as in (64).
@@ -113,7 +110,7 @@ class RBFNetwork(nn.Module):
 
     defaults = {"units": 16, "width": 1.5, "centres": "points"}
 
-    def __init__(self, kernel: GaussianKernel, law: PointLaw, generator: Generator, **sizes):
+    def __init__(self, kernel: GaussianKernel, law: Any, generator: Generator, **sizes):
         super().__init__()
         p = completed(self.defaults, sizes)
         mean, log_var = (StepReadout(kernel.T, p.units, law.dim) for _ in range(2))
