@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Reverse
-from nonequilibrium.files import quiet
+from nonequilibrium.files import bar
 from nonequilibrium.training.distributed import collected, mine
 
 
@@ -123,7 +122,7 @@ def sample_each(
     # step.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         for number, part in enumerate(
-            tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())
+            bar(torch.arange(len(places)).split(block), desc="samples")
         ):
             if not mine(number):
                 continue

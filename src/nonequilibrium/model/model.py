@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nonequilibrium.diffusion.chain import Kernel, Reverse
+from nonequilibrium.training.fit import Ascent, Watch
 
 
 class Model(nn.Module, ABC):
@@ -42,8 +43,8 @@ class Model(nn.Module, ABC):
         return partial(self.network, kernel)
 
     def fit_options(self) -> dict[str, Any]:
-        """How ``training.fit`` is to train it, where not by its defaults."""
-        return {}
+        """How ``training.fit`` is to train it: its ``ascent`` and its ``watch``."""
+        return {"ascent": Ascent(), "watch": Watch()}
 
     def finish(self) -> None:
         """What remains to be done after training: nothing, as a rule."""
