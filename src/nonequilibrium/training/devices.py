@@ -21,20 +21,16 @@ def usable_device(name: str) -> torch.device:
 
     Apple's mps has no float64, in which coefficients are kept.
     """
-    reason = ""
     try:
         device = torch.device(name)
-        if device.type in ("cpu", "cuda"):
-            torch.ones(2, dtype=torch.float64, device=device).sum().item()
-            torch.Generator(device).manual_seed(0)
-            return device
+        torch.ones(2, dtype=torch.float64, device=device).sum().item()
+        torch.Generator(device).manual_seed(0)
     except Exception as error:  # torch raises many kinds, of many lines
-        if str(name).startswith("cuda"):
-            first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-            reason = f", which does not work here ({first})"
-    raise ParameterError(
-        f"device is {name!r}{reason}; it must be cpu, or a cuda or cuda:N that is there"
-    )
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise ParameterError(
+            f"device is {name!r} ({reason}); it must be cpu, or cuda or cuda:N where there is one"
+        ) from None
+    return device
 
 
 def hardware(device: str) -> str | None:
@@ -89,19 +85,17 @@ def enough_memory(what: str):
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not lacking and not any(word in str(error) for word in words):
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(word in str(error) for word in words):
             raise
-        raise TrainingError(
-            f"{what} needs more memory than there is; a smaller network or batch needs less"
-        ) from None
+        advice = "a smaller network or batch needs less"
+        raise TrainingError(f"{what} needs more memory than there is; {advice}") from None
 
 
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it asks the system for new, zeroed pages each time, which took two thirds of a
-    training step on images.
+    By default it asks the system for zeroed pages each time, two thirds of a training step's time.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

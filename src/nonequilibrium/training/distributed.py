@@ -1,8 +1,8 @@
-"""Several processes, started by ``torchrun``, that share one piece of work by torch's own engine.
+"""Processes, started by ``torchrun``, that share one piece of work by torch's own engine.
 
 All run the same program and draw the same random numbers. Each computes its part of the network's
-answers, which take long, and then all have all of them: the number of processes changes a result by
-the rounding of sums alone. Outside ``group`` there is one process, and nothing here does anything.
+answers, and then all have all of them: the number of processes changes a result by the rounding of
+sums alone. Outside ``group`` there is one process, and nothing here does anything.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, distributed, nn
 
 from nonequilibrium.errors import ParameterError, Refusal, TrainingError, one_line
 
+NUMBERS = "RANK", "WORLD_SIZE", "MASTER_PORT"  # variables that torchrun sets
 _inside = False  # ``group``: a process group that somebody else has opened shares none of our work
 
 
@@ -32,27 +33,18 @@ def rank() -> int:
 
 
 def launched() -> tuple[int, int]:
-    """(rank, number of processes) by the variables that torchrun sets, (0, 1) without all of them.
-
-    An empty variable is an absent one. Raises ParameterError for values that no launcher gives.
-    """
-    number, size = _variable("RANK", 0), _variable("WORLD_SIZE", 1)
-    port = _variable("MASTER_PORT", 1, 65535)
-    if number is not None and size is not None and number >= size:
-        raise ParameterError(f"RANK is {number} and WORLD_SIZE is {size}; RANK must be less")
-    if number is None or size is None or port is None or not os.environ.get("MASTER_ADDR"):
+    """(rank, number of processes) by torchrun's variables, (0, 1) where one is unset or empty."""
+    said = {name: os.environ.get(name, "").strip() for name in (*NUMBERS, "MASTER_ADDR")}
+    for name in NUMBERS:
+        if said[name] and not said[name].isdecimal():
+            words = "a whole number by torchrun, and unset without it"
+            raise ParameterError(f"the variable {name} is {said[name]!r}; it must be {words}")
+    if not all(said.values()):
         return 0, 1
+    number, size = int(said["RANK"]), int(said["WORLD_SIZE"])
+    if number >= size:
+        raise ParameterError(f"RANK is {number}; it must be less than WORLD_SIZE, {size}")
     return number, size
-
-
-def _variable(name: str, least: int, most: int = 2**31 - 1) -> int | None:
-    text = os.environ.get(name, "").strip()
-    if not text or (text.isascii() and text.isdigit() and least <= int(text) <= most):
-        return int(text) if text else None
-    raise ParameterError(
-        f"the environment variable {name} is {text!r}; it must be a whole number from {least} to "
-        f"{most}, as torchrun sets it, or unset"
-    )
 
 
 def first() -> bool:
@@ -62,13 +54,12 @@ def first() -> bool:
 
 def here() -> int:
     """How many of the processes run on this machine."""
-    return (_variable("LOCAL_WORLD_SIZE", 1) or world()) if _inside else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or world()) if _inside else 1
 
 
 def own_device(device: str) -> str:
-    """The device of this process: ``cuda`` is a GPU for each of the processes on this machine."""
-    shared = _inside and device == "cuda"
-    return f"cuda:{_variable('LOCAL_RANK', 0) or 0}" if shared else device
+    """The device of this process: ``cuda`` is a GPU for each of the processes on a machine."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if _inside and device == "cuda" else device
 
 
 def mine(number: int) -> bool:
@@ -90,8 +81,6 @@ def total(values: Tensor) -> Tensor:
 
 def gathered(values: Tensor, n: int) -> Tensor:
     """All ``n`` rows in order, from the ``rows`` of each process; not differentiable."""
-    if world() == 1:
-        return values
     every = values.new_zeros(n, *values.shape[1:])
     every[rows()] = values
     return total(every)
@@ -99,17 +88,22 @@ def gathered(values: Tensor, n: int) -> Tensor:
 
 def collected(pieces: dict[int, Any]) -> list:
     """The pieces of work of all processes, in the order of their numbers."""
+    every = [pieces] * world()
     if world() > 1:
-        every: list = [None] * world()
         distributed.all_gather_object(every, pieces)
-        pieces = {number: piece for one in every for number, piece in one.items()}
+    pieces = {number: piece for one in every for number, piece in one.items()}
     return [pieces[number] for number in sorted(pieces)]
+
+
+def from_first(function: Callable, *arguments):
+    """``function(*arguments)``, called by the first process alone, in all of them."""
+    return collected({rank(): function(*arguments) if rank() == 0 else None})[0]
 
 
 def of_batch(mean: Tensor, share: float) -> Tensor:
     """The mean over a batch, from that over the ``rows`` of this process, ``share`` of the batch.
 
-    The gradient is this process's part of that of the batch, see ``synchronised``.
+    Its gradient is the part of these rows, see ``synchronised``.
     """
     if world() == 1:
         return mean
@@ -122,22 +116,12 @@ def synchronised(parameters: list[nn.Parameter]) -> None:
     if world() == 1:
         return
     # A share of a batch may miss a part of the network, such as the one for large noise.
-    have = total(torch.stack([p.new_tensor(p.grad is not None) for p in parameters]).detach())
+    have = total(torch.stack([p.detach().new_tensor(p.grad is not None) for p in parameters]))
     used = [p for p, number in zip(parameters, have.tolist(), strict=True) if number]
-    for p in used:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    every = total(torch.cat([p.grad.flatten() for p in used]))
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
+    every = total(torch.cat([grad.flatten() for grad in grads]))
     for p, grad in zip(used, every.split([p.numel() for p in used]), strict=True):
-        p.grad.copy_(grad.view_as(p))
-
-
-def from_first(function: Callable, *arguments):
-    """``function(*arguments)``, called by the first process alone, in all of them."""
-    if world() == 1:
-        return function(*arguments)
-    answer = [function(*arguments) if rank() == 0 else None]
-    distributed.broadcast_object_list(answer, src=0)
-    return answer[0]
+        p.grad = grad.view_as(p)
 
 
 @contextlib.contextmanager
@@ -153,7 +137,15 @@ def group() -> Iterator[None]:
         return
     if number:
         os.environ["NONEQUILIBRIUM_QUIET"] = "1"  # one progress bar is enough
-    _meet(number, size)
+    try:
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch tries unknown names for long
+        nccl = torch.cuda.is_available() and distributed.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
+        distributed.init_process_group(backend, rank=number, world_size=size)
+    except (OSError, ValueError, RuntimeError, distributed.DistError) as error:
+        names = "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
+        given = ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+        raise ParameterError(f"processes cannot meet by {given}: {one_line(error)}") from None
     try:
         _inside = True
         yield
@@ -168,17 +160,3 @@ def group() -> Iterator[None]:
         ) from None
     finally:
         _inside = False
-
-
-def _meet(number: int, size: int) -> None:
-    """Join the other processes, by gloo for tensors on CPUs and nccl for those on GPUs."""
-    nccl = torch.cuda.is_available() and distributed.is_nccl_available()
-    names = "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
-    try:
-        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch tries unknown names for long
-        backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
-        distributed.init_process_group(backend, rank=number, world_size=size)
-    except (OSError, ValueError, RuntimeError, distributed.DistError) as error:
-        given = ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
-        reason = one_line(error).partition(" Exception raised from")[0].rstrip(". ")
-        raise ParameterError(f"the processes cannot meet by {given}: {reason}") from None

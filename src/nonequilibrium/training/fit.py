@@ -25,32 +25,24 @@ READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU m
 
 
 class Ascent(NamedTuple):
-    """How the objective is climbed.
-
-    warmup: steps over which the step size first rises. max_norm: longer gradients are shortened.
-    average: (module, decay); in the end the module has the exponential average of its parameters.
-    recorded: (draws, estimate), where estimate(*draws(generator)) is the objective by operations
-    that never change: a GPU records a step and replays it.
-    """
+    """How K is climbed."""
 
     optimiser: Callable[[list[dict]], torch.optim.Optimizer] = SOAP
-    warmup: int = 0
-    max_norm: float = 100.0
-    average: tuple[nn.Module, float] | None = None
+    warmup: int = 0  # steps over which the step size first rises
+    max_norm: float = 100.0  # longer gradients are shortened
+    average: tuple[nn.Module, float] | None = None  # whose parameters end as their average; decay
+    # (draws, estimate) with estimate(*draws(generator)) the objective, by operations that never
+    # change: a GPU records a step and replays it.
     recorded: tuple[Callable, Callable] | None = None
 
 
 class Watch(NamedTuple):
-    """How the ascent is watched.
-
-    log_every: steps between rows of the curve. unit: (number in an example, name), that of K.
-    monitor: measures K, in this unit, on other data with the averaged parameters in place.
-    """
+    """How K is watched."""
 
     label: str = "training"
-    log_every: int = 100
-    unit: tuple[float, str] = (1.0, "bits")
-    monitor: Callable[[], float] | None = None
+    log_every: int = 100  # steps between rows of the curve
+    unit: tuple[float, str] = (1.0, "bits")  # number in an example, name
+    monitor: Callable[[], float] | None = None  # K of other data, by the averaged parameters
 
 
 def fit(
@@ -63,12 +55,11 @@ def fit(
     watch: Watch = Watch(),  # noqa: B008
     checkpoint: Checkpoint | None = None,
 ) -> list[dict]:
-    """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``.
+    """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``.
 
-    objective: one unbiased draw of it for the current model, in nats, differentiable.
-    groups: of the optimiser; each ``lr`` falls on a cosine to a thousandth.
-    checkpoint: where the state is saved and read. A run that was killed and continued ends, on a
-    CPU, with the same bits as one that was not. Whoever has the result removes the file.
+    Each group's ``lr`` falls on a cosine to a thousandth. A run that was killed and continued from
+    ``checkpoint`` ends, on a CPU, with the same bits as one that was not; whoever has the result
+    removes the file.
 
     Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
     most those of the last tenth of the training) and with a monitor "seconds", its time not
@@ -99,21 +90,18 @@ def fit(
         while run.step < steps:
             run.step += 1
             run.unread.append(begun(*draws(run.generator)))
-            due, logged = run.due(), run.step % watch.log_every == 0 or run.step == steps
+            logged, due = run.step % watch.log_every == 0 or run.step == steps, run.due()
             if due or logged or not run.replayed or run.step % READ_EVERY == 0:
                 run.read()
             if not run.replayed:  # K is looked at before the step is taken
                 run.move()
             run.after()
             if logged:
-                row = run.log()
-                K = row.get("K_validation", row["K"])
-                shown.set_postfix_str(f"K = {K:.3f} {watch.unit[1]}")
+                shown.set_postfix_str(f"K = {run.log():.3f} {watch.unit[1]}")
             shown.update()
             if due:
                 run.save()
-    if ascent.average is not None:
-        ascent.average[0].load_state_dict(run.averaged.state_dict())
+    run.exchange()
     model.eval()
     return run.curve
 
@@ -129,29 +117,30 @@ class _Run:
             lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
             groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
         self.optimiser = ascent.optimiser(groups)
+        self.decay = LambdaLR(self.optimiser, self.height)
         self.parameters = [p for g in groups for p in g["params"]]
-        self.parts = {"model": model, "optimiser": self.optimiser}
-        self.parts["decay"] = LambdaLR(self.optimiser, self.height)
+        self.parts = {"model": model, "optimiser": self.optimiser, "decay": self.decay}
+        self.pairs = []  # a parameter and its average
         if ascent.average is not None:
-            self.parts["averaged"] = self.averaged = copy.deepcopy(ascent.average[0])
+            module = ascent.average[0]
+            self.parts["averaged"] = averaged = copy.deepcopy(module)
+            self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
         self.generator = torch.Generator().manual_seed(seed)
-        self.step, self.curve = 0, []
-        self.recent: list[float] = []  # K since the last row of the curve
-        self.unread: list[tuple[Tensor, ...]] = []  # of steps that a GPU may still be computing
+        self.step, self.curve, self.recent, self.unread = 0, [], [], []
         self.began = self.saved = time.monotonic()
         self.checkpoint, self.complained = checkpoint, False
         if checkpoint is not None:
             self.identity = checkpoint.identity | {"steps": steps, "seed": seed}
-            state = from_first(read_state, checkpoint.path, self.identity)
-            if state is not None:
-                self.restore(state)
+            self.restore(from_first(read_state, checkpoint.path, self.identity))
 
     def height(self, step: int) -> float:
         """The step size as a part of the largest."""
         fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return min(1.0, (step + 1) / (self.ascent.warmup + 1)) * fallen
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict | None) -> None:
+        if state is None:
+            return
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
@@ -172,7 +161,7 @@ class _Run:
         return late or self.step == self.steps
 
     def read(self) -> None:
-        """Note K of the steps up to this one; raises TrainingError where it is not finite."""
+        """Note K of the steps up to this one, which a GPU may still have been computing."""
         values = torch.stack([torch.stack(pair) for pair in self.unread]).tolist()
         for step, (value, norm) in enumerate(values, self.step - len(values) + 1):
             if not (math.isfinite(value) and math.isfinite(norm)):
@@ -183,24 +172,29 @@ class _Run:
             self.recent.append(bits(value) / self.watch.unit[0])
         self.unread.clear()
 
+    @torch.no_grad()
     def move(self) -> None:
         """The step itself, and that of the average."""
         self.optimiser.step()
-        if self.ascent.average is not None:
-            module, decay = self.ascent.average
-            pair = list(self.averaged.parameters()), list(module.parameters())
-            with torch.no_grad():
-                get_ema_multi_avg_fn(decay)(*pair, None)
+        if self.pairs:
+            now, averaged = zip(*self.pairs, strict=True)
+            get_ema_multi_avg_fn(self.ascent.average[1])(list(averaged), list(now), None)
 
+    @torch.no_grad()
     def after(self) -> None:
         """The part of a step that is never recorded."""
         getattr(self.optimiser, "between_steps", lambda: None)()
-        self.parts["decay"].step()
-        if self.ascent.average is not None and self.step == 1:
-            self.averaged.load_state_dict(self.ascent.average[0].state_dict())
+        self.decay.step()
+        for p, average in self.pairs if self.step == 1 else ():
+            average.copy_(p)
 
-    def log(self) -> dict:
-        """A row of the curve."""
+    def exchange(self) -> None:
+        """Exchange the parameters and their averages."""
+        for p, average in self.pairs:
+            p.data, average.data = average.data, p.data
+
+    def log(self) -> float:
+        """Add a row to the curve; returns its K, that of the monitor where there is one."""
         last = self.recent[-max(1, self.steps // 10) :]
         row = {"step": self.step, "K": sum(last) / len(last)}
         if self.watch.monitor is not None:
@@ -212,25 +206,18 @@ class _Run:
             self.exchange()
             self.model.train()
             self.began += time.monotonic() - paused
-        self.curve, self.recent = [*self.curve, row], []
-        return row
-
-    def exchange(self) -> None:
-        """Exchange the parameters and their average."""
-        if self.ascent.average is not None:
-            module = self.ascent.average[0]
-            for p, q in zip(module.parameters(), self.averaged.parameters(), strict=True):
-                p.data, q.data = q.data, p.data
+        self.recent = []
+        self.curve.append(row)
+        return row.get("K_validation", row["K"])
 
     def save(self) -> None:
         """Save the state; where that fails one sentence says so and training goes on."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         state |= {"generator": self.generator.get_state(), "curve": self.curve}
-        state |= {"recent": self.recent, "step": self.step}
         self.saved = time.monotonic()
+        state |= {"recent": self.recent, "step": self.step, "seconds": self.saved - self.began}
         try:
-            seconds = self.saved - self.began
-            write_state(self.checkpoint.path, self.identity, state | {"seconds": seconds})
+            write_state(self.checkpoint.path, self.identity, state)
         except OSError as error:
             words = f"the checkpoint could not be saved ({one_line(error)}); training goes on"
             if not self.complained:
