@@ -13,7 +13,7 @@ bounds a density, which images have when each pixel gets uniform noise of one le
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,62 +25,33 @@ from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, sample
 from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.errors import AdapterError, BoundError
+from nonequilibrium.errors import AdapterError
 
 LAST_STEPS = ("levels", "fixed")
 
 
-@dataclass
-class Cost:
-    """Bits/dim of held-out images, smaller is better; ``print`` shows both errors.
+class Cost(NamedTuple):
+    """Bits/dim of held-out images, smaller is better; ``print`` shows both errors."""
 
-    bound: in nats per image; with the last step "levels" column 1 of its ``kl`` is L_0.
-    dims: dimensions of an image. offset: log2 of a level's width, which turns a density into a
-    probability; 0 for "levels".
-    """
-
-    bound: Bound
-    dims: int
-    offset: float = 0.0
-
-    @property
-    def per_example(self) -> Tensor:
-        """Bits/dim of each image, (n,)."""
-        return self.offset - bits(self.bound.per_example) / self.dims
-
-    @property
-    def bits_per_dim(self) -> float:
-        """The mean over the images."""
-        return float(self.per_example.mean())
-
-    @property
-    def se(self) -> float:
-        """Its standard error over images, assumed independent, and Monte Carlo together."""
-        return bits(self.bound.se) / self.dims
-
-    @property
-    def mc_se(self) -> float:
-        """Its standard error by Monte Carlo alone, given these images."""
-        return bits(self.bound.mc_se) / self.dims
-
-    @property
-    def matrix(self) -> Tensor:
-        """Bits/dim that each image loses from x^t to x^{t−1}, (n, T + 1), unbiased; column 0: 0."""
-        return bits(self.bound.kl) / self.dims
-
-    @property
-    def by_step(self) -> Tensor:
-        """Mean of ``matrix`` over the images, (T + 1,)."""
-        return self.matrix.mean(0)
-
-    @property
-    def rest(self) -> float:
-        """Bits/dim that no step loses: L_T for "levels", both ends of the chain for "fixed"."""
-        return self.bits_per_dim - float(self.by_step.sum())
+    bits_per_dim: float  # the mean over the images
+    se: float  # its standard error over images, assumed independent, and Monte Carlo together
+    mc_se: float  # its standard error by Monte Carlo alone, given these images
+    per_example: Tensor  # (n,)
+    matrix: Tensor  # (n, T + 1), lost by an image from x^t to x^{t−1}; unbiased; column 0 is zero
+    by_step: Tensor  # its mean over the images
+    rest: float  # that no step loses: L_T for the last step "levels", both ends for "fixed"
 
     def __str__(self) -> str:
         cost = f"{self.bits_per_dim:.4f} ± {self.se:.4f} bits/dim"
         return f"{cost} (Monte Carlo alone ± {self.mc_se:.4f})"
+
+
+def _cost(bound: Bound, dims: int, offset: float = 0.0) -> Cost:
+    """offset: log2 of a level's width, which turns a density into a probability."""
+    per_example, matrix = offset - bits(bound.per_example) / dims, bits(bound.kl) / dims
+    mean, by_step = float(per_example.mean()), matrix.mean(0)
+    errors, rest = (bits(bound.se) / dims, bits(bound.mc_se) / dims), mean - float(by_step.sum())
+    return Cost(mean, *errors, per_example, matrix, by_step, rest)
 
 
 def log_level(x: Tensor, p: Normal, levels: int = 256) -> Tensor:
@@ -119,46 +90,43 @@ def step_to_levels(
 def as_levels(images, levels: int) -> Tensor:
     """Images as whole levels 0..levels − 1, (n, ...) float64. Raises AdapterError.
 
-    images: arrays, tensors or grey or RGB pictures of PIL; whole levels, or real numbers that are
-    such levels scaled to [−1, 1].
+    images: an array, a tensor, or a list of arrays or of pictures of PIL; whole levels, or real
+    numbers that are such levels scaled to [−1, 1].
     """
     several = images if isinstance(images, list | tuple) else ()
     modes = {image.mode for image in several if hasattr(image, "mode")}
     try:
-        if not isinstance(images, Tensor):
-            array = np.asarray(images)
-            array = np.array(array, array.dtype.newbyteorder("="), order="C")
-            given = torch.from_numpy(array)
-            channels_last = bool(modes) and given.dim() == 4
-            given = given.movedim(-1, 1) if channels_last else given[:, None] if modes else given
-        else:
+        if isinstance(images, Tensor):
             given = images.detach().to_dense().cpu()
-        values = given.double()
-    except (TypeError, ValueError, RuntimeError):
-        given = values = torch.zeros((), dtype=torch.complex64)
+        else:
+            array = np.asarray(images)
+            given = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
+        if modes:
+            given = given.movedim(-1, 1) if modes == {"RGB"} else given[:, None]
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        given = torch.zeros((), dtype=torch.complex64)
     if given.is_complex() or not modes <= {"L", "RGB"}:
-        raise AdapterError(
-            f"the images are {kind(images)}{f' of modes {modes}' if modes else ''}; they must be "
-            "real numbers (n, c, h, w), or a list of pictures, all L or all RGB, of one size"
-        )
+        words = "real numbers (n, c, h, w), or pictures of one size, all of mode L or all of RGB"
+        raise AdapterError(f"the images are {kind(images)}; they must be {words}")
     if given.dtype == torch.bool and levels > 2:
         raise AdapterError(f"the images are booleans; they must be whole levels, of {levels}")
-    if values.dim() < 2 or len(values) < 2 or values.numel() == 0:
+    if given.dim() < 2 or len(given) < 2 or not given.numel():
+        shape = tuple(given.shape)
         raise AdapterError(
-            f"the images have shape {tuple(given.shape)}; they must be at least two, (n, c, h, w)"
+            f"the images have shape {shape}; they must be at least two, (n, c, h, w)"
         )
-    off = 1e-2
+    values, off = given.double(), 1e-2
     if given.is_floating_point():
-        values, digits = (values + 1) * (levels - 1) / 2, torch.finfo(given.dtype).eps
-        off = max(off, digits * (levels - 1) / 4)
+        values = (values + 1) * (levels - 1) / 2
+        off = max(off, torch.finfo(given.dtype).eps * (levels - 1) / 4)
     whole = values.round()
-    good = (values - whole).abs() < off if off < 0.25 else torch.zeros(())
-    if not good.all() or not ((whole >= 0) & (whole <= levels - 1)).all():
-        low, high = (float(x) for x in given.double().aminmax())
+    near = (values - whole).abs() < (off if off < 0.25 else 0.0)
+    if not (near & (whole >= 0) & (whole <= levels - 1)).all():
+        low, high = given.double().aminmax()
         raise AdapterError(
-            f"the images have values from {low:g} to {high:g} of {given.dtype}; they must be whole "
-            f"levels from 0 to {levels - 1} of a whole type, or such levels scaled to [-1, 1] of a "
-            "real type that can tell them apart, not resized or made noisy"
+            f"the images have values from {low:g} to {high:g}; they must be whole levels from 0 to "
+            f"{levels - 1}, or such levels scaled to [-1, 1] of a real type that can tell them "
+            f"apart ({given.dtype} here), not resized or made noisy"
         )
     return whole
 
@@ -187,8 +155,8 @@ def bits_per_dim(
     replicates, block = check_count("replicates", replicates, 2), check_count("block", block)
     try:
         generator = torch.Generator().manual_seed(check_count("seed", seed, 0))
-    except (BoundError, RuntimeError):
-        raise AdapterError(f"seed is {seed!r}; it must be a whole number below 2^63") from None
+    except (ValueError, RuntimeError):
+        raise AdapterError(f"seed is {seed!r}; it must be a whole number below 2^64") from None
     kernel, reverse = adapted(model)
     level = as_levels(images, check_count("levels", levels, 2))
     if last_step == "fixed":
@@ -203,8 +171,8 @@ def bits_per_dim(
         bound = sampled_bound(*work, draws, proposal, replicates=replicates, block=block)
     dims = x0[0].numel()
     if last_step == "fixed":
-        return Cost(bound, dims, math.log2((levels - 1) / 2))
-    return Cost(_to_levels(bound, *work, levels, block), dims)
+        return _cost(bound, dims, math.log2((levels - 1) / 2))
+    return _cost(_to_levels(bound, *work, levels, block), dims)
 
 
 def _every_step(kernel, reverse, x0: Tensor, generator, replicates: int, block: int) -> Bound:

@@ -20,33 +20,24 @@ _OBJECTIVES = {"pred_noise": "noise", "pred_x0": "x0", "pred_v": "velocity"}
 def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
     """A network of ``diffusers`` with the scheduler of its training, or a pipeline that has both.
 
-    Read of the scheduler are ``betas`` (or ``alphas_cumprod`` where it is another chain),
+    The chain has all T steps of the training. Beside its schedule the scheduler's
     ``prediction_type``, ``variance_type`` (the smaller fixed one where there is none),
-    ``clip_sample`` and ``thresholding``. The chain has all T steps of the training.
-    changes: arguments of ``from_function`` to set otherwise, such as ``clip``.
-    Raises AdapterError for a network that needs more than x^t and the step, for a chain of latents,
-    and for a scheduler without a chain of β_t.
+    ``clip_sample`` and ``thresholding`` are read. changes: arguments of ``from_function`` to set
+    otherwise, such as ``clip``. Raises AdapterError, also for a chain of latents.
     """
     if scheduler is None:
         if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae")):
-            raise AdapterError(
-                f"a {type(unet).__name__} has an autoencoder: its chain is one of latents, and its "
-                "bound none of pixels"
-            )
+            raise AdapterError(f"a {type(unet).__name__} has a chain of latents, not of pixels")
         unet, scheduler = getattr(unet, "unet", None), getattr(unet, "scheduler", None)
     name, config = type(scheduler).__name__, getattr(scheduler, "config", None)
     if not callable(unet) or not hasattr(config, "get"):
-        raise AdapterError(
-            "a model of diffusers is a network and its scheduler with a config, or a pipeline"
-        )
+        raise AdapterError("a model is a network and its scheduler with a config, or a pipeline")
     if getattr(scheduler, "betas", None) is None:
         raise AdapterError(f"{name} has no betas; only a chain of steps with β_t has this bound")
     predicts = config.get("prediction_type", "epsilon")
     if str(predicts) not in _DIFFUSERS:
-        raise AdapterError(
-            f"the prediction_type of {name} is {predicts!r}; it must be one of "
-            f"{', '.join(_DIFFUSERS)}"
-        )
+        words = f"it must be one of {', '.join(_DIFFUSERS)}"
+        raise AdapterError(f"the prediction_type of {name} is {predicts!r}; {words}")
     variance = config.get("variance_type") or "fixed_small"
     clip: Any = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
     if config.get("thresholding"):
@@ -72,9 +63,8 @@ def _schedule(scheduler) -> dict[str, Tensor]:
         return {"betas": betas}
     alpha_bar = numbers("alphas_cumprod", scheduler.alphas_cumprod)
     if alpha_bar.shape != betas.shape:
-        raise AdapterError(
-            f"betas has {len(betas)} values and alphas_cumprod {len(alpha_bar)}; both must have T"
-        )
+        lengths = f"{len(betas)} and {len(alpha_bar)}"
+        raise AdapterError(f"betas and alphas_cumprod have {lengths} values; both must have T")
     same = torch.allclose(torch.cumprod(1 - betas, 0), alpha_bar, rtol=1e-3, atol=1e-7)
     return {"betas": betas} if same else {"alphas_cumprod": alpha_bar}
 
@@ -90,27 +80,19 @@ def _changed(network, settings: dict[str, Any], changes: dict[str, Any]) -> Adap
 def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     """A ``GaussianDiffusion`` or ``LearnedGaussianDiffusion`` of ``denoising_diffusion_pytorch``.
 
-    Its sampler clamps the estimated x^0 to [−1, 1], which is a part of the model.
-    changes: arguments of ``from_function`` to set otherwise. Raises AdapterError for other classes,
-    for images of another scale and for a network that conditions on its own last estimate.
+    Its sampler clamps the estimated x^0 to [−1, 1], which is a part of the model. changes:
+    arguments of ``from_function`` to set otherwise. Raises AdapterError, as for self-conditioning.
     """
     name, betas = type(diffusion).__name__, getattr(diffusion, "betas", None)
     objective, network = (getattr(diffusion, x, None) for x in ("objective", "model"))
     if str(objective) not in _OBJECTIVES or betas is None or not callable(network):
-        raise AdapterError(
-            f"a {name} is no chain of steps; it must be a GaussianDiffusion with objective, betas "
-            "and model"
-        )
+        words = "it must be a GaussianDiffusion, with objective, betas and model"
+        raise AdapterError(f"a {name} is no chain of steps; {words}")
     if getattr(diffusion, "self_condition", False):
-        raise AdapterError(
-            "the network has self_condition, with which a step depends on more than x^t; only a "
-            "chain has this bound"
-        )
+        raise AdapterError("with self_condition a step depends on more than x^t: it is no chain")
     normalize = getattr(diffusion, "normalize", None)
     if callable(normalize) and float(normalize(torch.zeros(1))) != -1:
-        raise AdapterError(
-            "the model has auto_normalize off: its x^0 must be an image scaled to [-1, 1]"
-        )
+        raise AdapterError("auto_normalize is off; x^0 must be an image scaled to [-1, 1]")
     settings: dict[str, Any] = {"betas": betas, "predicts": _OBJECTIVES[objective], "clip": 1.0}
     if hasattr(diffusion, "vb_loss_weight"):  # a learned variance; every output is taken for noise
         settings |= {"predicts": "noise", "variance": "learned_range", "first_var": 1e-20}
@@ -118,17 +100,12 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
 
 
 def adapted(model) -> Adapted:
-    """A kernel and a reverse, from such a pair or a model of one of the libraries.
-
-    Raises AdapterError.
-    """
+    """A kernel and a reverse, from such a pair or a model of a library; raises AdapterError."""
     if isinstance(model, tuple) and len(model) == 2 and hasattr(model[0], "q_posterior"):
         return Adapted(*model)
     if hasattr(model, "unet") and hasattr(model, "scheduler"):
         return from_diffusers(model)
     if hasattr(model, "objective"):
         return from_denoising_diffusion_pytorch(model)
-    raise AdapterError(
-        f"the model is a {type(model).__name__}; it must be a pair of kernel and reverse, such as "
-        "from_diffusers, from_denoising_diffusion_pytorch and from_function make"
-    )
+    words = "it must be a kernel and a reverse, as from_function and its like make them"
+    raise AdapterError(f"the model is a {type(model).__name__}; {words}")

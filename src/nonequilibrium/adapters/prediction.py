@@ -12,14 +12,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nonequilibrium.bound.checks import check_count
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
-from nonequilibrium.errors import AdapterError, BoundError, Refusal, one_line
+from nonequilibrium.errors import AdapterError, Refusal, one_line
 
 PREDICTS = ("noise", "x0", "velocity", "score", "mean")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range", "learned", "learned_log")
@@ -37,43 +37,40 @@ class Adapted(NamedTuple):
     reverse: Callable[[Tensor, Tensor | int], Normal]
 
 
+@dataclass(eq=False)
 class PredictedReverse:
     """A reverse made of somebody's network; see ``from_function`` for its parts.
 
     device: of the network's weights, None if it has none. x^t goes there, and μ and Σ come back.
     """
 
-    def __init__(
-        self,
-        kernel: GaussianKernel,
-        function: Callable[[Tensor, Tensor], Tensor],
-        predicts: str = "noise",
-        variance: str = "fixed_small",
-        clip: Clip = None,
-        first_var: float | None = None,
-        network: nn.Module | None = None,
-    ):
-        number = isinstance(clip, int | float) and clip > 0
-        if not (clip is None or callable(clip) or number):
-            raise AdapterError(
-                f"clip is {clip!r}; it must be None, a positive number or a function"
-            )
-        # At t = 1 the posterior's variance is 0, which gives no probabilities. Ho et al. (2020)
-        # take that of t = 2.
-        first = float(kernel.posterior_var[2]) if first_var is None else first_var
-        if not (isinstance(first, int | float) and 0 < first < math.inf):
-            raise AdapterError(f"first_var is {first_var!r}; it must be a positive number")
-        self.kernel, self.function, self.clip = kernel, function, clip
-        self.predicts = _one_of("predicts", predicts, PREDICTS)
-        self.variance = _one_of("variance", variance, VARIANCES)
-        self.network = function if network is None and isinstance(function, nn.Module) else network
-        parameters = [] if self.network is None else self.network.parameters()
+    kernel: GaussianKernel
+    function: Callable[[Tensor, Tensor], Tensor]
+    predicts: str
+    variance: str
+    clip: Clip
+    first_var: float | None
+    network: nn.Module | None
+
+    def __post_init__(self):
+        _check("predicts", self.predicts in PREDICTS, self.predicts, " or ".join(PREDICTS))
+        _check("variance", self.variance in VARIANCES, self.variance, " or ".join(VARIANCES))
+        clip, kernel = self.clip, self.kernel
+        fits = clip is None or callable(clip) or (isinstance(clip, int | float) and clip > 0)
+        _check("clip", fits, clip, "None, a positive number or a function")
+        if self.first_var is None:  # the posterior's variance is 0 at t = 1 (Ho et al. 2020)
+            self.first_var = float(kernel.posterior_var[2])
+        fits = isinstance(self.first_var, int | float) and 0 < self.first_var < math.inf
+        _check("first_var", fits, self.first_var, "a positive number")
+        if self.network is None and isinstance(self.function, nn.Module):
+            self.network = self.function
+        parameters = self.network.parameters() if self.network is not None else ()
         weight = next((p for p in parameters if p.is_floating_point()), None)
         self.device, self.dtype = (None, None) if weight is None else (weight.device, weight.dtype)
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()
-        self.small[1] = first
-        if variance == "fixed_large":  # and only then: a learned range reaches up to β_1 at t = 1
-            self.large[1] = first
+        self.small[1] = self.first_var
+        if self.variance == "fixed_large":  # a learned range reaches up to β_1 at t = 1
+            self.large[1] = self.first_var
 
     def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
         """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it.
@@ -81,17 +78,15 @@ class PredictedReverse:
         Differentiable in xt where xt asks for it. Raises AdapterError for answers of another kind.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and xt.requires_grad):
-            out, log_var = self._predicted(xt, t), None
+            out, second = self._predicted(xt, t), None
             if self.variance.startswith("learned"):
-                out, log_var = out.chunk(2, dim=xt.dim() - self.kernel.event_dim)
-            p = Normal(self._mean(xt, t, out), self._var(xt, t, log_var))
+                out, second = out.chunk(2, dim=xt.dim() - self.kernel.event_dim)
+            p = Normal(self._mean(xt, t, out), self._var(xt, t, second))
         for name, value, least in (("mean", p.mean, -LARGEST), ("variance", p.var, 1e-30)):
-            low, high = value.detach().aminmax()
-            if not (low >= least and high <= LARGEST):  # NaN is neither
-                raise AdapterError(
-                    f"the network's answer gives a {name} from {float(low):g} to {float(high):g}; "
-                    f"it must lie between {least:g} and {LARGEST:g}"
-                )
+            low, high = (float(x) for x in value.detach().aminmax())
+            if not least <= low <= high <= LARGEST:  # NaN is neither
+                words = f"it must lie between {least:g} and {LARGEST:g}"
+                raise AdapterError(f"the network gives a {name} from {low:g} to {high:g}; {words}")
         return p
 
     def _predicted(self, xt: Tensor, t: Tensor | int) -> Tensor:
@@ -100,18 +95,15 @@ class PredictedReverse:
         lead, event = xt.shape[: xt.dim() - axes], xt.shape[xt.dim() - axes :]
         s = t.reshape(t.shape + (1,) * (len(lead) - t.dim())).expand(lead).reshape(-1) - 1
         device, dtype = self.device or xt.device, self.dtype or xt.dtype
-        # A copy: a network may work in place.
-        x = xt.reshape(-1, *event).to(device, dtype, copy=True)
+        x = xt.reshape(-1, *event).to(device, dtype, copy=True)  # a network may work in place
         try:
             with evaluating(self.network):
                 out = self.function(x, s.to(device))
         except (Refusal, torch.OutOfMemoryError):
             raise
         except (TypeError, ValueError, RuntimeError) as error:
-            raise AdapterError(
-                f"the network cannot be called with x^t and the step alone ({one_line(error)}); "
-                "give a function of both, which adds what else it needs"
-            ) from error
+            words = f"the network cannot be called with x^t and the step alone ({one_line(error)})"
+            raise AdapterError(f"{words}; give a function of both that adds the rest") from error
         channels = event[0] * (2 if self.variance.startswith("learned") else 1)
         out = _like("the network", out, (len(s), channels, *event[1:]))
         return out.to(xt.device, xt.dtype).reshape(*lead, channels, *event[1:])
@@ -120,15 +112,13 @@ class PredictedReverse:
         if self.predicts == "mean":
             return out
         kernel, left = self.kernel, self.kernel.one_minus_alpha_bar
-        signal = kernel.at(kernel.alpha_bar.sqrt(), t, xt)
+        signal, x0 = kernel.at(kernel.alpha_bar.sqrt(), t, xt), out
         if self.predicts == "noise":
             x0 = (xt - kernel.at(left.sqrt(), t, xt) * out) / signal
         elif self.predicts == "score":
             x0 = (xt + kernel.at(left, t, xt) * out) / signal
         elif self.predicts == "velocity":
             x0 = signal * xt - kernel.at(left.sqrt(), t, xt) * out
-        else:
-            x0 = out
         if callable(self.clip):
             x0 = _like("the clip function", self.clip(x0), tuple(x0.shape)).to(xt)
         elif self.clip is not None:
@@ -147,27 +137,23 @@ class PredictedReverse:
         return torch.exp(share * large.log() + (1 - share) * small.log())
 
 
-def _one_of(name: str, value, allowed: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise AdapterError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-    return value
+def _check(name: str, fits: bool, value, allowed: str) -> None:
+    if not fits:
+        raise AdapterError(f"{name} is {value!r}; it must be {allowed}")
 
 
 def kind(value) -> str:
     """Words for a value: its type, with dtype and shape where it has them."""
-    words = f"a {type(value).__name__}"
-    if not (hasattr(value, "dtype") and hasattr(value, "shape")):
-        return words
-    return f"{words} of {value.dtype} and shape {tuple(value.shape)}"
+    of = f" of {value.dtype} and shape {tuple(value.shape)}" if hasattr(value, "dtype") else ""
+    return f"a {type(value).__name__}{of}"
 
 
 def _like(who: str, out, shape: tuple[int, ...]) -> Tensor:
     """``out``, a real tensor of this shape; raises AdapterError."""
-    if not (isinstance(out, Tensor) and out.shape == shape and out.is_floating_point()):
-        raise AdapterError(
-            f"{who} returned {kind(out)}; it must return a tensor of shape {shape}, of real numbers"
-        )
-    return out
+    if isinstance(out, Tensor) and out.shape == shape and out.is_floating_point():
+        return out
+    words = f"it must return a tensor of shape {shape}, of real numbers"
+    raise AdapterError(f"{who} returned {kind(out)}; {words}")
 
 
 @contextlib.contextmanager
@@ -191,7 +177,7 @@ def numbers(name: str, given) -> Tensor:
         values = torch.zeros(())
     if values.dim() != 1 or len(values) < 2:
         raise AdapterError(
-            f"{name} is {kind(given)}; it must be the schedule's T real values, T ≥ 2"
+            f"{name} is {kind(given)}; it must be the schedule's T real values, T > 1"
         )
     return values
 
@@ -200,6 +186,8 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
     """The forward chain of β_1..β_T or of ᾱ_1..ᾱ_T, one of which is given. Raises AdapterError."""
     if (betas is None) == (alphas_cumprod is None):
         raise AdapterError("give either betas or alphas_cumprod, T values, and not both")
+    whole = isinstance(event_dim, int) and not isinstance(event_dim, bool) and event_dim > 0
+    _check("event_dim", whole, event_dim, "a whole number of at least 1")
     name = "betas" if alphas_cumprod is None else "alphas_cumprod"
     values = numbers(name, betas if alphas_cumprod is None else alphas_cumprod)
     if alphas_cumprod is not None:
@@ -207,14 +195,12 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
     if values[-1] == 1:
         if predicts in ("noise", "score"):
             raise AdapterError(
-                f"{name} leaves no signal at its end (β_T = 1), where a predicted {predicts} says "
-                "nothing of x^0 and the bound is infinite; a velocity or x0 has a finite one"
+                f"{name} leaves no signal at its end (β_T = 1), where a {predicts} says nothing of "
+                "x^0 and the bound is infinite; a predicted velocity or x0 has a finite one"
             )
         values[-1] = math.nextafter(1, 0)  # the limit, to the last digit
     try:
-        return GaussianKernel(values, check_count("event_dim", event_dim))
-    except BoundError as error:
-        raise AdapterError(str(error)) from None
+        return GaussianKernel(values, event_dim)
     except ValueError as error:
         raise AdapterError(f"{name} is no schedule: {error}") from None
 
@@ -247,6 +233,5 @@ def from_function(
     """
     if not callable(function):
         raise AdapterError(f"the model is {kind(function)}; it must be a function of (x^t, s)")
-    kernel = chain(betas, alphas_cumprod, event_dim, predicts)
-    parts = predicts, variance, clip, first_var, network
-    return Adapted(kernel, PredictedReverse(kernel, function, *parts))
+    kernel, parts = chain(betas, alphas_cumprod, event_dim, predicts), (predicts, variance, clip)
+    return Adapted(kernel, PredictedReverse(kernel, function, *parts, first_var, network))
