@@ -22,7 +22,7 @@ from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import OPTIMISERS, ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
-from nonequilibrium.training.fit import fit
+from nonequilibrium.training.fit import Ascent, Watch, fit
 from replication.data.images import load_images
 from replication.files import ROOT
 from benchmarks.law import fitted
@@ -65,12 +65,9 @@ def work(which: str, model: ImageModel) -> None:
     """The bound with every t, samples by every t, or some steps of training."""
     p, random = model.params, torch.Generator().manual_seed(1)
     if which == "training":
-        options = {
-            "optimiser": OPTIMISERS[p.optimiser],
-            "average": (model.network, p.ema),
-            "log_every": STEPS,
-        }
-        fit(model, model.objective, model.groups(), STEPS, 0, label="benchmark", **options)
+        ascent = Ascent(OPTIMISERS[p.optimiser], average=(model.network, p.ema))
+        watch = Watch("benchmark", STEPS)
+        fit(model, model.objective, model.groups(), STEPS, 0, ascent, watch)
         return
     with torch.no_grad():
         kernel = model.kernel()

@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from nonequilibrium import adapters
+from nonequilibrium.files import bar, say
 from replication.data.images import load_images
 from replication.files import ROOT, write_json
 from replication.settings.settings import load
@@ -126,7 +126,7 @@ def train(library, steps: int, draws: int) -> dict:
     networks = {"last weights": library.network, "their average": average.module}
     marks = {max(1, round(steps / 2**k)) for k in range(MARKS)}
     curve, seconds = [], []
-    for step in tqdm(range(1, steps + 1), desc=library.name):
+    for step in bar(range(1, steps + 1), desc=library.name):
         start = time.perf_counter()
         x0 = train[torch.randint(len(train), (BATCH,))].float() / 127.5 - 1
         mirrored = torch.rand(BATCH) < 0.5
@@ -138,7 +138,7 @@ def train(library, steps: int, draws: int) -> dict:
             curve.append(
                 {"step": step, "bits_per_dim": cost.bits_per_dim, "se": cost.se, "of": which}
             )
-            tqdm.write(f"{step} {cost} {which}")
+            say(f"{step} {cost} {which}")
     cost = adapters.bits_per_dim(
         library.model(networks[curve[-1]["of"]]), data.test[:TEST], draws=draws
     )

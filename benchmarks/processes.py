@@ -7,6 +7,8 @@ two cores that do nothing else.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -17,9 +19,8 @@ from benchmarks.timing import Settings, spread
 from nonequilibrium.bound.bound import sampled_bound
 from nonequilibrium.model.images import OPTIMISERS
 from nonequilibrium.training.devices import keep_freed_memory
-from nonequilibrium.training.distributed import synchronised
-from nonequilibrium.training.fit import fit
-from nonequilibrium.training.spawn import run
+from nonequilibrium.training.distributed import first, group
+from nonequilibrium.training.fit import Ascent, Watch, fit
 from replication.data.images import load_images
 
 IMAGES, BLOCK, STEPS = 1600, 50, 60  # of the bound, at once of them; of a training
@@ -52,54 +53,51 @@ def training(small: bool) -> Callable[[], object]:
     """Steps of training from the committed weights, on images that training saw."""
     model = trained("cifar10")
     model.take(load_images(model.params.data), torch.Generator().manual_seed(0))
-    options = {
-        "optimiser": OPTIMISERS[model.params.optimiser],
-        "average": (model.network, model.params.ema),
-    }
+    ascent = Ascent(OPTIMISERS[model.params.optimiser], average=(model.network, model.params.ema))
     steps = 2 if small else STEPS
-    return lambda: fit(
-        model,
-        synchronised(model),
-        model.groups(),
-        steps,
-        0,
-        log_every=steps,
-        label="benchmark",
-        **options,
-    )
+    work = model, model.objective, model.groups(), steps, 0
+    return lambda: fit(*work, ascent, Watch("benchmark", steps))
 
 
 WORK = {"measuring": measuring, "training": training}
 
 
 def seconds(which: str, small: bool) -> float:
-    """What a process does: the work once to warm up, then once by the clock."""
+    """One process: the work once to warm up, then once by the clock."""
     keep_freed_memory()
-    work = WORK[which](small)
-    work()
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    torch.set_num_threads(1)
+    with group():
+        work = WORK[which](small)
+        work()
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+
+def run(processes: int, which: str, small: bool) -> float:
+    """Seconds of the first of so many processes that torchrun starts."""
+    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words = ["-m", *launch, "-m", "benchmarks.processes", which, "small" if small else "whole"]
+    done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 def measured(its: Settings) -> dict:
     """{work: {"one", "two": seconds, "speed-up"}}, each median and quartiles of rounds in which
     both were run in turn.
     """
-    threads, found = torch.get_num_threads(), {}
-    try:
-        for which in WORK:
-            taken: dict[int, list[float]] = {1: [], 2: []}
-            for number in range(2 if its.small else max(3, its.repeats // 3)):
-                for devices in (1, 2) if number % 2 == 0 else (2, 1):
-                    torch.set_num_threads(devices)  # which ``run`` shares out
-                    taken[devices].append(run(seconds, devices, which, its.small))
-            gain = [one / two for one, two in zip(taken[1], taken[2], strict=True)]
-            found[which] = {
-                "one": spread(taken[1]),
-                "two": spread(taken[2]),
-                "speed-up": spread(gain),
-            }
-    finally:
-        torch.set_num_threads(threads)
+    found = {}
+    for which in WORK:
+        taken: dict[int, list[float]] = {1: [], 2: []}
+        for number in range(2 if its.small else max(3, its.repeats // 3)):
+            for processes in (1, 2) if number % 2 == 0 else (2, 1):
+                taken[processes].append(run(processes, which, its.small))
+        gain = [one / two for one, two in zip(taken[1], taken[2], strict=True)]
+        found[which] = {"one": spread(taken[1]), "two": spread(taken[2]), "speed-up": spread(gain)}
     return found
+
+
+if __name__ == "__main__":
+    took = seconds(sys.argv[1], sys.argv[2] == "small")
+    if first():
+        print(took)

@@ -20,7 +20,7 @@ from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.model.images import OPTIMISERS, ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.network.unet import UNet
-from nonequilibrium.training.fit import fit
+from nonequilibrium.training.fit import Ascent, Watch, fit
 from replication.data.images import load_images
 from replication.files import ROOT
 from replication.settings.registry import EXPERIMENTS
@@ -132,21 +132,13 @@ def training_step(model: ImageModel, its: Settings) -> dict:
     kernel = model.kernel()
     z, noise = bare(model, kernel), Noise(model, kernel)
     optimiser = OPTIMISERS[model.params.optimiser]
-    options = {"optimiser": optimiser, "warmup": 0, "average": (model.network, model.params.ema)}
+    ascent = Ascent(optimiser, average=(model.network, model.params.ema))
     x = torch.randn(BATCH, *model.network.shape)
     t = torch.randint(2, model.params.n_steps, (BATCH,))
 
     def ours():
-        fit(
-            model,
-            model.objective,
-            model.groups(),
-            TRAINED,
-            0,
-            log_every=TRAINED,
-            label="benchmark",
-            **options,
-        )
+        watch = Watch("benchmark", TRAINED)
+        fit(model, model.objective, model.groups(), TRAINED, 0, ascent, watch)
 
     def loop(loss: Callable[[], Tensor], make: Callable) -> Callable[[], None]:
         def run():

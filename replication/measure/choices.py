@@ -20,7 +20,7 @@ from nonequilibrium.bound.bound import bits
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.training.checkpoint import read_result, write_result
+from nonequilibrium.training.checkpoint import read_state, write_result
 from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.images import load_images
 from replication.files import ROOT, check_writable, fingerprint, write_json
@@ -101,7 +101,7 @@ def one_variant(experiment: str, changes: dict, steps: int) -> dict:
     whose = identity(experiment, checked, load_images(checked.data), __file__)
     if experiment == "mnist_dense":
         whose["evaluation"] = dataclasses.asdict(load("evaluate_mnist"))
-    if (result := read_result(kept, whose)) is not None:
+    if (result := read_state(kept, whose)) is not None:
         return result
     model, curve = train(experiment, checked, log_every=checked.train_steps)
     assert isinstance(model, ImageModel), "only image experiments have choices"

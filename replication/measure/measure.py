@@ -16,7 +16,6 @@ from nonequilibrium.model.model import Model
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.distributed import group, here
-from nonequilibrium.training.spawn import check_devices, run
 from replication.measure.measured import Measured
 from replication.settings import settings
 from replication.settings.fields import check_name
@@ -40,16 +39,12 @@ def trained(
         ]  # no curve is kept, whose points take time
 
 
-def measure(experiment: str, model: Model, evaluation, devices: int = 1) -> Measured:
+def measure(experiment: str, model: Model, evaluation) -> Measured:
     """Everything that the register names for ``experiment``, measured on ``model`` with the
     settings ``evaluation``.
 
-    devices: processes of this machine that share the work. The numbers are the same however many
-    they are.
+    Under torchrun the processes share the work; their number does not change the numbers.
     """
-    check_devices(devices)
-    if devices > 1:
-        return run(measure, devices, experiment, model, evaluation)
     with group():
         return _measured(experiment, model, evaluation)
 

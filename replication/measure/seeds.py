@@ -26,7 +26,7 @@ from nonequilibrium.diffusion.chain import Kernel
 from nonequilibrium.errors import ParameterError, Refusal
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.toys import HeartbeatModel, PointsModel
-from nonequilibrium.training.checkpoint import read_result, write_result
+from nonequilibrium.training.checkpoint import read_state, write_result
 from replication.files import ROOT, check_writable, write_json
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load
@@ -40,7 +40,7 @@ def one_seed(experiment: str, seed: int) -> dict:
     kept = unfinished() / f"{experiment}-{seed}.json"
     whose = identity(experiment, params, None, __file__)
     whose["evaluation"] = dataclasses.asdict(evaluation)
-    result = read_result(kept, whose)
+    result = read_state(kept, whose)
     if result is None:
 
         def save(model: Model, _) -> None:

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from nonequilibrium.training.distributed import first
-from nonequilibrium.training.spawn import check_devices
 from replication.data.images import present
 from replication.files import ROOT
 from replication.pages.notebooks import REPORT, execute
@@ -33,9 +32,6 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs", type=Path, help="where metrics/ and measured/ are; the repository's reports"
     )
-    parser.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="processes that share the work"
-    )
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -44,7 +40,6 @@ def measure(options: argparse.Namespace) -> None:
     """
     name = options.experiment
     check_name("experiment", name, EXPERIMENTS)
-    check_devices(options.devices)
     its = EXPERIMENTS[name]
     if its.images and not present(its.data):
         print(
@@ -70,7 +65,6 @@ def measure(options: argparse.Namespace) -> None:
         "weights": str(weights),
         "outputs": str(outputs),
     }
-    given |= {"devices": options.devices} if options.devices > 1 else {}
     execute("measure", given, f"measure_{name}")
 
 

@@ -17,13 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.posterior import Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample
-from nonequilibrium.files import quiet
+from nonequilibrium.files import bar
 from nonequilibrium.model.images import ImageModel
 from replication.data.levels import FORMATS, PictureError, contents
 
@@ -166,7 +165,7 @@ def fill(
     kernel, reverse = model.thinned(n_steps)
     reverse = in_strips(reverse, params, rows)
     filled = []
-    with tqdm(total=len(seeds) * kernel.T, desc="filling in", unit="step", disable=quiet()) as bar:
+    with bar(total=len(seeds) * kernel.T, desc="filling in", unit="step") as shown:
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
             x0 = model.scale.dequantise(given, generator)
@@ -177,7 +176,7 @@ def fill(
                 factor = Inpaint(x0, here, annealed=r == "replacement")
 
             def counted(kernel, p, xt, t, factor=factor):
-                bar.update(xt is not None)
+                shown.update(xt is not None)
                 return factor(kernel, p, xt, t)
 
             plain = Through.skip if r == "through" else reverse

@@ -27,7 +27,7 @@ from nonequilibrium.diffusion.schedules import (
 )
 from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.network.toys import RBFNetwork
-from nonequilibrium.training.fit import fit
+from nonequilibrium.training.fit import Watch, fit
 from replication.measure.metrics import seeded
 from replication.settings.fields import check_name
 from replication.settings.params import PointsParams
@@ -144,15 +144,8 @@ def params_of(beta: Tensor, learn: bool, steps: int, seed: int) -> PointsParams:
 def trained(model: PointsModel, heldout: Tensor) -> tuple[Bound, GaussianKernel]:
     """The bound of held-out points after a short training of ``model``, and the chain at its end."""
     p = model.params
-    fit(
-        model,
-        model.objective,
-        model.groups(),
-        p.train_steps,
-        p.seed,
-        log_every=p.train_steps,
-        label="schedule",
-    )
+    watch = Watch("schedule", p.train_steps)
+    fit(model, model.objective, model.groups(), p.train_steps, p.seed, watch=watch)
     with torch.no_grad():
         kernel = model.kernel()
         return full_bound(kernel, model.reverse(kernel), heldout, seeded(p.seed + 1)), kernel

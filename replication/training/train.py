@@ -5,39 +5,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
-from nonequilibrium.files import forget, sweep
+from nonequilibrium.files import forget, say, sweep
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.toys import PointsModel
-from nonequilibrium.training.checkpoint import step_of
+from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.devices import (
     enough_memory,
     keep_freed_memory,
     prepared,
     usable_device,
 )
-from nonequilibrium.training.distributed import (
-    LostProcess,
-    first,
-    group,
-    launched,
-    own_device,
-    synchronised,
-    world,
-)
-from nonequilibrium.training.fit import check_log_every, fit
-from nonequilibrium.training.spawn import check_devices
-from nonequilibrium.training.spawn import run as run_apart
+from nonequilibrium.training.distributed import first, group, launched, own_device, world
+from nonequilibrium.training.fit import Watch, check_log_every, fit
 from replication.data.loading import training_data
 from replication.files import ROOT, check_writable, fingerprint
 from replication.settings.fields import check_name, overrides
@@ -54,13 +43,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", help="a section of params.yaml: " + ", ".join(EXPERIMENTS))
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda or cuda:N; toys always use the cpu"
-    )
-    parser.add_argument(
-        "--devices",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes that share an image experiment",
     )
     parser.add_argument(
         "-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter to change"
@@ -84,24 +66,21 @@ def run(options: argparse.Namespace) -> None:
     params = load(name, overrides(options.p))
     check_log_every(options.log_every)
     usable_device(device)
-    _check_devices(name, params, options.devices, device)
+    _check_processes(name, params)
     check_writable(*outputs_of(name, options.outputs).values())
     if not isinstance(params, ImageParams) and device != "cpu":
-        print(f"{name}: a toy always trains on the cpu, not on {device}", file=sys.stderr)
+        say(f"{name}: a toy always trains on the cpu, not on {device}")
     keep_freed_memory()
     began = time.time()
 
     def save(model: Model, curve: list[dict]) -> None:
         save_trained(model, name, curve, options.outputs, device)
 
-    _, curve = train(
-        name, params, ROOT / ".checkpoints", device, options.log_every, save, options.devices
-    )
+    _, curve = train(name, params, ROOT / ".checkpoints", device, options.log_every, save)
     if not first():
         return
-    print(
-        f"{name}: K = {curve[-1].get('K_validation', curve[-1]['K']):.3f}, {time.time() - began:.0f} s"
-    )
+    K = curve[-1].get("K_validation", curve[-1]["K"])
+    print(f"{name}: K = {K:.3f}, {time.time() - began:.0f} s")
 
 
 def train(
@@ -111,7 +90,6 @@ def train(
     device: str = "cpu",
     log_every: int = 100,
     save: Callable[[Model, list[dict]], None] | None = None,
-    devices: int = 1,
 ) -> tuple[Model, list[dict]]:
     """Train ``experiment`` from nothing, or from the checkpoint that an interrupted run with the
     same identity left.
@@ -122,31 +100,22 @@ def train(
         too small to gain from more and the result then does not depend on how many there are.
     save: called with the model and its curve when training has finished. The checkpoint is removed
         only after it, so that a result which could not be written is not lost.
-    devices: processes of this machine that share each batch of an image experiment, with ``cuda`` a
-        GPU each. Under torchrun the processes are those that it started. The result does not depend
-        on how many they are, but for rounding; so a checkpoint of so many is continued by any other
-        number.
+    Under torchrun the processes share each batch of an image experiment, with ``cuda`` a GPU each.
+    Their number changes a result by rounding alone, so any other number continues a checkpoint.
     Returns the model, on the CPU, and its training curve. Raises DataError if the images are not
     there, TrainingError if training cannot go on, a process is killed or ``save`` meets an OSError,
-    ParameterError for devices that do not work.
+    ParameterError for a device or processes that do not work.
     """
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
     usable_device(device)
-    _check_devices(experiment, params, devices, device)
+    _check_processes(experiment, params)
     key = fingerprint({"experiment": experiment, **vars(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
         sweep(Path(checkpoints))
-    work = experiment, params, checkpoint, device, log_every
-    try:
-        if devices > 1:
-            model, curve = run_apart(_fitted, devices, *work)
-        else:
-            with group():
-                model, curve = _fitted(*work)
-    except LostProcess as error:
-        raise TrainingError(f"{experiment}: {error}; {_left(checkpoint)}") from None
+    with group():
+        model, curve = _fitted(experiment, params, checkpoint, device, log_every)
     if not first():
         return model, curve
     if save is not None:
@@ -171,38 +140,23 @@ def train(
     return model, curve
 
 
-def _check_devices(experiment: str, params, devices: int, device: str) -> None:
-    """Raises ParameterError unless so many processes can train ``experiment``."""
-    if isinstance(params, ImageParams):
-        check_devices(devices, device, params.batch)
-    elif devices != 1 or launched():
-        raise ParameterError(
-            f"devices is not 1; {experiment} is a toy, which trains in one process"
-        )
-
-
-def _left(checkpoint: Path | None) -> str:
-    """What an ended training leaves to go on from, in words."""
-    step = None if checkpoint is None else step_of(checkpoint)
-    if step is None:
-        return "no checkpoint was saved, so the training begins anew"
-    return f"the checkpoint of step {step} is kept: run the same command to go on"
+def _check_processes(experiment: str, params) -> None:
+    """Raises ParameterError unless the processes that torchrun started can train ``experiment``."""
+    size = launched()[1]
+    if size > 1 and not isinstance(params, ImageParams):
+        raise ParameterError(f"WORLD_SIZE is {size}; {experiment} is a toy, of one process")
+    if size > 1 and size > params.batch:
+        raise ParameterError(f"WORLD_SIZE is {size}; a batch of {params.batch} has too few shares")
 
 
 def _fitted(
     experiment: str, params, checkpoint: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
-    """The trained model, on the CPU, and its training curve: what each of the processes does that
-    share the work.
-    """
+    """The trained model, on the CPU, and its training curve: the part that all processes do."""
     its = EXPERIMENTS[experiment]
     images = training_data(params) if its.images else None
-    options: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "identity": identity(experiment, params, images),
-    }
-    options |= {"label": experiment, "log_every": log_every}
-    threads, device = torch.get_num_threads(), own_device(device)
+    kept = checkpoint and Checkpoint(checkpoint, identity(experiment, params, images))
+    threads, device = torch.get_num_threads(), str(usable_device(own_device(device)))
     try:
         with enough_memory(experiment):
             if world() > 1:
@@ -215,17 +169,15 @@ def _fitted(
                 torch.set_num_threads(1)
                 build = cast(Callable[..., PointsModel], its.model)
                 several = getattr(params, "starts", 1) > 1
-                model = best_start(build, params, options) if several else its.model(**vars(params))
-            options |= model.fit_options()
-            with prepared(model.network, device):
-                curve = fit(
-                    model,
-                    synchronised(model),
-                    model.groups(),
-                    params.train_steps,
-                    params.seed,
-                    **options,
+                watch = Watch(experiment, log_every)
+                model = (
+                    best_start(build, params, watch, kept) if several else its.model(**vars(params))
                 )
+            options = model.fit_options()
+            watch = options["watch"]._replace(label=experiment, log_every=log_every)
+            work = model, model.objective, model.groups(), params.train_steps, params.seed
+            with prepared(model.network, device):
+                curve = fit(*work, options["ascent"], watch, kept)
     finally:
         torch.set_num_threads(threads)
     model.finish()
@@ -247,8 +199,9 @@ def surroundings(*files: str) -> dict:
 
 
 def identity(experiment: str, params, images: ImageSet | None, *files: str) -> dict:
-    """All that the weights of a training depend on: parameters, data, and the code of training and ``files``
-    with the libraries under it.
+    """All that the weights of a training depend on: parameters, data, code, and libraries.
+
+    files: code that is imported beside that of training.
 
     How often the curve has a point, or a checkpoint is saved, changes no weight and is no part of
     it.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 
 class Refusal(Exception):
-    """Something that stands in the way and that a user can mend. Its text is one sentence.
+    """An obstacle that a user can remove; its text is one sentence.
 
-    status: the exit status. 1: the work failed. 2: the call is wrong, a name or a value is not
-    allowed.
+    status: the exit status. 1: the work failed. 2: the call is wrong, such as an unknown name.
     """
 
     status = 1
@@ -32,7 +31,7 @@ class WeightsError(Refusal, ValueError):
 
 
 class TrainingError(Refusal, RuntimeError):
-    """Training cannot go on; the last good checkpoint is kept."""
+    """Work cannot go on: K is not finite, memory is lacking, or another process is gone."""
 
 
 def one_line(error: BaseException) -> str:

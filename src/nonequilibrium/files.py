@@ -1,4 +1,4 @@
-"""Files that are whole or absent at any moment, whatever ends the process that writes them."""
+"""Files that are whole or absent at any moment, and words on standard error that end no work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import hashlib
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-# Names that ``save_atomically`` gives and no one else.
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # names that ``save_together`` alone gives
 STALE = 24 * 3600.0  # seconds after which a temporary belongs to a run that was killed
 
 
@@ -23,25 +24,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def quiet() -> bool:
-    """True in CI and under nbval, where a progress bar would only make noise."""
-    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
-    return any(word not in ("", "0", "false", "no", "off") for word in said)
-
-
-def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file beside ``path`` and rename it: ``path`` is whole or
-    absent at any moment.
-
-    The file's mode is the one that the umask gives, whatever ``write`` made of it. Raises what
-    ``write`` raises.
-    """
-    save_together({path: write})
-
-
 def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Like ``save_atomically`` for files that belong together: none is renamed before all are
-    written.
+    """Let each function write a temporary file beside its path, then rename all of them.
+
+    The mode is the one that the umask gives. Raises what the functions raise.
     """
     temporaries = []
     try:
@@ -64,37 +50,70 @@ def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
+def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """``save_together`` for one file."""
+    save_together({path: write})
+
+
 def save_contents(contents: Mapping[Path, bytes]) -> None:
-    """Like ``save_together``, from the bytes of each file."""
-
-    def writer(raw: bytes) -> Callable[[Path], object]:
-        return lambda temporary: temporary.write_bytes(raw)
-
-    save_together({path: writer(raw) for path, raw in contents.items()})
+    """``save_together`` from the bytes of each file."""
+    save_together({path: partial(Path.write_bytes, data=raw) for path, raw in contents.items()})
 
 
 def forget(path: Path) -> None:
-    """Remove a file that ``save_atomically`` wrote, and what runs that were killed in the middle of
-    writing it left.
-    """
-    if path.is_file():
-        path.unlink(missing_ok=True)
+    """Remove a file and what runs that were killed while they wrote it left."""
+    path.unlink(missing_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if TEMPORARY.fullmatch(left.name):
             left.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, older_than: float = STALE) -> list[Path]:
-    """Remove the temporaries that killed runs left in ``folder``, by their name and their age in
-    seconds; returns them.
-    """
+    """Remove the temporaries in ``folder`` that are older than so many seconds; returns them."""
     swept = []
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if not TEMPORARY.fullmatch(path.name):
-                continue
+        for path in filter(lambda path: TEMPORARY.fullmatch(path.name), folder.iterdir()):
             with contextlib.suppress(OSError):  # another process may sweep too
                 if path.is_file() and time.time() - path.lstat().st_mtime > older_than:
                     path.unlink()
                     swept.append(path)
     return swept
+
+
+class _StandardError:
+    """Standard error; what it cannot write, because it is closed or full, is dropped."""
+
+    def __getattr__(self, name: str):
+        return getattr(sys.stderr, name)
+
+    def __eq__(self, other) -> bool:  # tqdm asks the terminal's width of standard error alone
+        return other is sys.stderr
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+
+def quiet() -> bool:
+    """Whether progress bars would only make noise, as in CI and under nbval."""
+    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
+    return any(word not in ("", "0", "false", "no", "off") for word in said)
+
+
+def bar(iterable=None, **options):
+    """tqdm's progress bar on standard error, where it can be written; none where ``quiet``."""
+    from tqdm.auto import tqdm  # slow to import
+
+    disable = quiet() or sys.stderr is None
+    return tqdm(iterable, file=_StandardError(), disable=disable, **options)
+
+
+def say(text: str) -> None:
+    """A line on standard error, above any progress bar, where it can be written."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=_StandardError())

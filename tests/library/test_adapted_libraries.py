@@ -37,7 +37,7 @@ def diffusers():
     return pytest.importorskip("diffusers")
 
 
-def unet(diffusers, out_channels=1):
+def unet(diffusers, out_channels=1, **more):
     torch.manual_seed(1)
     return diffusers.UNet2DModel(
         sample_size=8,
@@ -48,6 +48,7 @@ def unet(diffusers, out_channels=1):
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         norm_num_groups=4,
+        **more,
     )
 
 
@@ -164,11 +165,7 @@ def test_a_chain_of_latents_is_refused(diffusers):
 def test_a_network_that_needs_a_class_is_refused_and_a_function_that_adds_it_is_not(
     diffusers, images
 ):
-    torch.manual_seed(1)
-    network = diffusers.UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",), layers_per_block=1, norm_num_groups=4, num_class_embeds=3,
-    )  # fmt: skip
+    network = unet(diffusers, num_class_embeds=3)
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=T)
     with pytest.raises(adapters.AdapterError, match="with x\\^t and the step alone"):
         adapters.bits_per_dim(adapters.from_diffusers(network, scheduler), images, draws=2)
@@ -180,13 +177,15 @@ def test_a_network_that_needs_a_class_is_refused_and_a_function_that_adds_it_is_
     assert math.isfinite(cost.bits_per_dim)
 
 
-def test_schedulers_without_such_a_chain_are_refused(diffusers):
+def test_schedulers_without_such_a_chain_are_refused(diffusers, images):
     with pytest.raises(adapters.AdapterError, match="FlowMatchEulerDiscreteScheduler has no betas"):
         adapters.from_diffusers(unet(diffusers), diffusers.FlowMatchEulerDiscreteScheduler())
+    dark = {"rescale_betas_zero_snr": True, "num_train_timesteps": T}
     with pytest.raises(adapters.AdapterError, match="leaves no signal at its end"):
-        adapters.from_diffusers(
-            unet(diffusers), diffusers.DDPMScheduler(rescale_betas_zero_snr=True)
-        )
+        adapters.from_diffusers(unet(diffusers), diffusers.DDPMScheduler(**dark))
+    velocity = diffusers.DDPMScheduler(**dark, prediction_type="v_prediction")
+    cost = adapters.bits_per_dim(adapters.from_diffusers(unet(diffusers), velocity), images)
+    assert math.isfinite(cost.bits_per_dim)
 
 
 # ---------------------------------------------------------------- denoising_diffusion_pytorch

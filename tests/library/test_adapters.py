@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import log_ndtr, logsumexp
 from scipy.stats import norm
 from torch import nn
 
 from nonequilibrium import adapters
-from nonequilibrium.adapters.cost import pilot
+from nonequilibrium.adapters.cost import as_levels, pilot
 from nonequilibrium.bound.bound import bits, bits_per_dim, full_bound, kl_terms, sampled_bound
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Normal
@@ -410,18 +411,6 @@ def test_dropout_is_off_while_the_bound_is_measured_and_comes_back(pictures):
     assert network.training and network.drop.training and not network.still.training
 
 
-def test_levels_scaled_to_minus_one_to_one_are_the_same_images(pictures):
-    model = adapters.from_function(Random(False), WIDE)
-    whole = adapters.bits_per_dim(model, pictures, draws=2)
-    assert (
-        adapters.bits_per_dim(model, pictures / 127.5 - 1, draws=2).bits_per_dim
-        == whole.bits_per_dim
-    )
-    assert (
-        adapters.bits_per_dim(model, pictures.numpy(), draws=2).bits_per_dim == whole.bits_per_dim
-    )
-
-
 def test_a_sample_of_an_adapted_model_is_drawn_by_the_package():
     kernel, reverse = adapters.from_function(
         Best("noise", learned=True), BETAS, variance="learned_range"
@@ -432,51 +421,124 @@ def test_a_sample_of_an_adapted_model_is_drawn_by_the_package():
     )
 
 
+NOISE = adapters.from_function(lambda x, s: 0 * x, BETAS)
+
+
+def scheduler(**parts):
+    return SimpleNamespace(**({"config": {}, "betas": BETAS} | parts))
+
+
+def theirs(**parts):
+    return SimpleNamespace(**({"objective": "pred_noise", "betas": BETAS, "model": abs} | parts))
+
+
 @pytest.mark.parametrize(
-    "work, message",
+    "words, message",
     [
-        (
-            lambda: adapters.from_function(Best("x0"), BETAS, predicts="epsilon"),
-            "predicts is 'epsilon'",
-        ),
-        (
-            lambda: adapters.from_function(Best("x0"), BETAS, variance="small"),
-            "variance is 'small'",
-        ),
-        (lambda: adapters.from_function(Best("x0"), BETAS, clip=-1), "clip is -1"),
-        (lambda: adapters.from_function(Best("x0"), BETAS, first_var=0.0), "first_var is 0.0"),
-        (lambda: adapters.from_function(Best("x0")), "either betas or alphas_cumprod"),
-        (
-            lambda: adapters.from_function(Best("x0"), [0.1, 1.0]),
-            "betas is no schedule: beta_2 is 1.0.*no signal",
-        ),
-        (
-            lambda: adapters.from_function(Best("x0"), alphas_cumprod=[0.5, 0.6]),
-            "alphas_cumprod is no schedule",
-        ),
-        (lambda: adapters.from_function(5, BETAS), "the model is a int"),
-        (lambda: adapters.adapted(5), "the model is a int"),
-        (lambda: adapters.from_diffusers(nn.Linear(1, 1)), "a network and its scheduler"),
-        (
-            lambda: adapters.from_diffusers(nn.Linear(1, 1), SimpleNamespace(config={})),
-            "SimpleNamespace has no betas",
-        ),
-        (
-            lambda: adapters.from_diffusers(
-                nn.Linear(1, 1),
-                SimpleNamespace(config={"prediction_type": "flow_prediction"}, betas=BETAS),
-            ),
-            "prediction_type of SimpleNamespace is 'flow_prediction'",
-        ),
-        (
-            lambda: adapters.from_denoising_diffusion_pytorch(nn.Linear(1, 1)),
-            "a Linear is no chain of steps",
-        ),
+        ({"predicts": "epsilon"}, "predicts is 'epsilon'"),
+        ({"variance": "small"}, "variance is 'small'"),
+        ({"clip": -1}, "clip is -1"),
+        ({"clip": "x"}, "clip is 'x'"),
+        ({"first_var": 0.0}, "first_var is 0.0"),
+        ({"first_var": "x"}, "first_var is 'x'"),
+        ({"event_dim": "3"}, "event_dim is '3'"),
+        ({"event_dim": 2.0}, "event_dim is 2.0"),
+        ({"betas": None}, "either betas or alphas_cumprod"),
+        ({"betas": "linear"}, "betas is a str"),
+        ({"betas": [0.1]}, "T > 1"),
+        ({"betas": BETAS + 0j}, "betas is a ndarray of complex128"),
+        ({"betas": BETAS[None]}, "shape .1, 40."),
+        ({"betas": None, "alphas_cumprod": [0.5, 0.6]}, "alphas_cumprod is no schedule: beta_2"),
+        ({"betas": None, "alphas_cumprod": torch.tensor([0.9999, 0.5]).half()}, "beta_1 is 0.0"),
+        ({"function": 5}, "the model is a int"),
     ],
 )
-def test_what_is_no_chain_is_refused_in_a_sentence(work, message):
+def test_what_is_no_chain_is_refused_in_a_sentence(words, message):
     with pytest.raises(adapters.AdapterError, match=message):
-        work()
+        adapters.from_function(**({"function": Best("x0"), "betas": BETAS} | words))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ((nn.Linear(1, 1),), "a network and its scheduler"),
+        ((abs, scheduler(config=None)), "its scheduler with a config"),
+        ((abs, SimpleNamespace(config={})), "SimpleNamespace has no betas"),
+        ((abs, scheduler(config={"prediction_type": ["sample"]})), "prediction_type of Simple"),
+        ((abs, scheduler(config={"thresholding": True})), "has thresholding but no function"),
+        ((abs, scheduler(alphas_cumprod=[0.9, 0.8])), "have 40 and 2 values"),
+    ],
+)
+def test_parts_of_diffusers_that_are_missing_are_named(words, message):
+    with pytest.raises(adapters.AdapterError, match=message):
+        adapters.from_diffusers(*words)
+
+
+def test_models_of_other_kinds_and_unknown_words_are_refused():
+    for model in (5, nn.Linear(1, 1), theirs(objective=["pred_x0"]), theirs(model=None)):
+        with pytest.raises(adapters.AdapterError, match="the model is a|is no chain of steps"):
+            adapters.adapted(model)
+    for make in (
+        lambda: adapters.from_diffusers(abs, scheduler(), clop=1),
+        lambda: adapters.from_denoising_diffusion_pytorch(theirs(), clop=1),
+    ):
+        with pytest.raises(adapters.AdapterError, match="clop is unknown; .* betas,"):
+            make()
+
+
+def test_a_network_that_works_in_place_has_the_number_that_it_has_on_a_copy(pictures):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.LeakyReLU(inplace=True), nn.Conv2d(2, 2, 1)).requires_grad_(False)
+    ways = (lambda x, s: layers(x)), (lambda x, s: layers(x.clone()))
+    one, other = (
+        adapters.bits_per_dim(adapters.from_function(way, BETAS), pictures) for way in ways
+    )
+    assert one.bits_per_dim == other.bits_per_dim
+
+
+@pytest.mark.parametrize("draws", [None, 3])
+@pytest.mark.parametrize(
+    "network, clip, message",
+    [
+        (lambda x, s: torch.full_like(x, 1e30), None, "the network gives a mean from"),
+        (lambda x, s: torch.full_like(x, torch.nan), 1.0, "a mean from nan to nan"),
+        (lambda x, s: x + 0j, None, "returned a Tensor of torch.complex64"),
+        (lambda x, s: SimpleNamespace(out=x), None, "returned a SimpleNamespace"),
+        (lambda x, s: x @ torch.ones(9, 9), None, "with x.t and the step alone .* multiplied"),
+        (torch.zeros_like, None, "with x.t and the step alone"),
+        (lambda x, s: x, lambda x0: None, "the clip function returned a NoneType"),
+        (lambda x, s: x, lambda x0: x0.mean(0, keepdim=True), "clip function returned a Tensor"),
+    ],
+)
+def test_answers_that_are_no_prediction_are_refused(network, clip, message, pictures, draws):
+    with pytest.raises(adapters.AdapterError, match=message):
+        adapters.bits_per_dim(adapters.from_function(network, BETAS, clip=clip), pictures, draws)
+
+
+@pytest.mark.parametrize("predicts", ["velocity", "x0", "noise", "score"])
+def test_a_chain_that_keeps_no_signal_has_the_limit_of_chains_that_do(predicts, pictures):
+    costs, words = [], {"predicts": predicts, "clip": 1.0}
+    for last in (1 - 1e-9, 1.0):
+        betas = [0.02, 0.1, 0.3, last]
+        if last == 1 and predicts in ("noise", "score"):
+            with pytest.raises(adapters.AdapterError, match=f"β_T = 1.*a {predicts} says nothing"):
+                adapters.from_function(Random(False), betas, **words)
+            return
+        model = adapters.from_function(Random(False), betas, **words)
+        costs.append(adapters.bits_per_dim(model, pictures, None).bits_per_dim)
+    assert costs[1] == pytest.approx(costs[0], rel=1e-3) and costs[0] < 100
+
+
+def test_the_noise_of_the_last_step_is_in_the_stated_error():
+    """A network that knows the images but at t = 1, where μ is x^1: the decoder alone is noisy."""
+    images = torch.full((40, 1, 2, 2), 200, dtype=torch.uint8)
+    known = 200 / 127.5 - 1
+    model = adapters.from_function(
+        lambda x, s: torch.where(s.reshape(-1, 1, 1, 1) == 0, x, known), [0.1, 0.3], predicts="x0"
+    )
+    costs = [adapters.bits_per_dim(model, images, None, seed=seed) for seed in range(60)]
+    spread = np.std([cost.bits_per_dim for cost in costs], ddof=1)
+    assert spread > 0 and spread == pytest.approx(np.mean([cost.mc_se for cost in costs]), rel=0.3)
 
 
 @pytest.mark.parametrize(
@@ -486,19 +548,45 @@ def test_what_is_no_chain_is_refused_in_a_sentence(work, message):
         (lambda images: images.float(), "values from 0 to 255"),
         (lambda images: images / 127.5 - 1 + 0.001, "not resized or made noisy"),
         (lambda images: images.int() + 1, "values from 1 to 256"),
+        (lambda images: (images / 127.5 - 1).bfloat16(), "tell them apart .torch.bfloat16 here"),
         (lambda images: images[:1], "at least two"),
+        (lambda images: images > 100, "booleans"),
+        (lambda images: images.numpy().astype(object), "the images are a ndarray of object"),
+        (lambda images: [images[0].numpy(), images[1, :1].numpy()], "the images are a list"),
+        (lambda images: None, "the images are a NoneType"),
+        (lambda images: "images/", "the images are a str"),
+        (lambda images: images.to("meta"), "the images are a Tensor"),
+        (lambda images: images + 0j, "real numbers"),
+        (lambda images: [Image.new("P", (3, 3))] * 2, "all of mode L or all of RGB"),
     ],
 )
-def test_images_of_another_scale_are_refused(change, message, pictures):
-    model = adapters.from_function(Random(False), WIDE)
+def test_images_of_another_kind_are_refused(change, message, pictures):
     with pytest.raises(adapters.AdapterError, match=message):
-        adapters.bits_per_dim(model, change(pictures))
+        adapters.bits_per_dim(NOISE, change(pictures))
+
+
+def test_images_in_other_containers_are_the_same_images(pictures):
+    array, scaled = pictures.numpy(), pictures / 127.5 - 1
+    same = [array, array[::-1].copy()[::-1], array.astype(">i4"), list(array), pictures.to_sparse()]
+    for images in [*same, scaled, scaled.half(), pictures.half() / 127.5 - 1]:
+        assert torch.equal(as_levels(images, 256), pictures.double())
+    three = torch.cat([pictures, pictures[:, :1]], 1)
+    colour = [Image.fromarray(image.movedim(0, -1).numpy()) for image in three]
+    assert torch.equal(as_levels(colour, 256), three.double())
+    grey = [Image.fromarray(image[0].numpy()) for image in pictures]
+    assert torch.equal(as_levels(grey, 256), pictures[:, :1].double())
+    for seed in (1.5, None, "1", True, -1, 2**64):
+        with pytest.raises(adapters.AdapterError, match="seed is"):
+            adapters.bits_per_dim(NOISE, pictures, seed=seed)
+    low = nn.Conv2d(2, 2, 1).bfloat16()
+    model = adapters.from_function(lambda x, s: low(x), BETAS, network=low)
+    assert math.isfinite(adapters.bits_per_dim(model, pictures).bits_per_dim)
 
 
 def test_a_network_that_gives_no_number_is_refused_at_every_step(pictures):
     for step in (0, 3):
         broken = lambda x, s, step=step: torch.where((s == step).any(), torch.nan, x)  # noqa: E731
-        with pytest.raises(BoundError, match="mean holds NaN"):
+        with pytest.raises(adapters.AdapterError, match="gives a mean from nan to nan"):
             adapters.bits_per_dim(adapters.from_function(broken, WIDE), pictures, draws=None)
 
 
@@ -546,24 +634,14 @@ def test_no_more_images_at_once_than_asked_for(pictures):
     assert max(seen) <= max(2, 16)  # sixteen of a pilot
 
 
-def test_images_without_an_axis_for_channels_and_booleans_are_refused(pictures):
-    model = adapters.from_function(lambda x, s: torch.zeros_like(x), BETAS)
-    for images in (pictures[:, 0], pictures > 100):
-        for draws in (None, 3):
-            with pytest.raises((BoundError, adapters.AdapterError), match="shape|booleans"):
-                adapters.bits_per_dim(model, images, draws=draws)
-
-
-@pytest.mark.parametrize("words", [{"clip": "x"}, {"first_var": "x"}, {"betas": "linear"}])
-def test_words_in_place_of_numbers_are_refused(words):
-    with pytest.raises(adapters.AdapterError):
-        adapters.from_function(lambda x, s: x, **{"betas": BETAS, **words})
+def test_images_without_an_axis_for_channels_are_refused(pictures):
+    for draws in (None, 3):
+        with pytest.raises(BoundError, match="shape"):
+            adapters.bits_per_dim(NOISE, pictures[:, 0], draws)
 
 
 def test_a_chain_of_images_of_another_scale_is_refused():
-    model = SimpleNamespace(
-        objective="pred_noise", betas=BETAS, model=lambda x, s: x, normalize=lambda x: 2 * x - 1
-    )
+    model = theirs(normalize=lambda x: 2 * x - 1)
     assert adapters.from_denoising_diffusion_pytorch(model).kernel.T == len(BETAS)
     model.normalize = lambda x: x
     with pytest.raises(adapters.AdapterError, match="scaled to"):

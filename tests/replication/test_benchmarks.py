@@ -79,6 +79,21 @@ def sized(exponent, base=2.0):
     return {"rows": rows, "fits": fits}
 
 
+def test_the_speed_up_of_two_processes_is_that_of_rounds_in_which_both_ran(bench, monkeypatch):
+    processes, asked = bench("processes"), []
+    taken = {1: iter([8.0, 6.0, 9.0] * 2), 2: iter([4.0, 4.0, 4.5] * 2)}
+
+    def run(number, which, small):
+        asked.append(number)
+        return next(taken[number])
+
+    monkeypatch.setattr(processes, "run", run)
+    found = processes.measured(bench("timing").Settings(repeats=9))
+    assert asked == [1, 2, 2, 1, 1, 2] * 2, "in turn"
+    assert (
+        found["training"]["speed-up"]["median"] == 2.0
+        and found["training"]["speed-up"]["low"] == 1.75
+    )
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "mnist_conv.safetensors"

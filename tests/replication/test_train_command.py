@@ -63,7 +63,7 @@ def test_a_device_that_does_not_exist(tmp_path, capsys, no_training, name):
         pytest.skip("there is such a device")
     for what in ("swiss_roll", "cifar10"):
         err = said(capsys, ["train", what, "--device", name, "--outputs", str(tmp_path)], 2)
-        assert f"device is {name!r}" in err and "it must be cpu, or cuda" in err
+        assert f"device is {name!r}" in err and "it must be cpu, or a cuda" in err
     with pytest.raises(ParameterError, match="it must be cpu"):
         experiment.train("swiss_roll", load("swiss_roll"), device=name)
 

@@ -3,13 +3,11 @@ and a reverse, and its bits/dim.
 
     from nonequilibrium import adapters
 
-    model = adapters.from_diffusers(unet, scheduler)  # or a pipeline, or a GaussianDiffusion, or a
-    function cost = adapters.bits_per_dim(model, images)  # images (n, c, h, w), grey levels 0..255
-    print(cost)
+    model = adapters.from_diffusers(unet, scheduler)  # or a GaussianDiffusion, or a function
+    print(adapters.bits_per_dim(model, images))  # images (n, c, h, w), grey levels 0..255
 
-Later papers count time from 0, scale images to [−1, 1], and end with a probability for each grey
-level (Ho et al. 2020). Here t runs from 1 as everywhere in the package, so their step s is t = s +
-1.
+Later papers count steps s from 0, scale images to [−1, 1], and end with a probability for each grey
+level (Ho et al. 2020). Here t = s + 1.
 """
 
 from nonequilibrium.adapters.cost import Cost, bits_per_dim, log_level, step_to_levels

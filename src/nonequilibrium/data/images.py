@@ -1,8 +1,8 @@
-"""Images as models take them, and the paper's preprocessing.
+"""Images as models take them, and the paper's preprocessing (footnote 3).
 
-Images stay uint8 until they are used. Then each pixel gets uniform noise of one grey level
-(footnote 3: without it the bound rewards learning the 8-bit grid) and is shifted and scaled by two
-constants of the training set to mean 0 and variance 1.
+Images stay uint8 until they are used. Then each pixel gets uniform noise of one grey level, without
+which the bound rewards learning the 8-bit grid, and two constants of the training set shift and
+scale it to mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import Tensor
 
 
 class ImageSet(NamedTuple):
-    """train and test: (n, channels, height, width) uint8. title: what it is, for captions. levels:
-    grey levels of a pixel.
-    """
+    """train and test: (n, channels, height, width) uint8. levels: grey levels of a pixel."""
 
     train: Tensor
     test: Tensor
@@ -26,9 +24,7 @@ class ImageSet(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """train and test: (c, h, w) each, of any sizes. title: what they are, for captions. source: the
-    same in a word.
-    """
+    """train and test: (c, h, w) each, of any sizes. source: the title in a word."""
 
     train: list[Tensor]
     test: list[Tensor]
@@ -37,18 +33,14 @@ class Pictures(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """x = (pixel + u − mean)/sigma with u uniform on [0, 1): mean and standard deviation of the
-    noisy training pixels.
-    """
+    """x = (pixel + u − mean)/sigma, u uniform on [0, 1), by the moments of training pixels + u."""
 
     mean: float
     sigma: float
 
     @classmethod
     def of(cls, train: Tensor) -> Scale:
-        """The constants of training images (n, c, h, w) uint8, with the noise's own mean 1/2 and
-        variance 1/12.
-        """
+        """The constants of training images (n, c, h, w) uint8; u has mean 1/2 and variance 1/12."""
         counts = torch.bincount(train.flatten().int(), minlength=256).double()
         level = torch.arange(256, dtype=torch.float64)
         mean = float((counts * level).sum() / counts.sum())
@@ -66,5 +58,5 @@ class Scale(NamedTuple):
         return (0 - self.mean) / self.sigma, (256 - self.mean) / self.sigma
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """x to uint8 pixels, what lies outside of 0..255 clipped."""
+        """x to uint8 pixels, clipped to 0..255."""
         return torch.floor(x * self.sigma + self.mean).clamp(0, 255).to(torch.uint8)

@@ -1,11 +1,9 @@
-"""Dead leaves (Jeulin 1997; Lee, Mumford & Huang 2001): opaque discs of all sizes that fall until
-the ground is covered.
+"""Dead leaves (Jeulin 1997; Lee, Mumford & Huang 2001): opaque discs that fall until none is bare.
 
-The radii have a density ∝ r^−3 between two cut-offs, for which the images look alike at every
-scale. Places are uniform, greys uniform on 0..1 and independent. Seen from above, the leaf that
-fell last lies on top, so images are drawn from the front to the
-back: each leaf takes the pixels that no leaf before it has. Pixels then get Gaussian noise: without
-it a flat leaf, whose pixels are equal, has no density.
+Radii have a density ∝ r^−3 between two cut-offs, for which images look alike at every scale; places
+and greys on 0..1 are uniform. Images are drawn from the front to the back: each leaf takes the
+pixels that no leaf before it has. Pixels get Gaussian noise, without which a flat leaf, whose
+pixels are equal, has no density.
 """
 
 from __future__ import annotations
@@ -20,16 +18,13 @@ from torch import Tensor
 from nonequilibrium.data.images import Pictures
 
 MEAN, VARIANCE = 0.5, 1 / 12  # of the greys
-# Seeds of the images. They are part of the data: a training of another seed sees the same ones.
-TRAIN_SEED, TEST_SEED = 1, 2
+TRAIN_SEED, TEST_SEED = 1, 2  # part of the data: a training of another seed sees the same images
 BARE = np.iinfo(np.int64).max  # of a pixel that no leaf covers yet
 LARGE = 12.0  # pixels; a leaf with a larger radius is drawn alone, smaller ones many at a time
 
 
 class Leaves(NamedTuple):
-    """The leaves of an image in the order in which they are seen: radius, x, y (pixels) and grey,
-    (n,) float64 each.
-    """
+    """Leaves in the order in which they are seen: radius, x, y (pixels) and grey, (n,) float64."""
 
     radius: np.ndarray
     x: np.ndarray
@@ -45,19 +40,15 @@ def radii(u: np.ndarray, smallest: float, largest: float) -> np.ndarray:
 def dead_leaves(
     size: int, smallest: float, largest: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, Leaves]:
-    """An image without noise: (greys (size, size) float32, index of each pixel's leaf (size, size)
-    int64, all leaves).
+    """An image without noise: greys (size, size) float32, the leaf of each pixel, and all leaves.
 
     The leaves are those that fell near enough to be seen, covered ones too. A pixel belongs to a
     leaf if its centre lies in it.
     """
-    # A leaf is seen if its centre lies within its radius of the image, so centres reach as far
-    # beyond the border as radii do.
-    side = size + 2 * largest
-    cover = (
-        2 * math.pi * math.log(largest / smallest) / (smallest**-2 - largest**-2) / side**2
-    )  # of the plane, by one leaf
-    n = int(2 / cover) + 1  # after ln(size²) such times 1/cover few pixels are bare
+    side = size + 2 * largest  # centres reach as far beyond the border as radii do
+    area = 2 * math.pi * math.log(largest / smallest) / (smallest**-2 - largest**-2)
+    cover = area / side**2  # of the plane, by one leaf
+    n = int(2 / cover) + 1  # after ln(size²)/cover leaves few pixels are bare
     top = np.full((size, size), BARE)
     seen: list[np.ndarray] = []
     fallen = 0
@@ -74,9 +65,7 @@ def dead_leaves(
 
 
 def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
-    """Give each pixel of ``top`` that no leaf has the first of ``leaves`` that covers it; they are
-    numbered from ``first``.
-    """
+    """Give each bare pixel the first of ``leaves``, numbered from ``first``, that covers it."""
     size = len(top)
     radius, x, y, _ = leaves
     number = first + np.arange(len(radius))
@@ -89,13 +78,11 @@ def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
         dy, dx = np.arange(size)[rows] + 0.5 - y[k], np.arange(size)[columns] + 0.5 - x[k]
         inside = dy[:, None] ** 2 + dx**2 <= radius[k] ** 2
         np.minimum(part, np.where(inside, number[k], BARE), out=part)
-    reach = 1
-    while reach <= LARGE:  # leaves of like size together, so that none has many pixels to try
-        some = (radius > (reach / 2 if reach > 1 else 0)) & (radius <= reach)
-        _stamp(top, radius[some], x[some], y[some], number[some], reach)
-        reach *= 2
-    some = (radius > reach / 2) & (radius <= LARGE)
-    _stamp(top, radius[some], x[some], y[some], number[some], math.ceil(LARGE))
+    least = 0.0
+    for reach in (1, 2, 4, 8, LARGE):  # leaves of like size together: none has many pixels to try
+        some = (radius > least) & (radius <= reach)
+        _stamp(top, radius[some], x[some], y[some], number[some], math.ceil(reach))
+        least = reach
 
 
 def _stamp(top, radius, x, y, number, reach: int) -> None:
@@ -104,38 +91,30 @@ def _stamp(top, radius, x, y, number, reach: int) -> None:
     rows, columns = (np.floor(c).astype(np.int64)[:, None] + offset for c in (y, x))
     dy, dx = (rows + 0.5 - y[:, None]) ** 2, (columns + 0.5 - x[:, None]) ** 2
     inside = dy[:, :, None] + dx[:, None, :] <= (radius**2)[:, None, None]
-    inside &= ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[
-        :, None, :
-    ]
+    inside &= ((rows >= 0) & (rows < size))[:, :, None]
+    inside &= ((columns >= 0) & (columns < size))[:, None, :]
     k, i, j = np.nonzero(inside)
     np.minimum.at(top.reshape(-1), rows[k, i] * size + columns[k, j], number[k])
 
 
 def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
-    """``n`` images without noise, greys on 0..1: (n, 1, size, size) float32. Image k depends on
-    (seed, k) alone.
-    """
+    """``n`` images without noise, greys on 0..1: (n, 1, size, size) float32; see below."""
     return images_and_leaves(n, size, smallest, largest, seed)[0]
 
 
-def images_and_leaves(
-    n: int, size: int, smallest: float, largest: float, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The same, and the index of the leaf that each of their pixels belongs to, like them, int64."""
-    drawn = [
-        dead_leaves(size, smallest, largest, np.random.default_rng([seed, k]))[:2] for k in range(n)
-    ]
-    greys, tops = (torch.from_numpy(np.stack(each))[:, None] for each in zip(*drawn, strict=True))
-    return greys, tops
+def images_and_leaves(n: int, size: int, smallest: float, largest: float, seed: int):
+    """Images, and the leaf of each of their pixels; the k-th depends on (seed, k) alone."""
+    seeds = [np.random.default_rng([seed, k]) for k in range(n)]
+    drawn = [dead_leaves(size, smallest, largest, generator)[:2] for generator in seeds]
+    return tuple(torch.from_numpy(np.stack(x))[:, None] for x in zip(*drawn, strict=True))
 
 
 def leaves_pictures(settings) -> Pictures:
     """Training and test images of ``settings``: n_train, n_test, size, smallest, largest."""
-    p = settings
+    p, seeds = settings, (TRAIN_SEED, TEST_SEED)
     train, test = (
-        leaves_images(n, p.size, p.smallest, p.largest, seed)
-        for n, seed in [(p.n_train, TRAIN_SEED), (p.n_test, TEST_SEED)]
+        list(leaves_images(n, p.size, p.smallest, p.largest, seed))
+        for n, seed in zip((p.n_train, p.n_test), seeds, strict=True)
     )
-    return Pictures(
-        list(train), list(test), f"dead leaves, radii from {p.smallest:g} to {p.largest:g} pixels"
-    )
+    title = f"dead leaves, radii from {p.smallest:g} to {p.largest:g} pixels"
+    return Pictures(train, test, title)

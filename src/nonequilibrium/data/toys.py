@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nonequilibrium.errors import ParameterError
+
 
 class PointLaw(Protocol):
     """The law of a toy data set of points."""
@@ -19,14 +21,11 @@ class PointLaw(Protocol):
 
 
 class SwissRoll:
-    """A two-dimensional swiss roll of stated noise (section 3.1.1), in coordinates of mean 0 and
-    variance 1.
+    """A swiss roll in two dimensions (section 3.1.1), with mean 0 and, on average, variance 1.
 
-    A point is c(θ) + σ ε with θ uniform on [3π/2, 9π/2], c(θ) = (θ (cos θ, sin θ) − m)/s the spiral
-    of scikit-learn's ``make_swiss_roll`` without its height, and ε standard normal. The constants m
-    and s give the roll mean 0 in each coordinate and variance 1 on average over the two.
-
-    noise: σ, in the scaled coordinates, where the roll is 13 long and its turns are 0.9 apart.
+    A point is c(θ) + σ ε with ε standard normal and θ uniform on [3π/2, 9π/2]; c(θ) is the spiral
+    θ (cos θ, sin θ) of scikit-learn's ``make_swiss_roll``, shifted and scaled to these moments.
+    noise: σ, in coordinates where the roll is 13 long and its turns are 0.9 apart.
     """
 
     dim = 2
@@ -34,10 +33,9 @@ class SwissRoll:
 
     def __init__(self, noise: float = 1e-3):
         if not 0 < noise < 1:
-            raise ValueError(f"noise is {noise}; the roll's σ must lie strictly between 0 and 1")
+            raise ParameterError(f"noise is {noise}; σ must lie strictly between 0 and 1")
         self.noise = noise
-        theta = self.theta_grid(200_000)
-        spiral = self._spiral(theta)
+        spiral = self._spiral(self.theta_grid(200_000))
         self._mean = spiral.mean(0)
         self._scale = math.sqrt((spiral - self._mean).square().mean() / (1 - noise**2))
 
@@ -51,7 +49,7 @@ class SwissRoll:
         return self.theta_min + (self.theta_max - self.theta_min) * u
 
     def curve(self, theta: Tensor) -> Tensor:
-        """c(θ): (...) to (..., 2), float64, scaled coordinates."""
+        """c(θ): (...) to (..., 2), float64."""
         return (self._spiral(theta) - self._mean) / self._scale
 
     def speed(self, theta: Tensor) -> Tensor:
@@ -67,9 +65,7 @@ class SwissRoll:
 
 
 class Heartbeat:
-    """The binary heartbeat (section 3.1.2): 20 bits, a one in every fifth bin, at an offset uniform
-    in 0..4.
-    """
+    """The binary heartbeat (section 3.1.2): 20 bits, a one in every fifth at a uniform offset."""
 
     dim, period = 20, 5
     log_likelihood = math.log(1 / 5)  # of every sequence, nats

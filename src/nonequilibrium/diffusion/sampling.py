@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from tqdm.auto import tqdm
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Random, Reverse
 from nonequilibrium.errors import ParameterError
-from nonequilibrium.files import quiet
+from nonequilibrium.files import bar
 from nonequilibrium.training.distributed import collected, mine
 
 
@@ -113,7 +112,7 @@ def sample_each(
     blocks, parts = torch.arange(len(own)).split(block), {}
     # The outer context keeps the networks' low-precision copies of their weights between steps.
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number, part in enumerate(tqdm(blocks, desc="samples", disable=quiet())):
+        for number, part in enumerate(bar(blocks, desc="samples")):
             if mine(number):
                 generators = [Generator().manual_seed(own[k]) for k in part]
                 options = {"r": None if r is None else r(part, generators), "dtype": torch.float32}

@@ -24,6 +24,7 @@ from nonequilibrium.network.unet import UNet
 from nonequilibrium.settings import chosen
 from nonequilibrium.training.batched import BatchedSOAP
 from nonequilibrium.training.distributed import gathered, of_batch, rows, world
+from nonequilibrium.training.fit import Ascent, Watch
 from nonequilibrium.training.optimiser import SOAP
 
 OPTIMISERS: dict[str, Callable] = {
@@ -204,12 +205,12 @@ class ImageModel(Model):
         return same and self.params.optimiser != "soap" and world() == 1
 
     def fit_options(self) -> dict[str, Any]:
+        """How ``training.fit`` is to train it: warm-up, average of the weights, a bound to watch."""
+        pixels = float(math.prod(self.network.shape))  # gradients are those of nats per image
+        recorded = (self.draws, self.estimate) if self.recordable else None
+        average, optimiser = (self.network, self.params.ema), chosen("optimiser", self.params.optimiser, OPTIMISERS)
+        ascent = Ascent(optimiser, 100, pixels, average, recorded)
         return {
-            "recorded": (self.draws, self.estimate) if self.recordable else None,
-            "optimiser": chosen("optimiser", self.params.optimiser, OPTIMISERS),
-            "warmup": 100,
-            "max_norm": float(math.prod(self.network.shape)),  # of a gradient of nats per image
-            "average": (self.network, self.params.ema),
-            "monitor": self.validate,
-            "unit": (self.pixels, "bits/pixel"),
+            "ascent": ascent,
+            "watch": Watch(unit=(self.pixels, "bits/pixel"), monitor=self.validate),
         }

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from nonequilibrium.diffusion.chain import Kernel, Reverse
 from nonequilibrium.settings import completed
+from nonequilibrium.training.fit import Ascent, Watch
 
 
 class Model(nn.Module):
@@ -34,8 +35,8 @@ class Model(nn.Module):
         return partial(self.network, kernel)
 
     def fit_options(self) -> dict[str, Any]:
-        """Options of ``training.fit`` that are not its defaults."""
-        return {}
+        """How ``training.fit`` is to train it: its ``ascent`` and its ``watch``."""
+        return {"ascent": Ascent(), "watch": Watch()}
 
     def finish(self) -> None:
         """What remains to be done after training."""

@@ -1,129 +1,65 @@
 """State of unfinished work on disk, used only by the work that it belongs to.
 
-A sealed file is one line of JSON and then a payload. The line says whose it is, by its
-``identity``: everything on which the result depends (code, parameters, data, library versions). It
-also has the SHA-256 of identity and payload. A file that is cut, damaged, or belongs to something
-else is never used; one sentence on standard error says so, and the work begins anew.
+A file has a SHA-256 on its first line, and then the ``identity`` of the work (all that its result
+depends on: code, parameters, data, library versions) and its state. A damaged file, or one of
+another identity, is never used: one sentence says so, and the work begins anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
-import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from nonequilibrium.errors import one_line
-from nonequilibrium.files import save_atomically
-
-KIND = "nonequilibrium, unfinished work"
+from nonequilibrium.files import save_contents, say
 
 
-class Unusable(Exception):
-    """A sealed file that is not to be used; its text is the reason."""
+class Checkpoint(NamedTuple):
+    """Where a training saves its state, at most every ``every_seconds`` and after the last step.
 
-
-def seal(identity: dict, payload: bytes) -> bytes:
-    """The bytes of a sealed file."""
-    content = {"kind": KIND, "identity": identity}
-    return json.dumps(content | {"sha256": _checksum(identity, payload)}).encode() + b"\n" + payload
-
-
-def unseal(raw: bytes, identity: dict) -> bytes:
-    """The payload of a sealed file of this identity; raises Unusable."""
-    first, _, payload = raw.partition(b"\n")
-    try:
-        head = json.loads(first)
-        theirs, checksum = head["identity"], head["sha256"]
-        whole = head["kind"] == KIND and checksum == _checksum(theirs, payload)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        whole = False
-    if not whole:
-        raise Unusable("it is damaged, cut short or no checkpoint of this program")
-    ours = json.loads(json.dumps(identity))
-    differs = sorted(
-        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
-    )
-    if differs:
-        raise Unusable(f"it was begun with other {' and other '.join(differs)}")
-    return payload
-
-
-def _checksum(identity: dict, payload: bytes) -> str:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + b"\n")
-    digest.update(payload)
-    return digest.hexdigest()
-
-
-def _read(path: Path, identity: dict) -> bytes | None:
-    """The payload at ``path``, or None if there is none to be used; then one sentence says why,
-    unless there is no file.
+    identity: all that the result depends on beside the number of steps and the seed.
     """
-    try:
-        return unseal(path.read_bytes(), identity)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (Unusable, OSError) as error:
-        begin_anew(path, error)
-        return None
 
-
-def begin_anew(path: Path, reason: Exception) -> None:
-    """Say that ``path`` is not used."""
-    print(f"{path.name} is not used, the work begins anew: {one_line(reason)}", file=sys.stderr)
+    path: Path
+    identity: dict[str, Any] = {}
+    every_seconds: float = 20.0
 
 
 def write_state(path: Path, identity: dict, state: dict) -> None:
     """Save tensors and numbers for ``read_state``; raises OSError."""
-    # By way of memory: torch's own writer raises errors of another kind where the disk is full.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    raw = seal(identity, buffer.getvalue())
-    save_atomically(path, lambda temporary: temporary.write_bytes(raw))
+    buffer = io.BytesIO()  # torch's own writer raises errors of another kind where the disk is full
+    torch.save({"identity": identity, "state": state}, buffer)
+    payload = buffer.getvalue()
+    save_contents({path: hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload})
 
 
 def read_state(path: Path, identity: dict) -> dict | None:
-    """What ``write_state`` saved, on the CPU whatever device it came from; None if it is not there
-    or not to be used.
-    """
-    payload = _read(path, identity)
-    if payload is None:
-        return None
+    """The state that ``write_state`` saved, on the CPU; None if there is none to be used."""
     try:
-        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        digest, _, payload = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(payload).hexdigest().encode() != digest:
+            raise ValueError("it is damaged, cut short or no checkpoint of this program")
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        found = content["identity"]
+        names = sorted(found.keys() | identity.keys())
+        differ = [name for name in names if found.get(name) != identity.get(name)]
+        if differ:
+            raise ValueError(f"it was begun with other {' and other '.join(differ)}")
+        return content["state"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except Exception as error:  # torch raises many kinds
-        begin_anew(path, error)
-        return None
-
-
-def step_of(path: Path) -> int | None:
-    """The step after which a checkpoint was saved, whosever it is; None where there is no whole
-    one.
-    """
-    try:
-        payload = path.read_bytes().partition(b"\n")[2]
-        return int(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)["step"])
-    except Exception:  # torch raises many kinds
+        say(f"{path.name} is not used, the work begins anew: {one_line(error)}")
         return None
 
 
 def write_result(path: Path, identity: dict, result: dict) -> None:
-    """Save a finished part of longer work for ``read_result``; where that fails one sentence says
-    so and the work goes on.
-    """
-    raw = seal(identity, json.dumps(result).encode())
+    """Save a part of longer work for ``read_state``; where that fails, the work goes on."""
     try:
-        save_atomically(path, lambda temporary: temporary.write_bytes(raw))
+        write_state(path, identity, result)
     except OSError as error:
-        print(
-            f"{path.name} could not be saved ({one_line(error)}); the work goes on", file=sys.stderr
-        )
-
-
-def read_result(path: Path, identity: dict) -> dict | None:
-    """What ``write_result`` saved; None if it is not there or not to be used."""
-    payload = _read(path, identity)
-    return None if payload is None else json.loads(payload)
+        say(f"{path.name} could not be saved ({one_line(error)}); the work goes on")

@@ -1,4 +1,4 @@
-"""Training of a classifier of noisy images, and of clean ones."""
+"""Training of a classifier of noisy images, or of clean ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.network.classifier import NoisyClassifier
-from nonequilibrium.training.fit import fit
+from nonequilibrium.training.fit import Ascent, Watch, fit
 
 
 def fit_classifier(
@@ -21,38 +21,21 @@ def fit_classifier(
     steps: int,
     seed: int,
     noisy: bool = True,
-    batch: int = 128,
-    learning_rate: float = 3e-3,
 ) -> None:
-    """Maximise the mean of log p(y|x^t, t) by Adam, each example of a batch at a t of its own, even
-    over 0..T.
+    """Maximise the mean of log p(y|x^t, t) by Adam, each example at a t of its own in 0..T.
 
-    x0: from indices (batch,) of examples and a generator to x^0 (batch, event). labels: (n,) the
-    class of each.
-    noisy: False trains at t = 0 alone, on clean images.
+    x0: from indices (batch,) of examples and a generator to x^0 (batch, event). labels: (n,)
+    classes. noisy: False trains on clean images, at t = 0.
     """
+    batch = 128
 
     def objective(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(labels), (batch,), generator=generator)
-        x = x0(chosen, generator)
-        t = (
-            torch.randint(kernel.T + 1, (batch,), generator=generator)
-            if noisy
-            else torch.zeros(batch, dtype=torch.long)
-        )
+        x, t = x0(chosen, generator), torch.zeros(batch, dtype=torch.long)
+        t = torch.randint(kernel.T + 1, (batch,), generator=generator) if noisy else t
         x = kernel.sample(kernel.q_marginal(x, t), generator)
         return classifier(kernel, x, t).gather(1, labels[chosen][:, None]).mean()
 
-    groups = [{"params": list(classifier.parameters()), "lr": learning_rate}]
-    adam = partial(torch.optim.Adam, betas=(0.9, 0.99))
-    fit(
-        classifier,
-        objective,
-        groups,
-        steps,
-        seed,
-        optimiser=adam,
-        warmup=20,
-        log_every=steps,
-        label="classifier",
-    )
+    groups = [{"params": list(classifier.parameters()), "lr": 3e-3}]
+    adam = Ascent(partial(torch.optim.Adam, betas=(0.9, 0.99)), warmup=20)
+    fit(classifier, objective, groups, steps, seed, adam, Watch("classifier", steps))

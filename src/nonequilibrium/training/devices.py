@@ -12,75 +12,57 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from nonequilibrium.errors import ParameterError, Refusal, one_line
-
-
-class MemoryRefusal(Refusal):
-    """Something that needs more memory than there is."""
+from nonequilibrium.errors import ParameterError, TrainingError, one_line
+from nonequilibrium.files import say
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of this name, on which a tensor has been tried; raises ParameterError.
+    """The device cpu, cuda or cuda:N, on which a tensor has been tried; raises ParameterError.
 
-    The names are cpu, cuda and cuda:N. Apple's mps is none of them: it has no float64, in which the
-    coefficients are kept.
+    Apple's mps has no float64, in which coefficients are kept.
     """
-    allowed = "it must be cpu, or cuda or cuda:N where there is such a device"
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError, ValueError):
-        raise ParameterError(f"device is {name!r}; {allowed}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ParameterError(f"device is {name!r}; {allowed}")
-    try:
         torch.ones(2, dtype=torch.float64, device=device).sum().item()
         torch.Generator(device).manual_seed(0)
     except Exception as error:  # torch raises many kinds, of many lines
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise ParameterError(
-            f"device is {name!r}, which does not work here ({reason}); {allowed}"
+            f"device is {name!r} ({reason}); it must be cpu, or cuda or cuda:N where there is one"
         ) from None
     return device
 
 
 def hardware(device: str) -> str | None:
-    """What a GPU calls itself; None for a CPU, whose name says little of how many of its cores were
-    free.
-    """
+    """The name of a GPU; None for a CPU, whose name does not say how many cores were free."""
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
 
 
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
-    """Inside, a GPU computes float32 as float32, and trains the costly part of a network, its
-    ``maps``, compiled, colours last.
+    """Inside, a GPU computes float32 exactly and trains the ``maps`` of a network compiled.
 
-    By default its convolutions round float32 to ten bits, in which differences of neighbouring
-    pixels are lost.
+    By default its convolutions round float32 to ten bits, which loses differences of neighbours.
     """
     if torch.device(device).type != "cuda":
         yield
         return
-    kept = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, True
-    plain = getattr(network, "maps", None)
+    cudnn, layout = torch.backends.cudnn, cast(Any, network)
+    kept, plain = (cudnn.allow_tf32, cudnn.benchmark), getattr(network, "maps", None)
+    cudnn.allow_tf32, cudnn.benchmark = False, True
     try:
-        cast(Any, network).to(memory_format=torch.channels_last)
-        if plain is not None:
-            network.__dict__["maps"] = compiled(
-                plain
-            )  # in place of the method, and no part of the weights
+        layout.to(memory_format=torch.channels_last)
+        if plain is not None:  # in place of the method, and no part of the weights
+            network.__dict__["maps"] = compiled(plain)
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kept
+        cudnn.allow_tf32, cudnn.benchmark = kept
         network.__dict__.pop("maps", None)
-        cast(Any, network).to(memory_format=torch.contiguous_format)
+        layout.to(memory_format=torch.contiguous_format)
 
 
 def compiled(plain: Callable) -> Callable:
-    """The same function, compiled where gradients are recorded; as it was, with a sentence, where
-    nothing here can compile it.
-    """
+    """The same function, compiled where gradients are recorded and something can compile it."""
     fast = torch.compile(plain)
 
     def either(*inputs):
@@ -89,10 +71,7 @@ def compiled(plain: Callable) -> Callable:
             try:
                 return fast(*inputs)
             except Exception as error:  # torch raises many kinds
-                print(
-                    f"training goes on without compiled code, and slower: {one_line(error)}",
-                    file=sys.stderr,
-                )
+                say(f"training goes on without compiled code, and slower: {one_line(error)}")
                 fast = plain
         return plain(*inputs)
 
@@ -101,26 +80,22 @@ def compiled(plain: Callable) -> Callable:
 
 @contextlib.contextmanager
 def enough_memory(what: str):
-    """Inside, a lack of memory is a MemoryRefusal that names ``what`` needs it."""
+    """Inside, a lack of memory is a TrainingError that names ``what`` needs it."""
+    words = "allocate memory", "not enough memory", "size calculation overflowed"
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            words in str(error)
-            for words in ("allocate memory", "not enough memory", "size calculation overflowed")
-        )
-        if not lacking:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(word in str(error) for word in words):
             raise
-        raise MemoryRefusal(
-            f"{what} needs more memory than there is; a smaller network or a smaller batch needs less"
-        ) from None
+        advice = "a smaller network or batch needs less"
+        raise TrainingError(f"{what} needs more memory than there is; {advice}") from None
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory of freed tensors for the next ones, where it is glibc.
+    """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it hands large blocks back and asks the system for new, zeroed pages each time: on a
-    CPU that took two thirds of the time of a training step on images.
+    By default it asks the system for zeroed pages each time, two thirds of a training step's time.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

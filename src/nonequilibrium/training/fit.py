@@ -1,32 +1,48 @@
-"""Training that survives: maximise K by gradient ascent, with checkpoints from which a run
-continues bit for bit.
-"""
+"""Training that survives: K is maximised by gradient ascent, and continues bit for bit."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from nonequilibrium.bound.bound import bits
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
-from nonequilibrium.files import quiet
-from nonequilibrium.training.checkpoint import read_state, write_state
-from nonequilibrium.training.distributed import first, from_first
+from nonequilibrium.files import bar, say
+from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
+from nonequilibrium.training.distributed import first, from_first, synchronised
 from nonequilibrium.training.optimiser import SOAP
 from nonequilibrium.training.recorded import Recorded, own_stream, records
 
 READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
+
+
+class Ascent(NamedTuple):
+    """How K is climbed."""
+
+    optimiser: Callable[[list[dict]], torch.optim.Optimizer] = SOAP
+    warmup: int = 0  # steps over which the step size first rises
+    max_norm: float = 100.0  # longer gradients are shortened
+    average: tuple[nn.Module, float] | None = None  # whose parameters end as their average; decay
+    # (draws, estimate) with estimate(*draws(generator)) the objective, by operations that never
+    # change: a GPU records a step and replays it.
+    recorded: tuple[Callable, Callable] | None = None
+
+
+class Watch(NamedTuple):
+    """How K is watched."""
+
+    label: str = "training"
+    log_every: int = 100  # steps between rows of the curve
+    unit: tuple[float, str] = (1.0, "bits")  # number in an example, name
+    monitor: Callable[[], float] | None = None  # K of other data, by the averaged parameters
 
 
 def fit(
@@ -35,235 +51,182 @@ def fit(
     groups: list[dict],
     steps: int,
     seed: int,
-    checkpoint: Path | None = None,
-    identity: dict | None = None,
-    every_seconds: float = 20.0,
-    log_every: int = 100,
-    max_norm: float = 100.0,
-    label: str = "training",
-    optimiser: Callable[[list[dict]], torch.optim.Optimizer] = SOAP,
-    warmup: int = 0,
-    average: tuple[nn.Module, float] | None = None,
-    monitor: Callable[[], float] | None = None,
-    unit: tuple[float, str] = (1.0, "bits"),
-    recorded: tuple[Callable, Callable] | None = None,
+    ascent: Ascent = Ascent(),  # noqa: B008
+    watch: Watch = Watch(),  # noqa: B008
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict]:
-    """Maximise ``objective``, K of (15) as a rule, over the parameters in ``groups``, the step size
-    on a cosine down to a thousandth.
+    """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``.
 
-    objective: one unbiased draw of it for the current model, in nats, given a generator;
-    differentiable.
-    groups: the optimiser's parameter groups, each with its own ``lr``.
-    checkpoint: file to save to at most every ``every_seconds`` and after the last step, and to
-        continue from if it exists. A run that was killed and continued ends, on a CPU, with the
-        same bits as one that was not. Whoever has the result removes it. Where it cannot be saved
-        one sentence says so and training goes on.
-    identity: what the result depends on, but for ``steps`` and ``seed``; a checkpoint with another
-    one is not used.
-    max_norm: longer gradients are shortened to this.
-    optimiser: makes the optimiser from ``groups``. warmup: steps over which the step size first
-    rises.
-    average: (module, decay); at the end the module's parameters are their exponential moving
-    average.
-    monitor: measures K (in the unit below) on other data with the averaged module's weights in
-        place; called at each entry of the curve, its time not counted.
-    unit: (how many of them an example has, name) of K in the curve and the progress bar.
-    recorded: (draws, estimate), whose estimate(*draws(generator)) is the objective, if the second
-        does the same operations each time; a GPU then records a step and replays it.
-    Returns the training curve: a list of {"step", "seconds", "K"} and "K_validation" where there is
-    a monitor; K in bits per unit averaged over the last ``log_every`` draws. Seconds are left out
-    where there is no monitor, so that equal runs give equal curves. Raises TrainingError, naming
-    the step, when K or its gradient is not finite.
+    Each group's ``lr`` falls on a cosine to a thousandth. A run that was killed and continued from
+    ``checkpoint`` ends, on a CPU, with the same bits as one that was not; whoever has the result
+    removes the file.
+
+    Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
+    most those of the last tenth of the training) and with a monitor "seconds", its time not
+    counted, and "K_validation". Raises TrainingError when K or its gradient is not finite.
     """
-    check_log_every(log_every)
-    identity = (identity or {}) | {"steps": steps, "seed": seed}
-    generator = torch.Generator().manual_seed(seed)
-    device = groups[0]["params"][0].device
-    replayed = recorded is not None and records(device)
-    if replayed:  # what changes from step to step must be a tensor
-        groups = [
-            g | {"lr": torch.tensor(g["lr"], device=device), "capturable": True} for g in groups
-        ]
-    ascent = optimiser(groups)
-    decay = torch.optim.lr_scheduler.LambdaLR(
-        ascent,
-        lambda step: (
-            min(1.0, (step + 1) / (warmup + 1))
-            * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        ),
-    )
-    curve: list[dict] = []
-    recent: list[float] = []  # K since the last entry of the curve
-    unread: list[
-        tuple[Tensor, ...]
-    ] = []  # K and the gradient's norm of steps that a GPU may still be computing
-    start, spent = 0, 0.0
-    parts: dict[str, Any] = {"model": model, "optimiser": ascent, "decay": decay}
-    averaged = None
-    if average is not None:
-        averaged, towards = copy.deepcopy(average[0]), get_ema_multi_avg_fn(average[1])
-        parts["averaged"] = averaged
-    state = None if checkpoint is None else from_first(read_state, checkpoint, identity)
-    if state is not None:
-        try:
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            for group in ascent.param_groups if replayed else []:  # a checkpoint is read to the CPU
-                group["lr"] = group["lr"].to(device)
-            generator.set_state(state["generator"])
-            curve, recent, start, spent = (
-                state["curve"],
-                state["recent"],
-                state["step"],
-                state["seconds"],
-            )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise TrainingError(
-                f"{checkpoint} does not fit the model ({one_line(error)}); delete it"
-            ) from None
-    complained, began = False, time.monotonic()
-    parameters = [p for group in ascent.param_groups for p in group["params"]]
-    read_every = READ_EVERY if replayed else 1
-    draws, estimate = recorded or (lambda generator: (generator,), objective)
-    between_steps = getattr(ascent, "between_steps", lambda: None)
+    check_log_every(watch.log_every)
+    run = _Run(model, groups, steps, seed, ascent, watch, checkpoint)
+    draws, estimate = ascent.recorded or (lambda generator: (generator,), objective)
 
     def gradient(*inputs) -> tuple[Tensor, ...]:
-        """K and the length of its gradient, before it was shortened."""
-        ascent.zero_grad()
+        """K, and the length of its gradient before it is shortened."""
+        run.optimiser.zero_grad()
         value = estimate(*inputs)
         (-value).backward()
-        return value.detach().double(), nn.utils.clip_grad_norm_(parameters, max_norm).double()
+        synchronised(run.parameters)
+        norm = nn.utils.clip_grad_norm_(run.parameters, ascent.max_norm)
+        return value.detach().double(), norm.double()
 
-    def move() -> None:
-        ascent.step()
-        if average is not None and averaged is not None:
-            with torch.no_grad():
-                towards(list(averaged.parameters()), list(average[0].parameters()), None)
+    def whole(*inputs) -> tuple[Tensor, ...]:
+        result = gradient(*inputs)
+        run.move()
+        return result
 
-    def climb(*inputs) -> tuple[Tensor, ...]:
-        found = gradient(*inputs)
-        move()
-        return found
-
-    # Recorded, a step is whole. Else K is looked at before the step is taken.
-    begun = Recorded(climb) if replayed else gradient
-
-    def read(step: int) -> None:
-        """Note K of the steps up to this one; raises TrainingError if it or a gradient is not
-        finite.
-        """
-        for number, (value, norm) in enumerate(
-            torch.stack([torch.stack(pair) for pair in unread]).tolist()
-        ):
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                kept = (
-                    f"; {checkpoint.name} holds the last good state"
-                    if checkpoint and checkpoint.exists()
-                    else ""
-                )
-                at = step - len(unread) + 1 + number
-                raise TrainingError(
-                    f"{label}: K is {value} and its gradient's norm {norm} at step {at}{kept}"
-                )
-            recent.append(bits(value) / unit[0])
-        unread.clear()
-
-    def save(checkpoint: Path, step: int) -> None:
-        nonlocal complained
-        state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {
-            "generator": generator.get_state(),
-            "curve": curve,
-            "recent": recent,
-            "step": step,
-        }
-        state["seconds"] = spent + time.monotonic() - began
-        try:
-            write_state(checkpoint, identity, state)
-            complained = False
-        except OSError as error:
-            if not complained:
-                words = f"{label}: the checkpoint could not be saved ({one_line(error)}); training goes on"
-                tqdm.write(words, file=sys.stderr)
-            complained = True
-
-    def entry(step: int) -> dict:
-        """One line of the training curve."""
-        row = {"step": step, "K": sum(recent) / len(recent)}
-        if monitor is not None:
-            nonlocal began
-            paused = time.monotonic()
-            row["seconds"] = round(spent + paused - began, 1)
-            model.eval()  # a bound is of float32
-            with exchanged(average and average[0], averaged):
-                row["K_validation"] = monitor()
-            model.train()
-            began += time.monotonic() - paused
-        return row
-
-    saved = began
+    begun = Recorded(whole) if run.replayed else gradient
+    shown = bar(total=steps, initial=run.step, desc=watch.label, mininterval=1.0)
     model.train()
-    with (
-        own_stream(device),
-        tqdm(total=steps, initial=start, desc=label, disable=quiet(), mininterval=1.0) as bar,
-    ):
-        for step in range(start + 1, steps + 1):
-            unread.append(begun(*draws(generator)))
-            due = (
-                checkpoint is not None
-                and first()
-                and (time.monotonic() - saved > every_seconds or step == steps)
-            )
-            logged = step % log_every == 0 or step == steps
-            if due or logged or step % read_every == 0:
-                read(step)
-            if not replayed:
-                move()
-            between_steps()
-            decay.step()
-            if average is not None and averaged is not None and step == 1:
-                _copy(averaged, average[0].parameters())
+    with own_stream(run.device), shown:
+        while run.step < steps:
+            run.step += 1
+            run.unread.append(begun(*draws(run.generator)))
+            logged, due = run.step % watch.log_every == 0 or run.step == steps, run.due()
+            if due or logged or not run.replayed or run.step % READ_EVERY == 0:
+                run.read()
+            if not run.replayed:  # K is looked at before the step is taken
+                run.move()
+            run.after()
             if logged:
-                curve.append(entry(step))
-                bar.set_postfix_str(
-                    f"K = {curve[-1].get('K_validation', curve[-1]['K']):.3f} {unit[1]}"
-                )
-                recent = []
-            bar.update()
-            if checkpoint is not None and due:
-                save(checkpoint, step)
-                saved = time.monotonic()
-    if average is not None and averaged is not None:
-        average[0].load_state_dict(averaged.state_dict())
+                shown.set_postfix_str(f"K = {run.log():.3f} {watch.unit[1]}")
+            shown.update()
+            if due:
+                run.save()
+    run.exchange()
     model.eval()
-    return curve
+    return run.curve
+
+
+class _Run:
+    """All of a training that a checkpoint holds, and what is done with it at each step."""
+
+    def __init__(self, model, groups, steps, seed, ascent: Ascent, watch: Watch, checkpoint):
+        self.model, self.steps, self.ascent, self.watch = model, steps, ascent, watch
+        self.device = groups[0]["params"][0].device
+        self.replayed = ascent.recorded is not None and records(self.device)
+        if self.replayed:  # what changes from step to step must be a tensor
+            lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
+            groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
+        self.optimiser = ascent.optimiser(groups)
+        self.decay = LambdaLR(self.optimiser, self.height)
+        self.parameters = [p for g in groups for p in g["params"]]
+        self.parts = {"model": model, "optimiser": self.optimiser, "decay": self.decay}
+        self.pairs = []  # a parameter and its average
+        if ascent.average is not None:
+            module = ascent.average[0]
+            self.parts["averaged"] = averaged = copy.deepcopy(module)
+            self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step, self.curve, self.recent, self.unread = 0, [], [], []
+        self.began = self.saved = time.monotonic()
+        self.checkpoint, self.complained = checkpoint, False
+        if checkpoint is not None:
+            self.identity = checkpoint.identity | {"steps": steps, "seed": seed}
+            self.restore(from_first(read_state, checkpoint.path, self.identity))
+
+    def height(self, step: int) -> float:
+        """The step size as a part of the largest."""
+        fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return min(1.0, (step + 1) / (self.ascent.warmup + 1)) * fallen
+
+    def restore(self, state: dict | None) -> None:
+        if state is None:
+            return
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.generator.set_state(state["generator"])
+            self.step, self.curve, self.recent = (state[x] for x in ("step", "curve", "recent"))
+            self.began -= state["seconds"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            words = f"does not fit the model ({one_line(error)}); delete it"
+            raise TrainingError(f"{self.checkpoint.path} {words}") from None
+        for group in self.optimiser.param_groups if self.replayed else ():
+            group["lr"] = group["lr"].to(self.device)  # it was read to the CPU
+
+    def due(self) -> bool:
+        """Whether this process saves the state after this step."""
+        if self.checkpoint is None or not first():
+            return False
+        late = time.monotonic() - self.saved > self.checkpoint.every_seconds
+        return late or self.step == self.steps
+
+    def read(self) -> None:
+        """Note K of the steps up to this one, which a GPU may still have been computing."""
+        values = torch.stack([torch.stack(pair) for pair in self.unread]).tolist()
+        for step, (value, norm) in enumerate(values, self.step - len(values) + 1):
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                path = self.checkpoint and self.checkpoint.path
+                kept = f"; {path.name} holds the last good state" if path and path.exists() else ""
+                words = f"K is {value} and its gradient's norm {norm} at step {step}{kept}"
+                raise TrainingError(f"{self.watch.label}: {words}")
+            self.recent.append(bits(value) / self.watch.unit[0])
+        self.unread.clear()
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """The step itself, and that of the average."""
+        self.optimiser.step()
+        if self.pairs:
+            now, averaged = zip(*self.pairs, strict=True)
+            get_ema_multi_avg_fn(self.ascent.average[1])(list(averaged), list(now), None)
+
+    @torch.no_grad()
+    def after(self) -> None:
+        """The part of a step that is never recorded."""
+        getattr(self.optimiser, "between_steps", lambda: None)()
+        self.decay.step()
+        for p, average in self.pairs if self.step == 1 else ():
+            average.copy_(p)
+
+    def exchange(self) -> None:
+        """Exchange the parameters and their averages."""
+        for p, average in self.pairs:
+            p.data, average.data = average.data, p.data
+
+    def log(self) -> float:
+        """Add a row to the curve; returns its K, that of the monitor where there is one."""
+        last = self.recent[-max(1, self.steps // 10) :]
+        row = {"step": self.step, "K": sum(last) / len(last)}
+        if self.watch.monitor is not None:
+            paused = time.monotonic()
+            row["seconds"] = round(paused - self.began, 1)
+            self.model.eval()  # a bound is of float32
+            self.exchange()
+            row["K_validation"] = self.watch.monitor()
+            self.exchange()
+            self.model.train()
+            self.began += time.monotonic() - paused
+        self.recent = []
+        self.curve.append(row)
+        return row.get("K_validation", row["K"])
+
+    def save(self) -> None:
+        """Save the state; where that fails one sentence says so and training goes on."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"generator": self.generator.get_state(), "curve": self.curve}
+        self.saved = time.monotonic()
+        state |= {"recent": self.recent, "step": self.step, "seconds": self.saved - self.began}
+        try:
+            write_state(self.checkpoint.path, self.identity, state)
+        except OSError as error:
+            words = f"the checkpoint could not be saved ({one_line(error)}); training goes on"
+            if not self.complained:
+                say(f"{self.watch.label}: {words}")
+            self.complained = True
 
 
 def check_log_every(log_every: int) -> None:
-    """Raises ParameterError unless a point of the training curve every ``log_every`` steps is
-    possible.
-    """
+    """Raises ParameterError unless the curve can have a row every ``log_every`` steps."""
     if not isinstance(log_every, int) or isinstance(log_every, bool) or log_every < 1:
-        raise ParameterError(
-            f"log_every is {log_every!r}; it must be a whole number of steps, at least 1"
-        )
-
-
-@contextlib.contextmanager
-def exchanged(module: nn.Module | None, other: nn.Module | None):
-    """Inside, ``module`` has the parameters of ``other``; does nothing if they are None."""
-    if module is None or other is None:
-        yield
-        return
-    kept = [p.detach().clone() for p in module.parameters()]
-    try:
-        _copy(module, other.parameters())
-        yield
-    finally:
-        _copy(module, kept)
-
-
-@torch.no_grad()
-def _copy(module: nn.Module, values) -> None:
-    for p, value in zip(module.parameters(), values, strict=True):
-        p.copy_(value)
+        words = "it must be a whole number of steps, at least 1"
+        raise ParameterError(f"log_every is {log_every!r}; {words}")

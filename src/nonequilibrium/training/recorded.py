@@ -8,15 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BEFORE = 3  # calls that are not recorded, in which libraries choose their ways and make their work spaces
+BEFORE = 3  # calls that are not recorded, in which libraries choose their ways
 
 
 class Recorded:
-    """A function of tensors of one shape each, which gives tensors and may change others in place;
-    called on a stream of its own.
+    """A function from tensors of fixed shapes to tensors that always does the same operations.
 
-    It must do the same operations each time and ask a GPU for no value. See CUDA graphs in torch's
-    documentation.
+    It may change other tensors in place, and must ask a GPU for no value; see CUDA graphs in
+    torch's documentation. Call it on ``own_stream``.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]):
@@ -29,24 +28,22 @@ class Recorded:
             return self.function(*inputs)
         if self.graph is None:
             self.inputs, self.graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                self.graph, stream=torch.cuda.current_stream()
-            ):  # records and computes nothing
-                self.outputs = self.function(*self.inputs)
-        for mine, given in zip(self.inputs, inputs, strict=True):
-            mine.copy_(given)
+            with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
+                self.outputs = self.function(*self.inputs)  # recorded, not computed
+        for kept, given in zip(self.inputs, inputs, strict=True):
+            kept.copy_(given)
         self.graph.replay()
         return tuple(x.clone() for x in self.outputs)
 
 
 def records(device: torch.device) -> bool:
-    """Whether it can record."""
+    """Whether ``device`` can record."""
     return device.type == "cuda"
 
 
 @contextlib.contextmanager
 def own_stream(device: torch.device):
-    """Inside, work for a GPU goes to a stream that can be recorded; a CPU has none."""
+    """Inside, a GPU works on a stream that can be recorded; nothing changes for a CPU."""
     if not records(device):
         yield
         return
