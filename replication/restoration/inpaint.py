@@ -28,17 +28,18 @@ from nonequilibrium.errors import ParameterError, one_line
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import enough_memory, keep_freed_memory
-from replication.files import ROOT
-from replication.restoration.inpaint_any import convolutional, fill, size_of
-from replication.restoration.pictures import (
+from replication.data.pictures import (
     LOSSLESS,
     PictureError,
+    labelled,
     read_mask_file,
     read_picture,
     save_pictures,
     some_known,
+    spread,
 )
-from replication.restoration.sheets import labelled, spread
+from replication.files import ROOT
+from replication.restoration.inpaint_any import convolutional, fill, size_of
 from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
 

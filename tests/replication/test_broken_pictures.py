@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from nonequilibrium.errors import ParameterError, Refusal
+from replication.data.pictures import PictureError, read_mask_file, read_picture
 from replication.restoration.inpaint import centre, read_mask
-from replication.restoration.pictures import PictureError, read_mask_file, read_picture
 
 SHAPE = (3, 32, 32)
 KNOWN = centre(32, 32).numpy()

@@ -14,12 +14,12 @@ from nonequilibrium.model.textures import TextureModel
 from nonequilibrium.model.weights import save_weights
 from replication.__main__ import main
 from replication.data.images import load_images
+from replication.data.pictures import LOSSLESS, PictureError, save_pictures
 from replication.data.textures import load_pictures
 from replication.files import ROOT
 from replication.restoration import inpaint as inpaint_32
 from replication.restoration import inpaint_any
 from replication.restoration.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
-from replication.restoration.pictures import LOSSLESS, PictureError, save_pictures
 from replication.restoration.restorations import photograph
 from replication.settings.settings import quick
 

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from nonequilibrium.errors import ParameterError
+from replication.data.pictures import PictureError, read_mask_file, read_picture
 from replication.restoration.inpaint import centre, read_mask
-from replication.restoration.pictures import PictureError, read_mask_file, read_picture
 
 SHAPE, GREY = (3, 32, 32), (1, 32, 32)
 RAMP = np.arange(1024).reshape(32, 32) // 4  # every level from 0 to 255

@@ -15,10 +15,9 @@ from nonequilibrium.model.textures import TextureModel
 from replication.__main__ import main
 from replication.data import fetch, textures, uiuc
 from replication.data.images import DataError
-from replication.data.pictures import read_any
+from replication.data.pictures import read_opaque, read_picture
 from replication.data.sources import DATA_SETS, FetchError
 from replication.data.textures import APART, HELD_OUT, around, load_pictures, region_in_the_middle
-from replication.restoration.pictures import read_picture
 from replication.settings.settings import quick
 
 
@@ -130,8 +129,8 @@ def test_own_pictures_one_few_and_many(tmp_path):
 
 def test_reading_every_kind_upright(tmp_path):
     array = picture(tmp_path / "a.png", mode="RGB")
-    assert torch.equal(read_any(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
-    grey = read_any(tmp_path / "a.png", 1)[0].double()
+    assert torch.equal(read_opaque(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
+    grey = read_opaque(tmp_path / "a.png", 1)[0].double()
     exact = torch.from_numpy(array).double() @ torch.tensor(
         [0.299, 0.587, 0.114], dtype=torch.float64
     )
@@ -141,11 +140,11 @@ def test_reading_every_kind_upright(tmp_path):
     exif = turned.getexif()
     exif[274] = 6
     turned.save(tmp_path / "b.jpg", exif=exif)
-    assert read_any(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
+    assert read_opaque(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
     deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 32
     Image.fromarray(deep).save(tmp_path / "c.png")
     assert torch.equal(
-        read_any(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
+        read_opaque(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
     )
 
 
@@ -300,7 +299,7 @@ def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
     for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
         for channels in (1, 3):
             wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
-            assert opaque.all() and torch.equal(read_any(tmp_path / name, channels), wanted), name
+            assert opaque.all() and torch.equal(read_opaque(tmp_path / name, channels), wanted), name
 
 
 def test_floats_are_refused_whatever_their_range(tmp_path):
@@ -308,4 +307,4 @@ def test_floats_are_refused_whatever_their_range(tmp_path):
     for name, values in {"one": levels / 2000, "all": levels * 255 / 2000}.items():
         Image.fromarray(values).save(tmp_path / f"{name}.tif")
         with pytest.raises(DataError, match="floats"):
-            read_any(tmp_path / f"{name}.tif", 1)
+            read_opaque(tmp_path / f"{name}.tif", 1)
