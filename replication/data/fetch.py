@@ -8,6 +8,7 @@ NONEQUILIBRIUM_MIRROR, a folder or an http(s) address, replaces the public addre
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import os
@@ -15,12 +16,12 @@ import re
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.files import quiet, save_contents
-from replication.data.sources import ABSENT, DATA, DATA_SETS, DataSet, faults
+from replication.data.sources import DATA, DATA_SETS, DataSet, missing
 from replication.files import ROOT, write_json
 from replication.settings.fields import check_name
 
@@ -40,92 +41,70 @@ def fetch(name: str, data: Path = DATA, mirror: str | None = None) -> bool:
     A file is written atomically as soon as it is verified. One process at a time fetches into
     ``data``. Raises FetchError, which says why each source failed.
     """
-    if not faults(name, data):
+    if not missing(name, data):
         return False
     from filelock import FileLock  # here, because a machine that only trains need not have it
 
-    lock, wanted = data / ".lock", DATA_SETS[name]
-    folder = data / wanted.folder
+    wanted, lock = DATA_SETS[name], data / ".lock"
     try:
         data.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=LONGEST_WAIT):
-            try:
-                lacking = faults(name, data)
-                there = [fault for fault in lacking.values() if fault != ABSENT]
-                if len(there) > 1 and len(lacking) == len(wanted.files):
-                    other = f"{folder} holds other files under the names of {name}'s"
-                    raise FetchError(f"{other}; move it away, as it is not replaced")
-                for archive, files in wanted.archives.items():
-                    if some := [file for file in files if file in lacking]:
-                        _obtain(wanted, archive, some, folder, mirror)
-                return bool(lacking)
-            finally:
-                lock.unlink(missing_ok=True)
+        with FileLock(lock, timeout=LONGEST_WAIT), contextlib.ExitStack() as last:
+            last.callback(lock.unlink, missing_ok=True)  # while the lock is held
+            lacking, folder = missing(name, data), data / wanted.folder
+            wrong = [file for file in lacking if (folder / file).exists()]
+            if len(wrong) > 1 and len(lacking) == len(wanted.files):
+                raise FetchError(f"{folder} holds another data set of the same names; move it away")
+            for archive, files in wanted.archives.items():
+                if files := {*files} & {*lacking}:
+                    _obtain(wanted, archive, files, folder, mirror)
+            return bool(lacking)
     except OSError as error:
         raise FetchError(f"{name} cannot be written: {one_line(error)}") from None
 
 
-def _obtain(wanted: DataSet, archive: str, files: list[str], folder: Path, mirror: str | None):
-    """Write ``files`` of one archive into ``folder``, from the first sources that have them."""
-    failures, lacking = [], list(files)
-    for place in places(wanted, archive, mirror):
+def _obtain(wanted: DataSet, archive: str, lacking: set[str], folder: Path, mirror: str | None):
+    """Write the files ``lacking`` of one archive, from the first places that have them."""
+    failures, name = [], PurePosixPath(archive).name
+    places = [base + archive for base in wanted.upstream]
+    if mirror:
+        names = (f"{wanted.folder}/{name}", name, name.replace(".tar.gz", ".tar.xz"))
+        places = [f"{mirror.rstrip('/')}/{name}" for name in dict.fromkeys(names)]
+    for place in places:
         try:
             with tempfile.TemporaryDirectory() as temporary:
-                path = _download(place, temporary) if isinstance(place, str) else place
-                for file, content in unpacked(path, files):
+                for file, content in unpacked(_local(place, temporary), lacking):
                     if hashlib.sha256(content).hexdigest() == wanted.files[file]:
                         save_contents({folder / file: content})
-                        lacking = [other for other in lacking if other != file]
+                        lacking = lacking - {file}
             if not lacking:
                 return
-            raise FetchError(f"it holds no {lacking[0]} with the published SHA-256")
+            raise FetchError(f"it holds no {min(lacking)} with the published SHA-256")
         except FetchError as error:
-            failures.append(f"{_without_secrets(place)}: {error}")
+            failures.append(f"{place}: {error}")
     remedy = "check" if mirror else "check the network or set"
     tried = "; ".join(failures)
     raise FetchError(f"{archive} is not available, {remedy} NONEQUILIBRIUM_MIRROR ({tried})")
 
 
-def places(wanted: DataSet, archive: str, mirror: str | None) -> list[str] | list[Path]:
-    """Addresses or paths to try in turn for one archive; raises FetchError for a bad mirror."""
-    if mirror is None:
-        return [base + archive for base in wanted.upstream]
-    name = PurePosixPath(archive).name
-    packings = dict.fromkeys((name, name.replace(".tar.gz", ".tar.xz")))
-    names = [f"{wanted.folder}/{name}", *packings]
-    if mirror.lower().startswith(("http://", "https://")):
-        return [f"{mirror.rstrip('/')}/{name}" for name in names]
-    folder = os.path.expanduser(mirror)
-    if not os.path.isdir(folder):
-        allowed = "a folder that exists, or an address that begins with http:// or https://"
-        mirror = _without_secrets(mirror)
-        raise FetchError(f"NONEQUILIBRIUM_MIRROR is {mirror!r}; it must be {allowed}")
-    return [Path(folder, name) for name in names]
-
-
-def _without_secrets(place: str | Path) -> str:
-    """A place without the password and the query that an address may hold, fit for a message."""
-    return re.sub(r"(?<=://)[^/]*@|(?<=://)([^?]*)\?.*", r"\1", str(place))
-
-
-def _download(address: str, folder: str) -> Path:
-    """Download ``address`` into ``folder``; returns the file. Raises FetchError."""
+def _local(place: str, folder: str) -> Path:
+    """The file at ``place``; it is downloaded into ``folder`` if that is an address."""
+    if not re.match("https?://", place, re.IGNORECASE):
+        return Path(place).expanduser()
     import pooch  # here, because a machine that only trains need not have it
 
     pooch.get_logger().setLevel("WARNING")
-    name = PurePosixPath(address).name
+    name = PurePosixPath(place).name
     http = pooch.HTTPDownloader(not quiet(), 1 << 16, timeout=TIMEOUT)
-    remote = pooch.Pooch(folder, "", {name: None}, {name: address}, retry_if_failed=RETRIES)
+    remote = pooch.Pooch(folder, "", {name: None}, {name: place}, retry_if_failed=RETRIES)
     try:
         return Path(remote.fetch(name, downloader=http))
     except Exception as error:  # requests, urllib3, idna and ssl raise many kinds
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        said = f"the server answered {status}" if status else f"the download failed ({reason})"
-        raise FetchError(said) from None
+        answer = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
+        reason = getattr(error, "strerror", None) or answer
+        raise FetchError(f"the download failed ({reason})") from None
 
 
-def unpacked(archive: Path, files: list[str]) -> Iterator[tuple[str, bytes]]:
+def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """(file, content) of ``files`` in a tar archive, or of the file that ``archive`` is, packed or
     not; no member is read beyond LARGEST, and none is written. Raises FetchError.
     """
@@ -139,10 +118,12 @@ def unpacked(archive: Path, files: list[str]) -> Iterator[tuple[str, bytes]]:
                     if file in files and member.isfile() and (source := tar.extractfile(member)):
                         yield file, source.read(LARGEST)
         else:
-            with archive.open("rb") as file:
-                packed = file.read(2) == b"\x1f\x8b"
-            with gzip.open(archive) if packed else archive.open("rb") as source:
-                yield files[0], source.read(LARGEST)
+            with archive.open("rb") as source:
+                packed = source.peek(2).startswith(b"\x1f\x8b")
+                yield (
+                    min(files),
+                    (gzip.GzipFile(fileobj=source) if packed else source).read(LARGEST),
+                )
     except Exception as error:  # tarfile, gzip and lzma raise many kinds
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise FetchError(f"the archive is damaged or cut short ({reason})") from None
@@ -151,8 +132,7 @@ def unpacked(archive: Path, files: list[str]) -> Iterator[tuple[str, bytes]]:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium data``."""
     sets = list(DATA_SETS)
-    told = f"{', '.join(sets)}; default all"
-    parser.add_argument("names", nargs="*", default=sets, metavar="SET", help=told)
+    parser.add_argument("names", nargs="*", default=sets, help=f"{', '.join(sets)}; default all")
     told = "write the outcome to reports/data/ and succeed in any case"
     parser.add_argument("--record", action="store_true", help=told)
 
@@ -171,8 +151,9 @@ def run(options: argparse.Namespace) -> None:
             fetched = fetch(name, DATA, mirror)
             print(f"{name}: {'fetched and verified' if fetched else 'already here, verified'}")
         except FetchError as error:
-            failures.append(f"{name} is not here: {error}")
-            outcome |= {"present": False, "files": {}, "reason": str(error)}
+            reason = re.sub(r"://[^/]*@", "://", str(error))  # an address may hold a password
+            failures.append(f"{name} is not here: {reason}")
+            outcome |= {"present": False, "files": {}, "reason": reason}
         if options.record or (ROOT / "params.yaml").exists():
             write_json(RECORDS / f"{name}.json", outcome)
     if failures and not options.record:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.errors import Refusal
-from replication.data.sources import ABSENT, DATA, DATA_SETS, faults
+from replication.data.sources import DATA, DATA_SETS, missing
 from replication.settings.fields import check_name
 
 DIGITS = 10
@@ -80,13 +80,12 @@ LABELS = {"mnist": _mnist_labels, "digits": _digits_labels}
 
 def present(name: str, data: Path = DATA) -> bool:
     """Whether data set ``name`` can be loaded or must be fetched; raises DataError if damaged."""
-    wrong = faults(name, data) if name in DATA_SETS else {}  # the others are always here
-    if ABSENT in wrong.values():
-        return False
-    for file, fault in wrong.items():
-        path = data / DATA_SETS[name].folder / file
-        raise DataError(f"{path} is damaged: {fault}; `make data` fetches it anew")
-    return True
+    wrong = missing(name, data) if name in DATA_SETS else []  # the others are always here
+    paths = [data / DATA_SETS[name].folder / file for file in wrong]
+    if paths and all(path.exists() for path in paths):
+        reason = "its SHA-256 is not the published one"
+        raise DataError(f"{paths[0]} is damaged: {reason}; `make data` fetches it anew")
+    return not paths
 
 
 def load_images(name: str, data: Path = DATA) -> ImageSet:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nonequilibrium.errors import ParameterError, one_line
@@ -31,7 +30,6 @@ USUAL |= {PLANES: {1}, FORMAT: {1}}  # what is usual in a TIFF
 EXOTIC = "is of an unusual kind (CMYK, floats, signs, planes); save it as PNG of 8 or 16 bits"
 TWELVE = "has 16 bits per channel but no value above 4,095, as 12-bit data; scale it to 16 bits"
 MOST_BYTES, MOST_PIXELS = 2**26, 2**24  # of a file; of a picture, 4,096 × 4,096
-GAP, LETTERS = 4, 11  # pixels of a sheet: between images, and the height of letters
 
 
 class PictureError(DataError):
@@ -64,12 +62,10 @@ def read_opaque(path: Path, channels: int) -> Tensor:
 def contents(path: Path, kind: str) -> bytes:
     """The whole file; raises PictureError unless it is an ordinary file of at most MOST_BYTES."""
     try:
-        if not path.is_file():
-            reason = "it is no ordinary file" if path.exists() else "there is no such file"
-        elif path.stat().st_size > MOST_BYTES:
-            reason = f"it has more than {MOST_BYTES >> 20} MB"
-        else:
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
             return path.read_bytes()
+        reason = f"it is no ordinary file of at most {MOST_BYTES >> 20} MB"
+        reason = reason if path.exists() else "there is no such file"
     except OSError as error:
         reason = error.strerror
     raise PictureError(f"{path} cannot be read as {kind}: {reason}")
@@ -195,42 +191,20 @@ def save_pictures(pictures: dict[Path, Tensor]) -> None:
     """Write uint8 (c, h, w) pictures, all or none, in the lossless format each ending names."""
     writes = {}
     for out, pixels in pictures.items():
-        writes[out] = partial(_drawn(pixels).save, format=LOSSLESS[out.suffix.lower()])
+        picture = Image.fromarray(pixels.movedim(0, -1).squeeze(-1).contiguous().numpy())
+        writes[out] = partial(picture.save, format=LOSSLESS[out.suffix.lower()])
     save_together(writes)
 
 
-def _drawn(pixels: Tensor) -> Image.Image:
-    """Pillow's picture of uint8 (c, h, w)."""
-    return Image.fromarray(pixels.movedim(0, -1).squeeze(-1).contiguous().numpy())
-
-
-def rows(images: Tensor, columns: int) -> Tensor:
-    """Images (n, c, h, w) uint8 edge to edge in rows of ``columns``, the rest black: (c, H, W)."""
+def rows(images: Tensor, columns: int, side: int = 0) -> Tensor:
+    """Images (n, c, h, w) uint8 edge to edge in rows of ``columns``, the rest black, each enlarged
+    to about ``side`` pixels where it is smaller: (c, H, W).
+    """
+    times = max(1, side // images.shape[-1])
+    images = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
     n, c, h, w = images.shape
     down = -(-n // columns)
     places = images.new_zeros(down * columns, c, h, w)
     places[:n] = images
     places = places.reshape(down, columns, c, h, w).permute(2, 0, 3, 1, 4)
     return places.reshape(c, down * h, columns * w)
-
-
-def labelled(images: Mapping[str, Tensor], side: int = 192, columns: int = 6) -> Tensor:
-    """Images (c, h, w) uint8 of one size in rows, each below its name and enlarged to about
-    ``side`` pixels: (c, H, W) uint8.
-    """
-    font, above, tiles = ImageFont.load_default(LETTERS), LETTERS + 2 * GAP, []
-    for name, image in images.items():
-        times = max(1, side // image.shape[-1])
-        large = _drawn(image.repeat_interleave(times, -1).repeat_interleave(times, -2))
-        tile = Image.new(large.mode, (large.width + GAP, large.height + above), "white")
-        ImageDraw.Draw(tile).text((0, GAP), name, fill="black", font=font)
-        tile.paste(large, (0, above))
-        pixels = np.array(tile).reshape(tile.height, tile.width, -1)
-        tiles.append(torch.from_numpy(pixels).movedim(-1, 0))
-    return rows(torch.stack(tiles), min(columns, len(tiles)))
-
-
-def spread(samples: Tensor) -> Tensor:
-    """The standard deviation of samples (n, c, h, w) uint8, its largest white: (c, h, w) uint8."""
-    deviation = samples.float().std(0, correction=0)
-    return (255 * deviation / deviation.max().clamp(min=1)).round().to(torch.uint8)

@@ -6,7 +6,6 @@ in for it or, where these are not in data/, scikit-image's textures; ``Pictures.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pg
 HELD_OUT = (256, 320)  # height and width of the region of a picture that is held out
 APART = 32  # pixels between what is held out and what is trained on
 EVERY = 4  # of many pictures, every fourth is held out whole
+TEXTURES = ("brick", "grass", "gravel")  # scikit-image's
 BARK = {
     "photographs": "two photographs of bark (Poly Haven, CC0)",
     "textures": "scikit-image's brick, grass and gravel",
@@ -36,90 +36,76 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
     """
     from replication.data.pictures import read_opaque  # not every machine that trains has Pillow
 
-    if name in ("bark", *BARK) and not Path(name).exists():  # one's own pictures win
-        if name != "textures" and present("bark", data):
-            name, bark = "photographs", DATA_SETS["bark"]
-            paths = [data / bark.folder / file for file in bark.files]
-        elif name != "photographs":
-            import skimage.data
+    if name not in ("bark", *BARK) or Path(name).exists():  # one's own pictures win
+        path = Path(name).expanduser()
+        files, source = _files(path), "own"
+        title = f"pictures of {path.name or path}" if path.is_dir() else path.name
+    elif name != "textures" and present("bark", data):
+        bark, source = DATA_SETS["bark"], "photographs"
+        files, title = [data / bark.folder / file for file in bark.files], BARK[source]
+    elif name != "photographs":
+        import skimage.data
 
-            name, folder = "textures", Path(skimage.data.__file__).parent
-            paths = [folder / f"{texture}.png" for texture in ("brick", "grass", "gravel")]
-        else:
-            raise DataError(f"{name} is not in {data}; `nonequilibrium data bark` fetches it")
-        # The photographs continue at the opposite edge, so their middle is farthest from the rest.
-        pictures = [read_opaque(path, channels) for path in paths]
-        train, test = regions(pictures, patch, middle=name == "photographs")
-        if not train or not test:
-            raise DataError(f"patch = {patch} leaves no region of {BARK[name]} to hold out")
-        return Pictures(train, test, BARK[name], name)
-    path = Path(name).expanduser()
-    paths, title = _files(path), f"pictures of {path.name or path}" if path.is_dir() else path.name
-    pictures = [read_opaque(file, channels) for file in paths]
-    for file, picture in zip(paths, pictures, strict=True):
+        folder, source = Path(skimage.data.__file__).parent, "textures"
+        files, title = [folder / f"{texture}.png" for texture in TEXTURES], BARK[source]
+    else:
+        raise DataError(f"{name} is not in {data}; `nonequilibrium data bark` fetches it")
+    pictures = [read_opaque(file, channels) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
         height, width = picture.shape[1:]
         if min(height, width) < patch:
-            least = f"training takes patches of {patch}×{patch}, so a picture must have that"
-            raise DataError(f"{file} is {width}×{height}; {least}")
-    if len(pictures) < EVERY:
-        return Pictures(*regions(pictures, patch, middle=False), title)
-    train = [picture for number, picture in enumerate(pictures, 1) if number % EVERY]
-    return Pictures(train, pictures[EVERY - 1 :: EVERY], title)
+            wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
+            raise DataError(f"{file} is {width}×{height}; {wanted}")
+    if source == "own" and len(pictures) >= EVERY:
+        train = [picture for number, picture in enumerate(pictures, 1) if number % EVERY]
+        return Pictures(train, pictures[EVERY - 1 :: EVERY], title)
+    # The photographs continue at the opposite edge, so their middle is farthest from the rest.
+    train, test = regions(pictures, patch, middle=source == "photographs")
+    if source != "own" and not test:
+        raise DataError(f"patch = {patch} leaves no region of {title} to hold out")
+    return Pictures(train, test, title, source)
 
 
 def _files(path: Path) -> list[Path]:
     """The file itself, or the pictures of a folder by number and name; says what is skipped."""
     if path.is_file():
         return [path]
-    try:
-        inside = [file for file in path.iterdir() if not file.name.startswith(".")]
-    except OSError as error:
-        allowed = f"bark, or a picture or a folder of pictures that exists ({error.strerror})"
-        raise DataError(f"data is {str(path)!r}; it must be {allowed}") from None
-    pictures = [file for file in inside if file.suffix.lower() in KINDS and file.is_file()]
-    other = Counter(file.suffix.lower() or "others" for file in inside if file.is_file())
-    below = sum(len(names) for folder in inside if folder.is_dir() for *_, names in os.walk(folder))
-    counts = {kind: n for kind, n in sorted(other.items()) if kind not in KINDS}
-    counts |= {"in subfolders": below} if below else {}
-    skipped = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+    if not path.is_dir():
+        allowed = "bark, or a picture or a folder of pictures that exists"
+        raise DataError(f"data is {str(path)!r}; it must be {allowed}")
+    kinds = {}
+    for file in path.rglob("[!.]*"):
+        if file.is_file():
+            kinds[file] = file.suffix.lower() if file.parent == path else "in subfolders"
+    pictures = [file for file, kind in kinds.items() if kind in KINDS]
+    others = Counter(kind for kind in kinds.values() if kind not in KINDS)
+    skipped = ", ".join(f"{n} {kind or 'of no kind'}" for kind, n in sorted(others.items()))
     if not pictures:
-        skipped = f" ({skipped} skipped)" if skipped else ""
-        raise DataError(f"{path} holds no pictures{skipped}; names must end in {', '.join(KINDS)}")
+        wanted = f"their names must end in {', '.join(KINDS)} (skipped: {skipped or 'nothing'})"
+        raise DataError(f"{path} holds no pictures; {wanted}")
     if skipped:
         print(f"{path}: {len(pictures)} pictures are read; skipped: {skipped}", file=sys.stderr)
-    return sorted(
-        pictures,
-        key=lambda file: [
-            (int(part), "") if part.isdecimal() else (-1, part)  # 10.png after 9.png
-            for part in re.split(r"(\d+)", file.name)
-        ],
-    )
+    parts = {file: re.split(r"(\d+)", file.name) for file in pictures}  # 10.png after 9.png
+    return sorted(parts, key=lambda file: [int(p) if p.isdecimal() else p for p in parts[file]])
 
 
 def regions(pictures: list[Tensor], patch: int, middle: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """(train, test): a region of each picture is held out, its middle or its lower right corner,
-    if what is left is large enough for a patch.
+    """(train, test): a region of each picture is held out, its middle or its lower right corner;
+    what is left APART pixels around it and large enough for a patch is trained on.
     """
     train, test = [], []
     for picture in pictures:
         height, width = picture.shape[1:]
         h, w = min(HELD_OUT[0], height // 2), min(HELD_OUT[1], width * 5 // 8)
         top, left = ((height - h) // 2, (width - w) // 2) if middle else (height - h, width - w)
-        rest = [part for part in around(picture, top, left, h, w) if min(part.shape[1:]) >= patch]
+        above, below, before = max(top - APART, 0), top + h + APART, max(left - APART, 0)
+        level = picture[:, above:below]
+        rest = [picture[:, :above], picture[:, below:]]
+        rest += [level[..., :before], level[..., left + w + APART :]]
+        rest = [part.contiguous() for part in rest if min(part.shape[1:]) >= patch]
         if rest:
             test.append(picture[:, top : top + h, left : left + w].contiguous())
         elif min(height, width) >= patch:  # too small to share
             rest = [picture]
         train += rest
     return train, test
-
-
-def around(picture: Tensor, top: int, left: int, h: int, w: int) -> list[Tensor]:
-    """What is left of (c, H, W) around a region and APART pixels more: rectangles above, below,
-    left and right, some empty.
-    """
-    above, below = max(top - APART, 0), min(top + h + APART, picture.shape[1])
-    before, after = max(left - APART, 0), min(left + w + APART, picture.shape[2])
-    level = picture[:, above:below]
-    pieces = (picture[:, :above], picture[:, below:], level[..., :before], level[..., after:])
-    return [piece.contiguous() for piece in pieces]

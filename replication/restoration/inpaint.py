@@ -31,12 +31,11 @@ from nonequilibrium.training.devices import enough_memory, keep_freed_memory
 from replication.data.pictures import (
     LOSSLESS,
     PictureError,
-    labelled,
     read_mask_file,
     read_picture,
+    rows,
     save_pictures,
     some_known,
-    spread,
 )
 from replication.files import ROOT
 from replication.restoration.inpaint_any import convolutional, fill, size_of
@@ -137,7 +136,10 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
     shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
     if len(filled) > 1:
-        shown |= {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread(filled)}
+        deviation = filled.float().std(0, correction=0)
+        white = deviation.max().clamp(min=1)
+        shown["mean"] = filled.float().mean(0).round().to(torch.uint8)
+        shown["spread"] = (255 * deviation / white).round().to(torch.uint8)
     return shown
 
 
@@ -243,12 +245,13 @@ def run(options: argparse.Namespace) -> None:
     else:
         filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
     save_pictures(
-        {options.out: labelled(sheet(picture, known, filled))}
+        {options.out: rows(torch.stack([*sheet(picture, known, filled).values()]), 6, 192)}
         | dict(zip(apart, filled, strict=True))
     )
     name = os.fsencode(options.out).decode(
         errors="replace"
     )  # a name may hold bytes that no terminal can show
     print(
-        f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples"
+        f"{name}: the picture with {int((~known).sum())} pixels missing, "
+        f"then {options.samples} samples" + ", their mean and their spread" * (len(filled) > 1)
     )
