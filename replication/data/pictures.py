@@ -189,11 +189,12 @@ def _known_in_array(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 def save_pictures(pictures: dict[Path, Tensor]) -> None:
     """Write uint8 (c, h, w) pictures, all or none, in the lossless format each ending names."""
-    writes = {}
-    for out, pixels in pictures.items():
-        picture = Image.fromarray(pixels.movedim(0, -1).squeeze(-1).contiguous().numpy())
-        writes[out] = partial(picture.save, format=LOSSLESS[out.suffix.lower()])
-    save_together(writes)
+
+    def write(out: Path, temporary: Path) -> None:
+        array = pictures[out].movedim(0, -1).squeeze(-1).contiguous().numpy()
+        Image.fromarray(array).save(temporary, LOSSLESS[out.suffix.lower()])
+
+    save_together({out: partial(write, out) for out in pictures})
 
 
 def rows(images: Tensor, columns: int, side: int = 0) -> Tensor:
@@ -203,6 +204,7 @@ def rows(images: Tensor, columns: int, side: int = 0) -> Tensor:
     times = max(1, side // images.shape[-1])
     images = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
     n, c, h, w = images.shape
+    columns = min(columns, n)
     down = -(-n // columns)
     places = images.new_zeros(down * columns, c, h, w)
     places[:n] = images
