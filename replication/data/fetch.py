@@ -55,8 +55,8 @@ def fetch(name: str, data: Path = DATA, mirror: str | None = None) -> bool:
             if len(wrong) > 1 and len(lacking) == len(wanted.files):
                 raise FetchError(f"{folder} holds another data set of the same names; move it away")
             for archive, files in wanted.archives.items():
-                if files := {*files} & {*lacking}:
-                    _obtain(wanted, archive, files, folder, mirror)
+                if some := {*files} & {*lacking}:
+                    _obtain(wanted, archive, some, folder, mirror)
             return bool(lacking)
     except OSError as error:
         raise FetchError(f"{name} cannot be written: {one_line(error)}") from None
@@ -118,12 +118,9 @@ def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes
                     if file in files and member.isfile() and (source := tar.extractfile(member)):
                         yield file, source.read(LARGEST)
         else:
-            with archive.open("rb") as source:
-                packed = source.peek(2).startswith(b"\x1f\x8b")
-                yield (
-                    min(files),
-                    (gzip.GzipFile(fileobj=source) if packed else source).read(LARGEST),
-                )
+            with archive.open("rb") as raw:
+                packed = raw.peek(2).startswith(b"\x1f\x8b")
+                yield min(files), (gzip.open(raw) if packed else raw).read(LARGEST)
     except Exception as error:  # tarfile, gzip and lzma raise many kinds
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise FetchError(f"the archive is damaged or cut short ({reason})") from None

@@ -67,7 +67,7 @@ def contents(path: Path, kind: str) -> bytes:
         reason = f"it is no ordinary file of at most {MOST_BYTES >> 20} MB"
         reason = reason if path.exists() else "there is no such file"
     except OSError as error:
-        reason = error.strerror
+        reason = one_line(error)
     raise PictureError(f"{path} cannot be read as {kind}: {reason}")
 
 
@@ -106,25 +106,25 @@ def _levels(data: bytes) -> tuple[np.ndarray, int | None, np.ndarray]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         kind, tags = picture.format, dict(getattr(picture, "tag_v2", {}))
         coding = str(picture.tile[0].args) if picture.tile else ""
-        picture = ImageOps.exif_transpose(picture)
-    deep = picture.mode.startswith("I;16") or (picture.mode == "I" and kind in ("PNG", "PPM"))
-    keyed = kind == "PNG" and "transparency" in picture.info and picture.mode != "P"
+        upright = ImageOps.exif_transpose(picture)
+    deep = upright.mode.startswith("I;16") or (upright.mode == "I" and kind in ("PNG", "PPM"))
+    keyed = kind == "PNG" and "transparency" in upright.info and upright.mode != "P"
     if keyed and coding not in ("L", "RGB"):  # Pillow compares other levels with the wrong key
         raise PictureError("names a transparent colour in other than 8 bits; save it with alpha")
     unusual = (set(np.ravel(tags.get(tag, ()))) - usual for tag, usual in USUAL.items())
-    if not (deep or picture.mode in MODES) or any(unusual):
+    if not (deep or upright.mode in MODES) or any(unusual):
         raise PictureError(EXOTIC)
-    opaque = np.ones(picture.size[::-1], dtype=bool)
+    opaque = np.ones(upright.size[::-1], dtype=bool)
     if deep:
-        values, white = np.asarray(picture)[..., None], 2**16 - 1
+        values, white = np.asarray(upright)[..., None], 2**16 - 1
         twelve = values.max() < 2**12
         if tags.get(PHOTOMETRIC) == 0:  # 0 is white, which Pillow minds up to 8 bits only
             values = white - values
     else:
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            opaque = np.asarray(picture)[..., 3] == 255
-        values, white = np.asarray(picture.convert("RGB")), 255
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            opaque = np.asarray(upright)[..., 3] == 255
+        values, white = np.asarray(upright.convert("RGB")), 255
         sixteen = 16 in tags.get(BITS, ()) or ";16B" in coding or "65535" in coding
         twelve = sixteen and values.max() <= 2**4 - (kind != "PPM")  # where Pillow rounds up
     return values, None if twelve else white, opaque
