@@ -1,10 +1,7 @@
-"""The image data sets by name, read from the files that were fetched or that ship inside a
-dependency.
-"""
+"""The image data sets by name, from the files that were fetched or that ship with a library."""
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +10,11 @@ from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.errors import Refusal
-from nonequilibrium.files import sha256
-from replication.data.sources import DATA, DATA_SETS
+from replication.data.sources import DATA, DATA_SETS, missing
 from replication.settings.fields import check_name
+
+DIGITS = 10
+PARTS = ("train", "t10k")
 
 
 class DataError(Refusal, ValueError):
@@ -23,37 +22,24 @@ class DataError(Refusal, ValueError):
 
 
 def _idx(path: Path) -> Tensor:
-    """An idx file of bytes as a uint8 tensor of its own shape."""
-    raw = path.read_bytes()
-    shape = np.frombuffer(raw, ">i4", raw[3], offset=4)
-    return torch.from_numpy(
-        np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
-    )
+    """An idx file of bytes as a uint8 tensor; its fourth byte is the number of its dimensions."""
+    raw = np.fromfile(path, np.uint8)
+    start = 4 + 4 * int(raw[3])
+    return torch.from_numpy(raw[start:].reshape(raw[4:start].view(">i4")))
 
 
 def _mnist(folder: Path) -> ImageSet:
-    train, test = (
-        _idx(folder / f"{part}-images-idx3-ubyte")[:, None] for part in ("train", "t10k")
-    )
+    train, test = (_idx(folder / f"{part}-images-idx3-ubyte")[:, None] for part in PARTS)
     return ImageSet(train, test, "MNIST digits")
 
 
 def _cifar10(folder: Path) -> ImageSet:
-    def batches(names: list[str]) -> Tensor:
-        counts = [
-            (folder / name).stat().st_size // 3073 for name in names
-        ]  # a label and the pixels, channels first
-        images = torch.empty(sum(counts), 3, 32, 32, dtype=torch.uint8)
-        for its, name in zip(images.split(counts), names, strict=True):
-            records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)
-            its.copy_(torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32)))
-        return images
+    def batch(name: str) -> Tensor:  # a record is a label, then the pixels, channels first
+        records = np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073)
+        return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32))
 
-    return ImageSet(
-        batches([f"data_batch_{i}.bin" for i in range(1, 6)]),
-        batches(["test_batch.bin"]),
-        "CIFAR-10",
-    )
+    train = torch.cat([batch(f"data_batch_{i}") for i in range(1, 6)])
+    return ImageSet(train, batch("test_batch"), "CIFAR-10")
 
 
 def _digits(_: Path) -> ImageSet:
@@ -71,73 +57,49 @@ def _photographs(_: Path) -> ImageSet:
         half = torch.from_numpy(photograph[::2, ::2].copy()).permute(2, 0, 1)
         grid = half.unfold(1, 32, 16).unfold(2, 32, 16)
         patches.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, 32, 32))
-    # The lowest part of each photograph is held out; patches overlap, so a strip between is left
-    # out.
-    train = [p[: int(0.75 * len(p))] for p in patches]
-    test = [p[int(0.85 * len(p)) :] for p in patches]
-    return ImageSet(
-        torch.cat(train), torch.cat(test), "32×32 patches of scikit-learn's two sample photographs"
-    )
+    # The lowest part of each photograph is held out; as patches overlap, a strip is left out.
+    train = torch.cat([p[: int(0.75 * len(p))] for p in patches])
+    test = torch.cat([p[int(0.85 * len(p)) :] for p in patches])
+    return ImageSet(train, test, "32×32 patches of scikit-learn's two sample photographs")
 
 
-def _of_any_size(_: Path) -> ImageSet:
-    raise DataError("these pictures have no one size; their model's class loads them")
+def _mnist_labels(folder: Path) -> list[Tensor]:
+    return [_idx(folder / f"{part}-labels-idx1-ubyte").long() for part in PARTS]
 
 
-# What ships inside a dependency serves quick runs; the others must be fetched.
-SOURCES = {
-    "mnist": _mnist,
-    "cifar10": _cifar10,
-    "digits": _digits,
-    "photographs": _photographs,
-    "dead_leaves": _of_any_size,
-    "bark": _of_any_size,
-}
+def _digits_labels(_: Path) -> list[Tensor]:
+    from sklearn.datasets import load_digits
+
+    target = torch.from_numpy(load_digits().target).long()
+    return [target[:1500], target[1500:]]
+
+
+SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
+LABELS = {"mnist": _mnist_labels, "digits": _digits_labels}
 
 
 def present(name: str, data: Path = DATA) -> bool:
-    """True if the images of ``name`` can be loaded, False if they must be fetched first; raises
-    DataError if a file is damaged.
-    """
-    check_name("data set", name, SOURCES)
-    if name not in DATA_SETS:
-        return True
-    wanted = DATA_SETS[name]
-    paths = [wanted.path(data) / file for file in wanted.files]
-    if not all(path.is_file() for path in paths):
-        return False
-    for path in paths:
-        _verify(path, wanted.sizes.get(path.name), wanted.files[path.name])
-    return True
-
-
-def _verify(path: Path, size: int | None, digest: str) -> None:
-    """Raises DataError unless a file is the published one, byte for byte."""
-    try:
-        found = path.stat()
-        if size not in (None, found.st_size):
-            wrong = f"it has {found.st_size:,} bytes, not {size:,}"
-        elif _sha256_once(path, found.st_size, found.st_mtime_ns, found.st_ino) != digest:
-            wrong = "its SHA-256 is not the published one"
-        else:
-            return
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); `make data` fetches it anew"
-        ) from None
-    raise DataError(f"{path} is damaged: {wrong}; `make data` fetches it anew")
-
-
-@functools.lru_cache(maxsize=100)
-def _sha256_once(path: Path, size: int, modified: int, inode: int) -> str:
-    """The sum of a file, reckoned once a process for as long as the file stays as it is."""
-    return sha256(path)
+    """Whether data set ``name`` can be loaded or must be fetched; raises DataError if damaged."""
+    wrong = missing(name, data) if name in DATA_SETS else []  # the others are always here
+    paths = [data / DATA_SETS[name].folder / file for file in wrong]
+    if paths and all(path.exists() for path in paths):
+        reason = "its SHA-256 is not the published one"
+        raise DataError(f"{paths[0]} is damaged: {reason}; `make data` fetches it anew")
+    return not paths
 
 
 def load_images(name: str, data: Path = DATA) -> ImageSet:
-    """A data set by name; raises DataError, with the remedy, if it must be fetched first or is
-    damaged.
-    """
+    """A data set by name; raises DataError, with the remedy, if it is absent or damaged."""
+    return _load(SOURCES, name, data)
+
+
+def load_labels(name: str, data: Path = DATA) -> list[Tensor]:
+    """[train, test] labels, int64 from 0 to 9, in the order of ``load_images``."""
+    return _load(LABELS, name, data)
+
+
+def _load(loaders: dict, name: str, data: Path):
+    check_name("data set", name, loaders)
     if not present(name, data):
         raise DataError(f"{name} is not in {data}; `make data` fetches it")
-    return SOURCES[name](DATA_SETS[name].path(data) if name in DATA_SETS else data)
+    return loaders[name](data / DATA_SETS[name].folder if name in DATA_SETS else data)

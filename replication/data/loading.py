@@ -9,9 +9,7 @@ from replication.data.textures import load_pictures
 
 
 def training_data(settings) -> ImageSet | Pictures:
-    """The images of a model's ``settings``; raises DataError if they must be fetched first or
-    cannot be used.
-    """
+    """The images of a model's ``settings``; raises DataError if they are absent or unusable."""
     if hasattr(settings, "smallest"):
         return leaves_pictures(settings)
     if hasattr(settings, "patch"):

@@ -20,11 +20,10 @@ from nonequilibrium.errors import ParameterError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
+from replication.data.pictures import rows, save_pictures
 from replication.files import ROOT
 from replication.measure.spacing import load_costs, thinned
 from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
-from replication.restoration.pictures import save_pictures
-from replication.restoration.sheets import rows
 from replication.settings.fields import check_name
 
 

@@ -21,7 +21,7 @@ from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.network.classifier import NoisyClassifier, class_guide
 from nonequilibrium.training.classes import fit_classifier
-from replication.data.labels import DIGITS
+from replication.data.images import DIGITS
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 

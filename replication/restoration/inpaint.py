@@ -27,17 +27,17 @@ from nonequilibrium.errors import ParameterError, one_line
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import enough_memory, keep_freed_memory
-from replication.files import ROOT
-from replication.restoration.inpaint_any import convolutional, fill, size_of
-from replication.restoration.pictures import (
+from replication.data.pictures import (
     LOSSLESS,
     PictureError,
     read_mask_file,
     read_picture,
+    rows,
     save_pictures,
     some_known,
 )
-from replication.restoration.sheets import labelled, spread
+from replication.files import ROOT
+from replication.restoration.inpaint_any import convolutional, fill, size_of
 from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
 
@@ -135,7 +135,10 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     shown = {"known": torch.where(known, picture, torch.tensor(GREY, dtype=torch.uint8))}
     shown |= {f"sample {number}": sample for number, sample in enumerate(filled, 1)}
     if len(filled) > 1:
-        shown |= {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread(filled)}
+        deviation = filled.float().std(0, correction=0)
+        white = deviation.max().clamp(min=1)
+        shown["mean"] = filled.float().mean(0).round().to(torch.uint8)
+        shown["spread"] = (255 * deviation / white).round().to(torch.uint8)
     return shown
 
 
@@ -241,12 +244,13 @@ def run(options: argparse.Namespace) -> None:
     else:
         filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
     save_pictures(
-        {options.out: labelled(sheet(picture, known, filled))}
+        {options.out: rows(torch.stack([*sheet(picture, known, filled).values()]), 6, 192)}
         | dict(zip(apart, filled, strict=True))
     )
     name = os.fsencode(options.out).decode(
         errors="replace"
     )  # a name may hold bytes that no terminal can show
     print(
-        f"{name}: the picture with {int((~known).sum())} pixels missing, then {options.samples} samples"
+        f"{name}: the picture with {int((~known).sum())} pixels missing, "
+        f"then {options.samples} samples" + ", their mean and their spread" * (len(filled) > 1)
     )

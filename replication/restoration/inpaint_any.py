@@ -24,7 +24,7 @@ from nonequilibrium.diffusion.posterior import Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.files import bar
 from nonequilibrium.model.images import ImageModel
-from replication.data.levels import FORMATS, PictureError, contents
+from replication.data.pictures import FORMATS, PictureError, contents
 
 MOST_PIXELS = 2**24  # of a picture: 4,096 × 4,096
 ROWS = 256  # pixels of a strip's height, without what it overlaps with its neighbours

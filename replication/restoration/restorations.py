@@ -23,8 +23,7 @@ from torch import Tensor
 
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
-from replication.data.images import load_images, present
-from replication.data.labels import load_labels
+from replication.data.images import load_images, load_labels, present
 from replication.files import ROOT
 from replication.measure.images import add
 from replication.measure.measure import threads, trained

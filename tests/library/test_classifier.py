@@ -12,8 +12,7 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.network.classifier import NoisyClassifier, class_guide
 from nonequilibrium.training.classes import fit_classifier
-from replication.data.images import DataError
-from replication.data.labels import load_labels
+from replication.data.images import DataError, load_labels
 from replication.restoration.classes import judged
 
 MEANS = torch.tensor(

@@ -13,6 +13,7 @@ from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.model.textures import TextureModel
 from nonequilibrium.model.weights import save_weights
 from replication.__main__ import main
+from replication.data.pictures import PictureError
 from replication.data.textures import load_pictures
 from replication.restoration.inpaint_any import (
     Frame,
@@ -23,7 +24,6 @@ from replication.restoration.inpaint_any import (
     sees,
     size_of,
 )
-from replication.restoration.pictures import PictureError
 from replication.settings.settings import quick
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -10,8 +12,8 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from nonequilibrium.errors import ParameterError
+from replication.data.pictures import PictureError, read_mask_file, read_picture
 from replication.restoration.inpaint import centre, read_mask
-from replication.restoration.pictures import PictureError, read_mask_file, read_picture
 
 SHAPE, GREY = (3, 32, 32), (1, 32, 32)
 RAMP = np.arange(1024).reshape(32, 32) // 4  # every level from 0 to 255
@@ -28,26 +30,13 @@ def levels(path, shape=GREY):
     return read_picture(path, shape)[0].numpy()
 
 
-@pytest.mark.parametrize(
-    "name, array",
-    [
-        ("8.png", RAMP.astype(np.uint8)),
-        ("16.png", (RAMP * 257).astype(np.uint16)),
-        ("16.tif", (RAMP * 257).astype(np.uint16)),
-        ("16.pgm", (RAMP * 257).astype(np.uint16)),
-        ("16.jp2", (RAMP * 257).astype(np.uint16)),
-        ("float.tif", (RAMP / 255).astype(np.float32)),
-        ("float255.tif", RAMP.astype(np.float32)),
-        ("float.pfm", (RAMP / 255).astype(np.float32)),
-    ],
-)
-def test_levels_are_those_of_the_files_range(tmp_path, name, array):
+@pytest.mark.parametrize("name", ["8.png", "8.bmp", "8.pgm", "8.tif", "16.png", "16.tif", "16.pgm"])
+def test_levels_are_those_of_the_files_range(tmp_path, name):
+    array = RAMP.astype(np.uint8) if name[0] == "8" else (RAMP * 257).astype(np.uint16)
     path = saved(tmp_path / name, array)
     assert (levels(path)[0] == RAMP).all()
     assert (levels(path, SHAPE) == RAMP).all()
-    dark = saved(
-        tmp_path / f"dark{name}", (array / 4).astype(array.dtype)
-    )  # the range is not the brightest pixel's
+    dark = saved(tmp_path / f"dark{name}", array // 4)  # the range is not the brightest pixel's
     assert abs(levels(dark)[0].astype(int) - RAMP // 4).max() <= 1
 
 
@@ -56,50 +45,99 @@ def test_tiffs_say_their_range_themselves(tmp_path, byteorder):
     deep = (COLOUR.astype(np.uint16) * 257).astype(f"{byteorder}u2")
     tifffile.imwrite(tmp_path / "c.tif", deep, photometric="rgb", byteorder=byteorder)
     assert (levels(tmp_path / "c.tif", SHAPE) == COLOUR.transpose(2, 0, 1)).all()
-    for array in (RAMP.astype(np.uint8), (RAMP / 255).astype(f"{byteorder}f4")):
-        tifffile.imwrite(tmp_path / "w.tif", array, photometric="miniswhite", byteorder=byteorder)
-        assert (levels(tmp_path / "w.tif")[0] == 255 - RAMP).all()
+    grey = RAMP.astype(np.uint8)
+    tifffile.imwrite(tmp_path / "w.tif", grey, photometric="miniswhite", byteorder=byteorder)
+    assert (levels(tmp_path / "w.tif")[0] == 255 - RAMP).all()
     tifffile.imwrite(tmp_path / "w.tif", (RAMP * 257).astype(np.uint16), photometric="miniswhite")
     assert (levels(tmp_path / "w.tif")[0] == 255 - RAMP).all()
 
 
-def with_a_nan():
-    array = (RAMP / 255).astype(np.float32)
-    array[3, 3] = np.nan
-    return array
-
-
 @pytest.mark.parametrize(
-    "array, message",
+    "array",
     [
-        ((RAMP * 1000).astype(np.int32), "whose white is not defined"),
-        ((RAMP * 10_000_000).astype(np.uint32), "whose white is not defined"),
-        ((RAMP * 100).astype(np.int16), "whose white is not defined"),
-        ((RAMP // 2).astype(np.int8), "whose white is not defined"),
-        (with_a_nan(), "not finite"),
-        ((RAMP / 127 - 1).astype(np.float32), "floats from -1 to"),
-        ((RAMP / 250).astype(np.float32), "floats from 0 to 1.02"),
-        ((RAMP * 16).astype(np.float32), "floats from 0 to 4080"),
-        ((RAMP / 255).astype(np.float16), "no kind that is read"),
-        ((COLOUR / 255).astype(np.float32), "no kind that is read"),
+        (RAMP * 1000).astype(np.int32),
+        (RAMP * 10_000_000).astype(np.uint32),
+        (RAMP * 100).astype(np.int16),
+        (RAMP // 2).astype(np.int8),
+        (RAMP / 255).astype(np.float32),
+        RAMP.astype(np.float32),
+        (RAMP / 255).astype(np.float16),
+        (COLOUR / 255).astype(np.float32),
     ],
 )
-def test_numbers_whose_white_is_not_defined_are_refused(tmp_path, array, message):
-    tifffile.imwrite(
-        tmp_path / "p.tif", array, photometric="rgb" if array.ndim == 3 else "minisblack"
-    )
-    with pytest.raises(PictureError, match=message):
+def test_numbers_whose_white_is_not_defined_are_refused(tmp_path, array):
+    colour = "rgb" if array.ndim == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "p.tif", array, photometric=colour)
+    with pytest.raises(PictureError, match="unusual kind .*save it as PNG|no kind that is read"):
         read_picture(tmp_path / "p.tif", SHAPE)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB"])
-def test_modes_that_convert(tmp_path, mode):
-    picture = Image.fromarray(COLOUR).convert(mode)
-    picture.save(tmp_path / "p.tif")
-    pixels, opaque = read_picture(tmp_path / "p.tif", SHAPE)
-    assert (
-        pixels.movedim(0, -1).numpy() == np.asarray(picture.convert("RGB"))
-    ).all() and opaque.all()
+def test_12_bits_in_a_file_of_16_are_refused_and_not_read_nearly_black(tmp_path):
+    deep = (COLOUR.astype(np.uint16) << 4) + 15
+    tifffile.imwrite(tmp_path / "colour.tif", deep, photometric="rgb")
+    saved(tmp_path / "grey.png", deep[..., 0])
+    saved(tmp_path / "grey.tif", deep[..., 0], compression="tiff_lzw")
+    (tmp_path / "colour.png").write_bytes(png(16, 2, deep.astype(">u2")))
+    for name, kind in {"grey.ppm": b"P5", "colour.ppm": b"P6"}.items():
+        content = (deep if "colour" in name else deep[..., 0]).astype(">u2").tobytes()
+        (tmp_path / name).write_bytes(kind + b" 32 32 65535\n" + content)
+    for name in ("colour.tif", "grey.png", "grey.tif", "colour.png", "grey.ppm", "colour.ppm"):
+        with pytest.raises(PictureError, match="no value above 4,095, as 12-bit data"):
+            read_picture(tmp_path / name, SHAPE)
+        content = (tmp_path / name).read_bytes().replace(b" 65535\n", b" 4095\n")
+        if name.endswith("ppm"):  # which says its range
+            (tmp_path / name).write_bytes(content)
+            wanted = COLOUR if "colour" in name else COLOUR[..., :1]
+            found = levels(tmp_path / name, SHAPE).transpose(1, 2, 0).astype(int)
+            assert abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["CMYK.tif", "CMYK.jpg", "LAB.tif", "YCbCr.tif", "planes.tif", "fax.tif"]
+)
+def test_unusual_kinds_are_refused(tmp_path, name):
+    mode, path = name.partition(".")[0], tmp_path / name
+    if mode == "planes":
+        planes = np.ascontiguousarray(COLOUR.transpose(2, 0, 1).astype(np.uint16) * 257)
+        tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    elif mode == "fax":
+        saved(path, KNOWN, compression="group4")
+    else:
+        picture = Image.new("LAB", (32, 32)) if mode == "LAB" else Image.fromarray(COLOUR)
+        (picture if mode == "LAB" else picture.convert(mode)).save(path)
+    for read in (read_picture, read_mask_file):
+        with pytest.raises(PictureError, match="is of an unusual kind"):
+            read(path, SHAPE)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("kind", ["tif", "png", "bmp", "gif", "webp"])
+def test_modes_that_convert(tmp_path, mode, kind):
+    picture = Image.fromarray(COLOUR).convert("P" if kind == "gif" else mode)
+    picture.save(tmp_path / f"p.{kind}", lossless=True)
+    pixels, opaque = read_picture(tmp_path / f"p.{kind}", SHAPE)
+    wanted = np.asarray(picture.convert("RGB"))
+    assert (pixels.movedim(0, -1).numpy() == wanted).all() and opaque.all()
+
+
+def test_a_jpeg_with_a_preview_behind_it_is_its_first_frame(tmp_path):
+    first, second = Image.fromarray(COLOUR), Image.new("RGB", (16, 16))
+    first.save(tmp_path / "plain.jpg", "JPEG", quality=95)
+    first.save(tmp_path / "p.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    assert Image.open(tmp_path / "p.jpg").n_frames == 2
+    found = levels(tmp_path / "p.jpg", SHAPE)
+    assert (found == levels(tmp_path / "plain.jpg", SHAPE)).all()
+
+
+def test_pictures_are_read_with_standard_error_closed(tmp_path):
+    saved(tmp_path / "p.tif", COLOUR, compression="tiff_lzw")
+    code = (
+        "import sys; from pathlib import Path; from replication.data.pictures import read_picture\n"
+    )
+    code += "print(int(read_picture(Path(sys.argv[1]), (3, 32, 32))[0].sum()))"
+    command = f'{sys.executable} -c "$0" "$1" 2>&-'
+    done = subprocess.run(["sh", "-c", command, code, tmp_path / "p.tif"], stdout=subprocess.PIPE)
+    assert int(done.stdout) == COLOUR.sum()
 
 
 @pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.tif", "p.webp", "p16.png"])
@@ -129,7 +167,6 @@ def test_what_is_not_opaque_is_missing(tmp_path):
         "rgba.tif": (np.dstack([COLOUR, alpha]), {}),
         "la.png": (np.dstack([RAMP.astype(np.uint8), alpha]), {}),
         "key.png": (keyed, {"transparency": 0}),
-        "key16.png": (keyed.astype(np.uint16) * 257, {"transparency": 0}),
     }
     for name, (array, options) in cases.items():
         pixels, opaque = read_picture(saved(tmp_path / name, array, **options), SHAPE)
@@ -142,16 +179,16 @@ def test_what_is_not_opaque_is_missing(tmp_path):
         assert (opaque.numpy() == KNOWN).all() and pixels[:, 0, 0].tolist() == [200, 10, 10]
 
 
-def png(bits, colour_type, row, extra=b""):
-    """A PNG of kinds that Pillow does not write."""
+def png(bits, colour_type, rows, extra=b""):
+    """A PNG of kinds that Pillow does not write, of 32 rows or of the same row 32 times."""
     file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
     file.seek(0, 2)
-    PngImagePlugin.putchunk(
-        file, b"IHDR", (32).to_bytes(4, "big") * 2 + bytes([bits, colour_type, 0, 0, 0])
-    )
+    size = (32).to_bytes(4, "big") * 2
+    PngImagePlugin.putchunk(file, b"IHDR", size + bytes([bits, colour_type, 0, 0, 0]))
     if extra:
         PngImagePlugin.putchunk(file, b"tRNS", extra)
-    PngImagePlugin.putchunk(file, b"IDAT", zlib.compress((b"\0" + row) * 32))
+    rows = [rows] * 32 if isinstance(rows, bytes) else [row.tobytes() for row in rows]
+    PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     PngImagePlugin.putchunk(file, b"IEND", b"")
     return file.getvalue()
 
@@ -159,16 +196,18 @@ def png(bits, colour_type, row, extra=b""):
 def test_a_transparent_colour_in_other_than_8_bits_is_refused(tmp_path):
     (tmp_path / "p.png").write_bytes(png(16, 2, b"\x12\x34" * 96))
     assert (levels(tmp_path / "p.png", SHAPE) == 0x12).all()
+    grey = (RAMP * 257).astype(">u2")
     for bits, kind, row, key in [
         (16, 2, b"\x12\x34" * 96, b"\x12\x34" * 3),
         (4, 0, b"\x12" * 16, b"\0\x01"),
+        (16, 0, grey, b"\0\x01"),
     ]:
         (tmp_path / "p.png").write_bytes(png(bits, kind, row, key))
         with pytest.raises(PictureError, match="names a transparent colour"):
             read_picture(tmp_path / "p.png", SHAPE)
 
 
-@pytest.mark.parametrize("name", ["p.gif", "p.png", "p.webp", "p.tif", "p.avif"])
+@pytest.mark.parametrize("name", ["p.gif", "p.png", "p.webp", "p.tif"])
 def test_several_frames_are_refused(tmp_path, name):
     frames = [Image.fromarray(np.roll(COLOUR, k, 0)) for k in range(3)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -178,14 +217,14 @@ def test_several_frames_are_refused(tmp_path, name):
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
-    for side, message in [(12_000, "is 12000×12000"), (60_000, "is far too large")]:
+    for side, message in [(12_000, "is 12000×12000"), (60_000, "decompression bomb")]:
         header = b"P5 %d %d 255\n" % (side, side)
         (tmp_path / "p.pgm").write_bytes(header)
         with pytest.raises(PictureError, match=message):
             read_picture(tmp_path / "p.pgm", SHAPE)
     with (tmp_path / "p.png").open("wb") as file:
         file.truncate(10**10)
-    with pytest.raises(PictureError, match="more than 64 MB"):
+    with pytest.raises(PictureError, match="no ordinary file of at most 64 MB"):
         read_picture(tmp_path / "p.png", SHAPE)
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", tmp_path / "absent.png"):
@@ -214,12 +253,8 @@ TWO = KNOWN.astype(np.uint8)
         ("01of16.png", TWO.astype(np.uint16), KNOWN),
         ("255of16.png", TWO.astype(np.uint16) * 255, KNOWN),
         ("16.png", TWO.astype(np.uint16) * 65535, KNOWN),
-        ("01.tif", TWO.astype(np.float32), KNOWN),
-        ("0255.tif", TWO.astype(np.float32) * 255, KNOWN),
-        ("int32.tif", TWO.astype(np.int32), KNOWN),
         ("soft.png", np.rint(SOFT * 255).astype(np.uint8), SPLIT),
         ("soft16.png", np.rint(SOFT * 65535).astype(np.uint16), SPLIT),
-        ("soft.tif", SOFT.astype(np.float32), SPLIT),
         ("lossy.jpg", TWO * 255, KNOWN),
         ("alpha.png", np.dstack([np.full((32, 32, 3), 255, np.uint8), TWO * 255]), KNOWN),
         ("la.png", np.dstack([np.full((32, 32), 255, np.uint8), TWO * 255]), KNOWN),
@@ -252,7 +287,7 @@ def test_masks_with_a_palette(tmp_path, palette):
         (COLOUR, "has colours"),
         (TWO * 50 + 100, "neither black nor white"),
         ((RAMP % 3).astype(np.uint8), "nothing known"),
-        ((RAMP % 3).astype(np.int32), "give it two values"),
+        ((RAMP % 3).astype(np.uint16), "give it two values"),
     ],
 )
 def test_masks_that_are_refused(tmp_path, array, message):

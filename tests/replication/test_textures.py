@@ -1,9 +1,6 @@
 """Pictures of any size: which they are, what is held out, and what is refused in one sentence."""
 
 import dataclasses
-import hashlib
-import json
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,13 +9,11 @@ from PIL import Image
 
 from nonequilibrium.data.images import Pictures
 from nonequilibrium.model.textures import TextureModel
-from replication.__main__ import main
-from replication.data import fetch, textures, uiuc
+from replication.data import textures
 from replication.data.images import DataError
-from replication.data.pictures import read_any
-from replication.data.sources import DATA_SETS, FetchError
-from replication.data.textures import APART, HELD_OUT, around, load_pictures, region_in_the_middle
-from replication.restoration.pictures import read_picture
+from replication.data.pictures import read_opaque, read_picture
+from replication.data.sources import DATA_SETS
+from replication.data.textures import APART, HELD_OUT, load_pictures, regions
 from replication.settings.settings import quick
 
 
@@ -27,14 +22,6 @@ def picture(path, height=40, width=50, mode="L", seed=0):
     array = np.random.default_rng(seed).integers(0, 256, (height, width, *channels), dtype=np.uint8)
     Image.fromarray(array).save(path)
     return array
-
-
-def zipped(path, entries):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    data = path.read_bytes()
-    return hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
 
 
 def test_shipped_textures_and_what_they_are_called(tmp_path):
@@ -53,7 +40,7 @@ def test_shipped_textures_and_what_they_are_called(tmp_path):
 def test_nothing_trained_on_is_near_what_is_held_out_even_around_the_edges():
     """The photographs are seamless: their right edge goes on at their left."""
     place = torch.arange(1024 * 1024).reshape(1, 1024, 1024)
-    train, (held,) = region_in_the_middle([place], 64)
+    train, (held,) = regions([place], 64, middle=True)
     assert held.shape == (1, *HELD_OUT)
     rows, columns = held[0, :, 0] // 1024, held[0, 0] % 1024
 
@@ -73,14 +60,15 @@ def test_nothing_trained_on_is_near_what_is_held_out_even_around_the_edges():
     )
 
 
-def test_a_region_at_an_edge_leaves_no_piece_behind_it():
-    pieces = around(torch.zeros(1, 100, 90), 60, 50, 40, 40)
-    assert [tuple(p.shape[1:]) for p in pieces] == [(28, 90), (0, 90), (72, 18), (72, 0)]
+def test_a_region_in_the_corner_leaves_no_piece_behind_it():
+    train, (held,) = regions([torch.zeros(1, 100, 90)], 1, middle=False)
+    assert [tuple(p.shape[1:]) for p in train] == [(18, 90), (82, 2)]
+    assert held.shape == (1, 50, 56)
 
 
 def test_the_photographs_by_their_sums(tmp_path, monkeypatch):
     wanted = DATA_SETS["bark"]
-    folder = wanted.path(tmp_path)
+    folder = tmp_path / wanted.folder
     folder.mkdir()
     for k, name in enumerate(wanted.files):
         picture(folder / name, 700, 800, "RGB", k)
@@ -93,22 +81,7 @@ def test_the_photographs_by_their_sums(tmp_path, monkeypatch):
         load_pictures("bark", 1, 500, tmp_path)
 
 
-def test_uiuc_first_ten_of_each_class_held_out(tmp_path):
-    folder = tmp_path / uiuc.FOLDER
-    folder.mkdir()
-    for k, name in enumerate(uiuc.NAMES):
-        Image.fromarray(np.full((72, 96), k, dtype=np.uint8)).save(folder / name, quality=100)
-    lines = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in uiuc.NAMES]
-    (folder / uiuc.SUMS).write_text("".join(lines))
-    found = load_pictures("bark", 1, 64, tmp_path)
-    assert found.source == "uiuc" and len(found.train) == 120
-    assert [int(p[0, 0, 0]) for p in found.test] == list(range(3, 160, 4))
-    (folder / "T02_05.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="T02_05.jpg is damaged; remove"):
-        load_pictures("bark", 1, 64, tmp_path)
-
-
-def test_own_pictures_one_few_and_many(tmp_path):
+def test_own_pictures_one_few_and_many(tmp_path, capsys):
     array = picture(tmp_path / "one.png", 200, 240)
     one = load_pictures(str(tmp_path / "one.png"), 1, 32)
     assert one.source == "own" and one.title == "one.png"
@@ -122,7 +95,12 @@ def test_own_pictures_one_few_and_many(tmp_path):
     (folder / "notes.txt").write_text("not a picture")
     for k in range(1, 11):
         picture(folder / f"{k}.png", 40 + k, 50)
+    (folder / "below").mkdir()
+    for name in ("a.jfif", "b.jfif", "c.jp2", ".hidden.png", "below/d.png", "below/e"):
+        (folder / name).write_bytes(b"")
     many = load_pictures(str(folder), 3, 32)
+    said = "many: 10 pictures are read; skipped: 2 .jfif, 1 .jp2, 1 .txt, 2 in subfolders\n"
+    assert capsys.readouterr().err.endswith(said)
     assert [p.shape[1] - 40 for p in many.test] == [4, 8] and len(many.train) == 8, (
         "10 comes after 9"
     )
@@ -130,8 +108,8 @@ def test_own_pictures_one_few_and_many(tmp_path):
 
 def test_reading_every_kind_upright(tmp_path):
     array = picture(tmp_path / "a.png", mode="RGB")
-    assert torch.equal(read_any(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
-    grey = read_any(tmp_path / "a.png", 1)[0].double()
+    assert torch.equal(read_opaque(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
+    grey = read_opaque(tmp_path / "a.png", 1)[0].double()
     exact = torch.from_numpy(array).double() @ torch.tensor(
         [0.299, 0.587, 0.114], dtype=torch.float64
     )
@@ -141,16 +119,17 @@ def test_reading_every_kind_upright(tmp_path):
     exif = turned.getexif()
     exif[274] = 6
     turned.save(tmp_path / "b.jpg", exif=exif)
-    assert read_any(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
+    assert read_opaque(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
     deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 32
     Image.fromarray(deep).save(tmp_path / "c.png")
     assert torch.equal(
-        read_any(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
+        read_opaque(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
     )
 
 
 def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.jfif").touch()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
     (tmp_path / "text.png").write_text("hello")
     picture(tmp_path / "seen_through.png", mode="RGBA")
@@ -162,113 +141,17 @@ def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
     picture(tmp_path / "small.png", 20, 300)
     for name, said in {
         "nowhere": "must be bark, or a picture or a folder of pictures that exists",
-        "empty": "holds no pictures; their names must end in",
+        "empty": r"holds no pictures; their names must end in .* \(skipped: 1 .jfif\)",
         "broken.png": "cannot be read as a picture",
         "text.png": "damaged or of no kind that is read",
         "seen_through.png": "not opaque",
         "film.tif": "more than one frame",
-        "floats.tif": "white is not defined",
+        "floats.tif": "unusual kind .*floats",
         "small.png": "is 300×20; training takes patches of 32×32",
     }.items():
         with pytest.raises(DataError, match=said) as raised:
             load_pictures(str(tmp_path / name), 1, 32)
         assert "\n" not in str(raised.value)
-
-
-def test_a_zip_gives_its_files_and_nothing_else(tmp_path):
-    entries = [
-        ("T01_bark1/T01_01.jpg", b"one"),
-        ("T02_bark2/T02_01.jpg", b"two"),
-        ("readme.txt", b"x"),
-    ]
-    sums = zipped(tmp_path / "a.zip", entries)
-    uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", *sums, ["T01_01.jpg", "T02_01.jpg"])
-    assert {p.name: p.read_bytes() for p in (tmp_path / "data").glob("*.jpg")} == {
-        "T01_01.jpg": b"one",
-        "T02_01.jpg": b"two",
-    }
-    assert sorted(p.name for p in tmp_path.rglob("*")) == [
-        "SHA256SUMS",
-        "T01_01.jpg",
-        "T02_01.jpg",
-        "a.zip",
-        "data",
-    ]
-
-
-@pytest.mark.parametrize(
-    "entries, said",
-    [
-        ([("../T01_01.jpg", b"x")], "climbs out"),
-        ([("a/../../T01_01.jpg", b"x")], "climbs out"),
-        ([("/T01_01.jpg", b"x")], "climbs out"),
-        ([("a/T01_02.jpg", b"x")], "holds no T01_01.jpg"),
-        ([("a/T01_01.jpg", b"x" * (uiuc.MOST_EACH + 1))], "unpacks to more than"),
-    ],
-)
-def test_a_zip_that_is_not_what_it_should_be_leaves_nothing(tmp_path, entries, said):
-    sums = zipped(tmp_path / "a.zip", entries)
-    with pytest.raises(FetchError, match=said):
-        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "sub" / "data", *sums, ["T01_01.jpg"])
-    assert not list((tmp_path / "sub").iterdir()) and not list(tmp_path.glob("*.jpg"))
-
-
-def test_a_link_and_a_broken_zip_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        link = zipfile.ZipInfo("T01_01.jpg")
-        link.external_attr = 0o120777 << 16
-        archive.writestr(link, "/etc/passwd")
-    data = (tmp_path / "a.zip").read_bytes()
-    sums = hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
-    with pytest.raises(FetchError, match="holds a link"):
-        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", *sums, ["T01_01.jpg"])
-    with pytest.raises(FetchError, match="SHA1 is not the one"):
-        uiuc.unpack_zip(tmp_path / "a.zip", tmp_path / "data", sums[0], "0" * 40, ["T01_01.jpg"])
-    (tmp_path / "b.zip").write_bytes(b"PK\3\4 not a zip")
-    data = (tmp_path / "b.zip").read_bytes()
-    with pytest.raises(FetchError, match="damaged or cut short"):
-        uiuc.unpack_zip(
-            tmp_path / "b.zip",
-            tmp_path / "data",
-            hashlib.md5(data).hexdigest(),
-            hashlib.sha1(data).hexdigest(),
-        )
-
-
-def test_fetching_bark_takes_what_can_be_had(tmp_path, monkeypatch, capsys):
-    mirror, data = tmp_path / "mirror", tmp_path / "data"
-    mirror.mkdir()
-    monkeypatch.setattr(
-        fetch,
-        "fetch_bark",
-        lambda real=fetch.fetch_bark, **_: real(data, str(mirror), tmp_path / "p"),
-    )
-    monkeypatch.setattr(fetch, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(fetch, "PARTIAL", tmp_path / "p")
-
-    def record():
-        assert main(["data", "bark"]) in (0, None)
-        return json.loads((tmp_path / "records" / "bark.json").read_text())
-
-    nothing = record()
-    assert (nothing["present"], nothing["source"]) == (
-        False,
-        "textures",
-    ) and "T01-T05.zip" in nothing["reason"]
-    assert "used: textures" in capsys.readouterr().err
-    entries = [(f"x/{name}", name.encode()) for name in uiuc.NAMES]
-    md5, sha1 = zipped(mirror / uiuc.ARCHIVE, entries)
-    assert "not the one that is quoted" in record()["reason"]
-    given = uiuc.unpack_zip
-    monkeypatch.setattr(
-        uiuc, "unpack_zip", lambda archive, folder: given(archive, folder, md5, sha1)
-    )
-    found = record()
-    assert (found["present"], found["source"]) == (True, "uiuc") and uiuc.whole(data)
-    assert "already here" not in capsys.readouterr().out
-    record()
-    assert "bark (uiuc): already here, verified" in capsys.readouterr().out
-    assert [p.name for p in data.iterdir()] == [uiuc.FOLDER]
 
 
 def test_a_picture_too_small_to_share_is_trained_on_whole_and_watched_by_too(tmp_path):
@@ -300,12 +183,14 @@ def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
     for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
         for channels in (1, 3):
             wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
-            assert opaque.all() and torch.equal(read_any(tmp_path / name, channels), wanted), name
+            assert opaque.all() and torch.equal(read_opaque(tmp_path / name, channels), wanted), (
+                name
+            )
 
 
-def test_floats_are_refused_whatever_their_range(tmp_path):
-    levels = np.arange(2000, dtype=np.float32).reshape(40, 50)
-    for name, values in {"one": levels / 2000, "all": levels * 255 / 2000}.items():
-        Image.fromarray(values).save(tmp_path / f"{name}.tif")
-        with pytest.raises(DataError, match="floats"):
-            read_any(tmp_path / f"{name}.tif", 1)
+def test_a_folder_or_file_of_ones_own_wins_over_a_built_in_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "own.png", 100, 100)
+    (tmp_path / "own.png").rename(tmp_path / "textures")
+    assert load_pictures("textures", 1, 32).source == "own"
+    assert load_pictures("bark", 1, 32, tmp_path / "data").source == "textures"
