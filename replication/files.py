@@ -1,4 +1,4 @@
-"""Where things are, atomic writes, hashes: the ground on which every other module stands."""
+"""Where things are, places that can be written, hashes: the ground of every other module."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ import subprocess
 from pathlib import Path
 
 from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.files import save_atomically
+from nonequilibrium.files import save_contents
 
 
 def _root() -> Path:
-    """The checkout that this code is part of; where the code is installed apart from it, the one
-    that the process was started in.
-    """
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "params.yaml").exists():
-        return checkout
+    """The clone that this code is part of; else the one that the process was started in."""
     here = Path.cwd()
-    return next(
-        (folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here
-    )
+    places = (Path(__file__).resolve().parents[1], here, *here.parents)
+    return next((folder for folder in places if (folder / "params.yaml").exists()), here)
 
 
 ROOT = _root()
-PACKAGES = (ROOT / "src" / "nonequilibrium", ROOT / "replication")
 
 
 class OutputError(Refusal):
@@ -34,12 +27,8 @@ class OutputError(Refusal):
 
 
 def commit() -> str | None:
-    """The checkout's commit in twelve digits; None where there is no git, or no clone but an
-    unpacked archive.
-    """
-    if not (
-        ROOT / ".git"
-    ).exists():  # git itself would ask the folders above, which are another project's
+    """The clone's commit in twelve digits; None without git, or in an unpacked archive."""
+    if not (ROOT / ".git").exists():  # git would ask the folders above, which are not ours
         return None
     command = ["git", "rev-parse", "--short=12", "HEAD"]
     try:
@@ -49,9 +38,17 @@ def commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def is_path(text: str) -> bool:
+    """Whether a text can be a path: no zero byte, no home of a user who does not exist."""
+    try:
+        return bool(text.strip() and Path(text).expanduser()) and "\0" not in text
+    except RuntimeError:
+        return False
+
+
 def check_writable(*paths: Path) -> None:
-    """Make the folders of ``paths`` and try to write in each; raises OutputError. For use before
-    slow work whose result goes there.
+    """Make the folders of ``paths`` and try to write in each, before slow work whose result goes
+    there; raises OutputError.
     """
     for path in paths:
         try:
@@ -74,9 +71,7 @@ def to_json(content: dict) -> str:
 
 def write_json(path: Path, content: dict) -> None:
     """Write JSON atomically."""
-    save_atomically(
-        path, lambda temporary: temporary.write_text(to_json(content), encoding="utf-8")
-    )
+    save_contents({path: to_json(content).encode()})
 
 
 def fingerprint(settings: dict) -> str:
