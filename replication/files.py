@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import subprocess
+import tempfile
 from pathlib import Path
 
-from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.errors import ParameterError, Refusal
 from nonequilibrium.files import save_contents
 
 
@@ -20,6 +20,7 @@ def _root() -> Path:
 
 
 ROOT = _root()
+PLACES = ("metrics", "measured", "figures", "models", "reports/plots")  # where notebooks write
 
 
 class OutputError(Refusal):
@@ -47,21 +48,32 @@ def is_path(text: str) -> bool:
 
 
 def check_writable(*paths: Path) -> None:
-    """Make the folders of ``paths`` and try to write in each, before slow work whose result goes
-    there; raises OutputError.
+    """Raises OutputError unless a file can be written to each path, whose folders need not exist
+    yet; for use before slow work.
     """
     for path in paths:
         try:
+            above = next(p for p in path.parents if p.exists() or p.is_symlink())
             if path.is_dir():
                 raise IsADirectoryError("it is a folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-            try:
-                probe.write_bytes(b"probe")
-            finally:
-                probe.unlink(missing_ok=True)
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            raise OutputError(f"{path} cannot be written: {one_line(error)}") from None
+            if not above.is_dir():
+                raise NotADirectoryError(f"{above} is not a folder")
+            tempfile.TemporaryFile(dir=above).close()
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def folder_for(outputs: str | Path | None) -> Path | None:
+    """The folder that a notebook's ``outputs`` names, None for None; raises OutputError unless its
+    files can be written there.
+    """
+    if outputs is None:
+        return None
+    if not isinstance(outputs, str | Path) or not is_path(str(outputs)):
+        raise ParameterError(f"outputs is {str(outputs)[:60]!r}; it must be a folder")
+    folder = Path(outputs).expanduser().resolve()
+    check_writable(*(folder / place / "file" for place in PLACES))
+    return folder
 
 
 def to_json(content: dict) -> str:

@@ -73,6 +73,7 @@ class Experiment:
     thinned: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)  # parameters with which it trains in seconds
     quick_evaluation: dict = field(default_factory=dict)  # and with which it is measured then
+    code: dict = field(default_factory=dict)  # the modules of model, law, optimum and draws
 
     @property
     def images(self) -> bool:
@@ -95,8 +96,10 @@ def experiment(name: str, declared: dict) -> Experiment:
         raise ParameterError(f"experiments.{name}: {one_line(error)}") from None
     check_name(f"experiments.{name}: params", made.params, vars(params))
     model = partial(made.model, law=made.law) if made.law else made.model
+    code = {part: its.name.rpartition(".")[0] for part, its in named.items()}
     row = section("paper")["table_1"].get(entries.get("paper"), {})
-    return replace(made, model=model, params=getattr(params, made.params), paper=row)
+    kind = getattr(params, made.params)
+    return replace(made, model=model, params=kind, paper=row, code=code)
 
 
 DECLARED = section("experiments")

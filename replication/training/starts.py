@@ -17,12 +17,12 @@ def best_start(build: Callable[..., PointsModel], params, options: dict) -> Poin
     """
     models = []
     for start in range(params.starts):
-        model, its = build(start=start, **vars(params)), dict(options)
-        if its["checkpoint"] is not None:
-            its["checkpoint"] = start_checkpoint(its["checkpoint"], start)
-        its["identity"] = (its.get("identity") or {}) | {"start": start}
-        its["label"] += f", start {start + 1} of {params.starts}"
-        fit(model, model.objective, model.groups(), params.start_steps, params.seed, **its)
+        model, of_start = build(start=start, **vars(params)), dict(options)
+        if options["checkpoint"] is not None:
+            of_start["checkpoint"] = start_checkpoint(options["checkpoint"], start)
+        of_start["identity"] = (options.get("identity") or {}) | {"start": start}
+        of_start["label"] += f", start {start + 1} of {params.starts}"
+        fit(model, model.objective, model.groups(), params.start_steps, params.seed, **of_start)
         models.append(model)
     return max(models, key=PointsModel.score)
 
