@@ -40,9 +40,8 @@ clean:                                ## back to a bare clone, but for the envir
 		|| { echo "error: make clean needs git and a clone"; exit 1; }
 	git clean -fdX -e '!/.venv'
 
-# The marker holds the folder's name and is written last, after every command that is called here has
-# answered. Without it, in another folder, or after the Python that it was made from has gone, the
-# environment is made anew from nothing.
+# The marker holds the folder's name and is written last, after every command here has answered. In
+# another folder, or after its Python has gone, the environment is made anew from nothing.
 WHOLE := $(shell test "$$(cat .venv/installed 2>&1)" = "$$(pwd -P)" \
 	&& .venv/bin/python -c "" 2>&1 && echo yes)
 TOO_OLD := error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…

@@ -26,7 +26,7 @@ def free_name(experiment: str, params, outputs: Path, force: bool = False) -> st
     unless ``force`` replaces them by those of params.yaml.
     """
     kept, usual = outputs_of(experiment, outputs)["weights"], params == load(experiment)
-    if not kept.exists() or (force and usual):
+    if not kept.is_file() or (force and usual):
         return experiment
     name = f"{experiment}-{fingerprint(dataclasses.asdict(params))}"
     why = "--force replaces them" if usual else "these parameters are not those of params.yaml"
