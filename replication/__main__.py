@@ -31,7 +31,7 @@ COMMANDS = {
         "measure heartbeat",
     ),
     "sample": (
-        "measure.sample:run",
+        "measure.spacing:sample",
         "draw true samples of an image model",
         "sample cifar10 --out samples.png",
     ),

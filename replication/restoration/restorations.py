@@ -26,7 +26,6 @@ from nonequilibrium.model.weights import load_weights
 from replication.data.images import load_images, present
 from replication.data.labels import load_labels
 from replication.files import ROOT
-from replication.measure.images import add
 from replication.measure.measure import threads, trained
 from replication.measure.measured import Measured, MeasuredError
 from replication.measure.metrics import provenance
@@ -118,7 +117,7 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
         name, sizes = its.digits
         model = model_of(name)
         images, labels = load_images(model.params.data), load_labels(model.params.data)
-        add(found, guided_digits(model, images, labels, sizes, seed))
+        found.add(guided_digits(model, images, labels, sizes, seed))
         found.numbers["classes"]["data"] = images.title
         for name, (n, counts, steps) in its.averages.items():
             model = model_of(name)
@@ -127,7 +126,7 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
         for name, (title, some) in its.restored.items():
             model = model_of(name)
             images = load_images(model.params.data)
-            add(found, restored(model, images, some, seed, name))
+            found.add(restored(model, images, some, seed, name))
             found.numbers["models"][name] = title
             found.numbers[name]["data"] = images.title
         cat = photograph(model_of("cifar10_unet"))

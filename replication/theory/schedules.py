@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound, bits, entropy_terms, full_bound, kl_terms
-from nonequilibrium.bound.optimum import SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import (
@@ -28,6 +28,7 @@ from nonequilibrium.diffusion.schedules import (
 from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.network.toys import RBFNetwork
 from nonequilibrium.training.fit import fit
+from replication.measure.heartbeat import K_star as heartbeat_star
 from replication.measure.metrics import seeded
 from replication.settings.fields import check_name
 from replication.settings.params import PointsParams
@@ -181,11 +182,6 @@ def roll_rows(its: dict, seed: int) -> list[dict]:
 
 
 # ---------------------------------------------------------------- heartbeat
-
-
-def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
-    """K* in nats, exact and differentiable in β."""
-    return entropy_terms(kernel, law.templates()[:1])[0] - heartbeat_optimal_kl(kernel, law).sum()
 
 
 def small_first_step(T: int) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import bits, entropy_terms, full_bound
+from nonequilibrium.bound.bound import bits, full_bound
 from nonequilibrium.bound.counts import heartbeat_log_p, heartbeat_reverse_entropy
-from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum
 from nonequilibrium.bound.theory import reverse_entropy_bounds
 from nonequilibrium.bound.trajectories import effective_sample_size, estimates, log_ratios
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
@@ -24,6 +24,7 @@ from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
+from replication.measure.heartbeat import K_star as heartbeat_star
 from replication.measure.metrics import seeded
 from replication.settings.fields import check_name
 from replication.theory.gaussian_row import row_divergences
@@ -134,9 +135,8 @@ def _averages(kernel, reverse, law, name: str, its: dict, seed: int) -> dict:
 
 def _heartbeat_limits(kernel: BinomialKernel, law: Heartbeat) -> dict:
     """K*, log p(x^0) and L, all exact."""
-    K_star = entropy_terms(kernel, law.templates()[:1]) - heartbeat_optimal_kl(kernel, law).sum()
-    log_p = heartbeat_log_p(kernel, law)
-    return {"K_star": bits(float(K_star)), "log_p": bits(log_p), "L_true": bits(law.log_likelihood)}
+    log_p, best = heartbeat_log_p(kernel, law), bits(float(heartbeat_star(kernel, law)))
+    return {"K_star": best, "log_p": bits(log_p), "L_true": bits(law.log_likelihood)}
 
 
 def _chain(T: int, law: Heartbeat, examples: int, seed: int) -> dict:

@@ -53,6 +53,11 @@ def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
     return math.log2(sigma) - K_bits / dims
 
 
+def mean_se(values):
+    """The mean of values (n,) and its standard error, if the values are independent."""
+    return float(values.mean()), float(values.std()) / len(values) ** 0.5
+
+
 def block_se(values: Tensor, blocks: int = 50) -> float:
     """Standard error of the mean of values (n,) that stand in an order: from the means of
     contiguous blocks.
