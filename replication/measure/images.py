@@ -1,123 +1,102 @@
-"""How an image experiment's model is measured: K on test images, and the parts that the register
-names for it.
+"""How a model of images of one size is measured: K on test images, and the parts of the register.
+
+Among these is the Parzen window estimate of Table 2, of the model's samples and of images that
+show what the estimate rewards.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from nonequilibrium.bound.bound import L_null, bits, full_bound, sampled_bound
+from nonequilibrium.bound.parzen import centroids, in_unit_interval, parzen
 from nonequilibrium.bound.proposals import pilot_proposal
-from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.data.images import ImageSet
+from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
-from replication.measure import baselines, window
-from replication.measure.given import Given
-from replication.measure.measured import Measured
+from replication.measure import baselines
+from replication.measure.measured import Given, Measured
 from replication.measure.metrics import baseline_metrics, image_metrics, seeded, thinning
 from replication.restoration import posteriors
 from replication.settings.evaluation import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
+OURS, CALIBRATION = "diffusion (ours)", "training images (ours)"
 
-def measured(experiment: str, model: ImageModel, its: ImageEvaluation) -> Measured:
-    """K of test images by the sampled sum over t, its errors, the part of each step, and the parts
-    of the register.
 
-    numbers: the contract of reports/metrics, in bits per pixel. tables: K_by_time_step with columns
-    t and K, the mean of KL_t in bits per pixel. arrays: K_per_example, (n,) float32 bits per pixel,
-    in the order of the test file, so that two models can be compared image by image. Pictures are
-    uint8 pixels.
+def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> Measured:
+    """K of test images by the sampled sum over t, its errors, and the parts of the register.
+
+    numbers: the contract, in bits per pixel. tables: K_by_time_step, the mean of KL_t. arrays:
+    K_per_example, (n,) float32 bits per pixel in the order of the test file, by which two models
+    are compared image by image. Pictures are uint8 pixels.
     """
     images = load_images(model.params.data)
-    heldout = model.scale.dequantise(images.test[: its.n_heldout], seeded(its.seed))
+    heldout = model.scale.dequantise(images.test[: settings.n_heldout], seeded(settings.seed))
     with torch.no_grad():
         kernel = model.kernel()
-    draws = seeded(its.seed + 2)
-    bound = sampled_bound(
-        kernel, model.reverse(kernel), heldout, draws, its.draws, model.proposal(), block=100
+    random, options = seeded(settings.seed + 2), {"proposal": model.proposal(), "block": 100}
+    reverse = model.reverse(kernel)
+    bound = sampled_bound(kernel, reverse, heldout, random, settings.draws, **options)
+    null = float(torch.cat([L_null(kernel, part) for part in heldout.split(1000)]).mean())
+    kl, K = bits(bound.kl.mean(0)) / model.pixels, bound.per_example
+    result = Measured(
+        image_metrics(experiment, model, bound, null, settings.seed, draws=settings.draws),
+        {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl[2:].numpy()})},
+        {"K_per_example": (bits(K) / model.pixels).float()},
     )
-    null = float(L_null(kernel, heldout).mean())
-    KL = bits(bound.kl.mean(0)) / model.pixels
-    found = Measured(
-        image_metrics(experiment, model, bound, null, its.seed, draws=its.draws),
-        {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": KL[2:].numpy()})},
-        {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
-    )
-    given = Given(experiment, model, kernel, images, heldout, bound, its)
+    del bound  # n (T + 1) numbers that the parts do without
+    given = Given(experiment, model, kernel, images, heldout, K, settings)
     for name in EXPERIMENTS[experiment].parts:
-        add(found, PARTS[name](given))
-    return found
-
-
-def add(found: Measured, part: Measured) -> None:
-    """Put what a part measured beside the rest; where both have a dict by one name, its entries are
-    joined.
-    """
-    for key, value in part.numbers.items():
-        found.numbers[key] = (
-            found.numbers.get(key, {}) | value if isinstance(value, dict) else value
-        )
-    found.tables.update(part.tables)
-    found.arrays.update(part.arrays)
+        result.add(PARTS[name](given))
+    return result
 
 
 def naive(given: Given) -> Measured:
-    """K by one uniform t an image, as the authors' published program has it, with two draws: how
-    poor an estimator it is.
-    """
-    draws = given.seeded(3)
-    bound = sampled_bound(
-        given.kernel, given.reverse, given.heldout, draws, 1, stratified=False, block=100
-    )
+    """K by one uniform t per image, as the authors' published program has it, with two draws."""
+    chain, random = (given.kernel, given.reverse), given.seeded(3)
+    bound = sampled_bound(*chain, given.heldout, random, 1, stratified=False, block=100)
     K, error = (bits(value) / given.model.pixels for value in (bound.K, bound.mc_se))
     return Measured({"naive_K": K, "naive_mc_se_two_draws": error})
 
 
 def estimators(given: Given) -> Measured:
-    """The same number of network evaluations spent in four ways, on a fifth of the images.
+    """Four estimators of K with equally many network evaluations, on a fifth of the images.
 
     numbers["estimators"]: rows {"estimator", "K", "mc_se"} in bits per pixel. From 1,000 images on,
-    mc_se is that for all of them.
+    mc_se is that of all images.
     """
-    n, proposal, pixels = len(given.heldout), given.model.proposal(), given.model.pixels
-    ways: dict[str, dict] = {
-        "uniform t, independent": {"proposal": None, "stratified": False},
-        "uniform t, stratified": {"proposal": None, "stratified": True},
-        "t by size of KL, independent": {"proposal": proposal, "stratified": False},
-        "t by size of KL, stratified": {"proposal": proposal, "stratified": True},
-    }
+    n, pixels, rows = len(given.heldout), given.model.pixels, []
     some = given.heldout[: max(100, given.its.n_heldout // 5)]
     scale = 1 / (pixels * (1 if n < 1000 else (n / len(some)) ** 0.5))
-    rows = []
-    for way, options in ways.items():
-        bound = sampled_bound(
-            given.kernel, given.reverse, some, given.seeded(3), 1, block=100, **options
-        )
-        rows.append(
-            {"estimator": way, "K": bits(bound.K) / pixels, "mc_se": bits(bound.mc_se) * scale}
-        )
+    for law, proposal in {"uniform t": None, "t by size of KL": given.model.proposal()}.items():
+        for way in ("independent", "stratified"):
+            chain, random = (given.kernel, given.reverse), given.seeded(3)
+            options = {"proposal": proposal, "stratified": way == "stratified", "block": 100}
+            bound = sampled_bound(*chain, some, random, 1, **options)
+            K, error = bits(bound.K) / pixels, bits(bound.mc_se) * scale
+            rows.append({"estimator": f"{law}, {way}", "K": K, "mc_se": error})
     return Measured({"estimators": rows})
 
 
 def histograms(given: Given) -> Measured:
-    """Bits per dimension of test images under tables of counts that have no network."""
-    aside = 1000 if len(given.images.train) > 20_000 else 200
-    return Measured({"histograms": baseline_metrics(baselines.histograms(given.images, aside))})
+    """Bits per dimension of test images under tables of counts, without a network."""
+    costs = baselines.histograms(given.images, _aside(given.images))
+    return Measured({"histograms": baseline_metrics(costs)})
 
 
 def thinned(given: Given) -> Measured:
-    """K of the thinned chain, by which many samples are drawn, beside that of all T steps on the
-    same images.
-    """
+    """K of the thinned chain, by which many samples are drawn, beside that of all T steps."""
     of_thinned = EXPERIMENTS[given.experiment].thinned
-    chain, random = given.thin(), given.seeded(of_thinned["offset"])
+    offset, draws = of_thinned["offset"], of_thinned["draws"]
+    chain, random = given.thin(), given.seeded(offset)
     pilot = pilot_proposal(full_bound(*chain, given.heldout[:20], random, block=500))
-    bound = sampled_bound(*chain, given.heldout, random, of_thinned["draws"], pilot, block=100)
-    return Measured(
-        {"thin_steps": given.thin_steps, **thinning(given.bound, bound, given.model.pixels)}
-    )
+    bound = sampled_bound(*chain, given.heldout, random, draws, pilot, block=100)
+    loss = thinning(given.K, bound.per_example, given.model.pixels)
+    return Measured({"thin_steps": given.thin_steps, **loss})
 
 
 def shown(given: Given) -> Measured:
@@ -128,17 +107,63 @@ def shown(given: Given) -> Measured:
     return Measured({}, {}, {"shown": given.model.scale.to_pixels(x)})
 
 
+def window(given: Given) -> Measured:
+    """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
+    n = given.its.n_samples
+    x = sample_each(*given.thin(), n, given.shape, given.its.seed + 9)
+    scores = _parzen(OURS, _unit(given, x), given.images)
+    return Measured({"n_samples": n, "thin_steps": given.thin_steps, "parzen": scores})
+
+
+def calibration(given: Given) -> Measured:
+    """The same estimate of images that are no samples of the model, numbers["parzen"], bits.
+
+    Training images calibrate it. Training images with noise of σ, numbers["noised_to"], denoised by
+    the lower part of the chain, show what these steps do. Centroids of k-means are no samples.
+    """
+    images, (kernel, reverse), random = given.images, given.thin(), given.seeded(11)
+    counted = images.train[: -_aside(images)]
+    n, noised_to = min(given.its.n_samples, len(counted)), {}
+    digits = given.model.scale.dequantise(counted[:n], random)
+    scores = _parzen(CALIBRATION, in_unit_interval(counted[:n], images.levels), images)
+    for sigma in (given.model.params.split, 1, 4):
+        t = int((kernel.one_minus_alpha_bar <= sigma**2 * kernel.alpha_bar).sum()) - 1
+        noised = kernel.sample(kernel.q_marginal(digits, t), random).float()
+        ends = [
+            sample(kernel, reverse, x.shape, random, start=(t, x), dtype=torch.float32)
+            for x in noised.split(100)
+        ]
+        name = f"training images, noised to σ = {sigma:g} and denoised"
+        noised_to[name] = sigma
+        scores |= _parzen(name, _unit(given, torch.cat(ends)), images)
+    counted = in_unit_interval(counted, images.levels)
+    means = centroids(counted, n // 10, given.its.seed)
+    scores |= _parzen("k-means centroids (no samples)", means, images)
+    return Measured({"parzen": scores, "noised_to": noised_to})
+
+
+def _unit(given: Given, x: Tensor) -> Tensor:
+    """x as rows of [0, 1]."""
+    return in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
+
+
+def _aside(images: ImageSet) -> int:
+    """How many training images, the last ones, are set aside to choose what baselines need."""
+    return 1000 if len(images.train) > 20_000 else 200
+
+
+def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
+    """{name: ``parzen`` of the rows ``points`` on all test images}, in bits; σ in [0, 1]."""
+    parts = images.train[-_aside(images) :], images.test
+    score = parzen(points, *(in_unit_interval(part, images.levels) for part in parts))
+    return {name: {key: x if key == "sigma" else bits(x) for key, x in score.items()}}
+
+
 PARTS = {
-    "naive": naive,
-    "estimators": estimators,
-    "histograms": histograms,
-    "thinned": thinned,
-    "shown": shown,
-    "window": window.window,
-    "calibration": window.calibration,
-    "halves": posteriors.halves,
-    "figure_3": posteriors.figure_3,
-    "inpainting": posteriors.inpainting,
-    "denoising": posteriors.denoising,
-    "guided": posteriors.guided,
+    part.__name__: part
+    for part in (
+        *(naive, estimators, histograms, thinned, shown, window, calibration),
+        *(posteriors.halves, posteriors.figure_3, posteriors.inpainting),
+        *(posteriors.denoising, posteriors.guided),
+    )
 }

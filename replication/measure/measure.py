@@ -1,6 +1,4 @@
-"""Measure a trained experiment on held-out data: its bound K, its errors, and whatever else the
-register names for it.
-"""
+"""Measure a trained experiment on held-out data: K, its errors, and the parts of the register."""
 
 from __future__ import annotations
 
@@ -26,51 +24,40 @@ from replication.training.train import train
 def trained(
     experiment: str, weights: Path | str | None = None, overrides: dict | None = None
 ) -> Model:
-    """The model of ``experiment``: from ``weights``, or trained here for seconds (``overrides``
-    change its parameters).
-    """
+    """The model of ``experiment``, from ``weights`` or trained in seconds with ``overrides``."""
     check_name("experiment", experiment, EXPERIMENTS)
     if weights is not None:
         return load_weights(weights, experiment)
     with threads(1):  # more only slow the small networks of a quick run
         params = settings.quick(experiment, overrides)
-        return train(experiment, params, log_every=params.train_steps)[
-            0
-        ]  # no curve is kept, whose points take time
+        return train(experiment, params, log_every=params.train_steps)[0]
 
 
 def measure(experiment: str, model: Model, evaluation) -> Measured:
-    """Everything that the register names for ``experiment``, measured on ``model`` with the
-    settings ``evaluation``.
+    """Everything that the register names for ``experiment``, with the settings ``evaluation``.
 
-    Under torchrun the processes share the work; their number does not change the numbers.
+    Under torchrun the processes share the work; the numbers do not depend on how many there are.
     """
-    with group():
-        return _measured(experiment, model, evaluation)
-
-
-def _measured(experiment: str, model: Model, evaluation) -> Measured:
-    keep_freed_memory()
-    its = EXPERIMENTS[experiment]
-    room = importlib.import_module(its.measure)
-    with threads(cores() if its.images and evaluation.n_heldout >= 1000 else 1):
-        return room.measured(experiment, model, evaluation)
+    register = EXPERIMENTS[experiment]
+    # Whole pictures are large; small images are worth several threads only where there are many.
+    wide = register.images and (not register.measure.endswith(".images") or evaluation.n_heldout >= 1000)
+    with group(), threads(cores() if wide else 1):
+        keep_freed_memory()
+        module = importlib.import_module(register.measure)
+        return module.evaluate(experiment, model, evaluation)
 
 
 def quick(experiment: str, overrides: dict | None = None) -> tuple[Model, Measured]:
-    """Train for seconds and measure a little: what a notebook shows that was opened as it is."""
+    """Train for seconds and measure a little: what a notebook shows without weights."""
     model = trained(experiment, None, overrides)
     return model, measure(experiment, model, settings.evaluation(experiment, "quick"))
 
 
 def cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has; those who share
-    work share them too.
-    """
-    every = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, every // here())
+    """Cores that this process may use, shared with the processes that it shares work with."""
+    known = hasattr(os, "sched_getaffinity")
+    total = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(1, total // here())
 
 
 @contextmanager

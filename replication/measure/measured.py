@@ -1,64 +1,125 @@
-"""What measuring an experiment leaves for those who draw and explain it: numbers, tables and
-arrays.
-"""
+"""What measuring gives, numbers, tables and arrays; and the context of a part of it."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from nonequilibrium.data.images import ImageSet
+from nonequilibrium.diffusion.chain import Normal, Reverse
+from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.files import save_contents
+from nonequilibrium.model.images import ImageModel
 from replication.files import to_json
+from replication.measure.metrics import seeded
+from replication.settings.evaluation import ImageEvaluation
 
 
 class MeasuredError(Refusal, ValueError):
-    """A folder that does not hold what was measured."""
+    """A folder without the measurements that it should hold."""
 
 
 @dataclass
 class Measured:
-    """numbers: the contract of reports/metrics. tables: by name. arrays: tensors by name."""
+    """numbers: the contract of reports/metrics. tables and arrays: by name."""
 
     numbers: dict
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
 
-    def save(self, reports: Path, experiment: str) -> None:
-        """Write metrics/<experiment>.json and measured/<experiment>/ (a CSV a table,
-        arrays.safetensors) into ``reports``.
+    def add(self, part: Measured) -> None:
+        """Join ``part``; where both have a dict of numbers by one name, its entries are joined."""
+        for key, value in part.numbers.items():
+            joined = isinstance(value, dict)
+            self.numbers[key] = self.numbers.get(key, {}) | value if joined else value
+        self.tables.update(part.tables)
+        self.arrays.update(part.arrays)
 
-        Equal contents give equal bytes.
+    def save(self, reports: Path, experiment: str) -> None:
+        """Write metrics/<experiment>.json and measured/<experiment>/ into ``reports``.
+
+        Equal contents give equal bytes. A number that does not exist (NaN, infinity) is null.
         """
         folder = reports / "measured" / experiment
-        contents = {reports / "metrics" / f"{experiment}.json": to_json(self.numbers).encode()}
-        contents |= {
-            folder / f"{name}.csv": table.to_csv(index=False).encode()
-            for name, table in self.tables.items()
+        contents = {
+            reports / "metrics" / f"{experiment}.json": to_json(finite(self.numbers)).encode(),
+            folder / "arrays.safetensors": save(
+                {k: x.contiguous() for k, x in self.arrays.items()}
+            ),
         }
-        arrays = {name: value.contiguous() for name, value in self.arrays.items()}
-        contents[folder / "arrays.safetensors"] = save(arrays)
+        for name, table in self.tables.items():
+            contents[folder / f"{name}.csv"] = table.to_csv(index=False).encode()
         save_contents(contents)
 
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> Measured:
-        """What ``save`` wrote; raises MeasuredError, with the remedy, where it is not there or not
-        whole.
-        """
-        folder = Path(reports) / "measured" / experiment
+        """Read what ``save`` wrote; raises MeasuredError, with the remedy."""
+        folder, numbers = (Path(reports) / kind for kind in ("measured", "metrics"))
+        folder, numbers = folder / experiment, numbers / f"{experiment}.json"
         try:
-            numbers = json.loads(
-                (Path(reports) / "metrics" / f"{experiment}.json").read_text(encoding="utf-8")
-            )
             tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-            return cls(numbers, tables, load((folder / "arrays.safetensors").read_bytes()))
+            arrays = load((folder / "arrays.safetensors").read_bytes())
+            return cls(json.loads(numbers.read_text(encoding="utf-8")), tables, arrays)
         except Exception as error:  # three libraries' readers, which raise many kinds
-            remedy = f"`dvc repro measure@{experiment}` measures it"
-            raise MeasuredError(
-                f"{folder} holds no measurements ({one_line(error)}); {remedy}"
-            ) from None
+            reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
+            raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None
+
+
+def finite(value):
+    """``value`` (dicts, lists, numbers) with None in place of NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Given:
+    """The context of a part: a trained image model, its data set, and what K was measured on.
+
+    heldout: x^0 of the first test images, (n, c, h, w). K: of each, (n,) nats. its: the settings.
+    """
+
+    experiment: str
+    model: ImageModel
+    kernel: GaussianKernel
+    images: ImageSet
+    heldout: Tensor
+    K: Tensor
+    its: ImageEvaluation
+
+    @property
+    def reverse(self) -> Reverse[Normal]:
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return self.model.reverse(self.kernel)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.model.network.shape
+
+    @property
+    def thin_steps(self) -> int:
+        """Steps of the thinned chain that draws many samples, at most T."""
+        return min(self.its.thin_steps, self.kernel.T)
+
+    def thin(self) -> tuple[GaussianKernel, Reverse[Normal]]:
+        """(kernel, reverse) of the thinned chain."""
+        return self.model.thinned(self.thin_steps)
+
+    def seeded(self, offset: int) -> torch.Generator:
+        """The generator of one quantity, with the seed of the settings plus ``offset``."""
+        return seeded(self.its.seed + offset)
+
+    def noisy(self, images: Tensor, offset: int) -> Tensor:
+        """x of uint8 images, with the noise of one grey level drawn from ``offset``."""
+        return self.model.scale.dequantise(images, self.seeded(offset))

@@ -1,4 +1,4 @@
-"""The contract of reports/metrics, and the record of how a number was made."""
+"""The contract of reports/metrics, in bits, and the record of how a number was made."""
 
 from __future__ import annotations
 
@@ -6,36 +6,47 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se, mean_se
 from nonequilibrium.model.images import ImageModel
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
 
 
-def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:
-    """Record how a number was made (command, commit, seed, seconds) in
-    ``reports``/provenance/<name>.json.
+def seeded(seed: int) -> torch.Generator:
+    """A generator for one quantity, so that no number depends on what else is measured."""
+    return torch.Generator().manual_seed(seed)
 
-    command: what a reader types to make it again, with the name of the stage as dvc.yaml has it.
+
+def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:
+    """Record how a number was made in ``reports``/provenance/<name>.json.
+
+    command: what a reader types to make it again, with the name of the stage in dvc.yaml.
     """
-    entry = {
-        "command": command,
-        "commit": commit(),
-        "seed": seed,
-        "seconds": round(time.time() - began, 1),
-    }
+    entry = {"command": command, "commit": commit(), "seed": seed}
+    entry["seconds"] = round(time.time() - began, 1)
     write_json(reports / "provenance" / f"{name}.json", entry)
 
 
+def warn_unless(right: bool, sentence: str) -> None:
+    """Print a warning where legal parameters give a result that is not as expected."""
+    if not right:
+        print(f"warning: {sentence}")
+
+
+def mean_se_bits(nats: Tensor) -> tuple[float, float]:
+    """``mean_se`` of values (n,) in nats, both in bits."""
+    mean, error = mean_se(nats)
+    return bits(mean), bits(error)
+
+
 def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> dict:
-    """The contract of reports/metrics/<experiment>.json, in bits per unit of the register. L_null
-    in nats.
-    """
-    K, its = bits(bound.K), EXPERIMENTS[experiment]
+    """The contract of reports/metrics/<experiment>.json; bound and L_null in nats per unit."""
+    K, register = bits(bound.K), EXPERIMENTS[experiment]
     return {
         "experiment": experiment,
-        "unit": its.unit,
+        "unit": register.unit,
         "K": K,
         "K_se": bits(bound.se),
         "K_mc_se": bits(bound.mc_se),
@@ -43,69 +54,52 @@ def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> 
         "K_minus_L_null": K - bits(L_null),
         "n_heldout": len(bound.rest),
         "seed": seed,
-        "paper": its.paper,
+        "paper": register.paper,
         **more,
     }
 
 
-def seeded(seed: int) -> torch.Generator:
-    """A generator of its own for one thing that is drawn, so that no number depends on what else
-    was measured.
-    """
-    return torch.Generator().manual_seed(seed)
-
-
-def thinning(whole: Bound, thin: Bound, pixels: int) -> dict:
-    """What a thinned chain loses against the whole one on the same images, image by image, in bits
-    per pixel.
-    """
-    loss = bits(whole.per_example - thin.per_example) / pixels
+def of_model(model: ImageModel, numbers: dict) -> dict:
+    """K of ``numbers`` in bits per dimension, and the model's σ, T and number of parameters."""
+    channels, sigma = model.network.shape[0], model.scale.sigma
     return {
-        "K_thinned": bits(thin.K) / pixels,
-        "K_same_images": bits(whole.K) / pixels,
-        "thinning_loss": float(loss.mean()),
-        "thinning_loss_se": float(loss.std()) / len(loss) ** 0.5,
+        "bits_per_dim": bits_per_dim(numbers["K"], channels, sigma),
+        "bits_per_dim_se": numbers["K_se"] / channels,
+        "sigma": sigma,
+        "n_steps": model.params.n_steps,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
     }
 
 
-def baseline_metrics(costs: dict) -> dict:
-    """Bits per dimension of baselines with their errors, for the contract; costs: {name: bits per
-    dimension of each image}.
-    """
-    return {
-        name: {
-            "bits_per_dim": float(each.mean()),
-            "se": float(each.std()) / len(each) ** 0.5,
-            "se_blocks": block_se(each),
-        }
-        for name, each in costs.items()
-    }
+def per_pixel(bound: Bound, pixels: int | Tensor) -> Bound:
+    """The bound divided by the number of pixels, one for all images or one for each, (n,)."""
+    kl = (bound.kl.mT / pixels).mT
+    return Bound(kl, bound.rest / pixels, bound.replicates / pixels)
 
 
 def image_metrics(
     experiment: str, model: ImageModel, bound: Bound, L_null: float, seed: int, **more
 ) -> dict:
-    """The same contract for an image model, in bits per pixel, with bits per dimension beside it.
-    L_null in nats per image.
-    """
-    pixels, channels, sigma = model.pixels, model.network.shape[0], model.scale.sigma
-    per_pixel = Bound(bound.kl / pixels, bound.rest / pixels, bound.replicates / pixels)
-    # The images stand as in the official file, whose order says something about them.
-    order = {"K_se_blocks": bits(per_pixel.se_blocks)}
-    result = metrics(experiment, per_pixel, L_null / pixels, seed, **order)
-    return result | {
-        "bits_per_dim": bits_per_dim(result["K"], channels, sigma),
-        "bits_per_dim_se": result["K_se"] / channels,
-        "sigma": sigma,
-        "n_steps": model.params.n_steps,
-        "parameters": sum(p.numel() for p in model.network.parameters()),
-        **more,
-    }
+    """The contract of an image model in bits per pixel; bound and L_null in nats per image."""
+    bound = per_pixel(bound, model.pixels)
+    # The images keep the order of the official file, which is not random.
+    order = {"K_se_blocks": bits(bound.se_blocks)}
+    result = metrics(experiment, bound, L_null / model.pixels, seed, **order)
+    return result | of_model(model, result) | more
 
 
-def warn_unless(right: bool, sentence: str) -> None:
-    """Print a warning where a result is not as expected, though the parameters that gave it are
-    legal.
-    """
-    if not right:
-        print(f"warning: {sentence}")
+def thinning(whole: Tensor, thin: Tensor, pixels: int) -> dict:
+    """What a thinned chain loses against the whole one, in bits per pixel, from K (n,) in nats."""
+    loss, error = mean_se(bits(whole - thin) / pixels)
+    thin_K, whole_K = (bits(float(K.mean())) / pixels for K in (thin, whole))
+    K = {"K_thinned": thin_K, "K_same_images": whole_K}
+    return K | {"thinning_loss": loss, "thinning_loss_se": error}
+
+
+def baseline_metrics(costs: dict[str, Tensor]) -> dict:
+    """Mean and errors of the bits per dimension of each image, {name: (n,)}."""
+    rows = {}
+    for name, values in costs.items():
+        mean, error = mean_se(values)
+        rows[name] = {"bits_per_dim": mean, "se": error, "se_blocks": block_se(values)}
+    return rows

@@ -1,15 +1,18 @@
-"""Which of a trained image model's T steps a thinned chain keeps: those by which K loses least.
+"""Samples of a trained image model, and which of its T steps a thinned chain keeps.
 
     nonequilibrium spacing cifar10_unet
+    nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
 
-This measures once, on training images that were set aside, what every step between two noise levels
-costs K (``bound.thinning``), and writes it beside the weights. ``nonequilibrium sample cifar10_unet
---steps 50`` reads it.
+The first measures once, on training images set aside, what every step between two noise levels
+costs K (``bound.thinning``), and writes it beside the weights. The second draws samples, none
+chosen, by the steps by which K loses least, or by evenly spaced ones where nothing is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from pathlib import Path
 
 import torch
@@ -20,30 +23,34 @@ from nonequilibrium.bound.bound import bits
 from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
+from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.loading import training_data
-from replication.files import ROOT
+from replication.files import ROOT, check_writable
 from replication.measure.metrics import seeded
-from replication.restoration.inpaint import IMAGES
+from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
+from replication.restoration.pictures import save_pictures
+from replication.restoration.sheets import rows as side_by_side
 from replication.settings.fields import check_name
 
 SEED = 0  # of the noise on the images and on x^t
-FEW, MOST = 200, 1000  # images: fewer than a hundred, and the levels follow what is chance in them
+FEW, MOST = 200, 1000  # images: with fewer than a hundred the levels follow chance
 
 
 def costs_of(model: ImageModel, images: int = FEW, rows: int = 100) -> StepCosts:
-    """``step_costs`` of a trained model on so many training images that were set aside."""
+    """``step_costs`` of a trained model on the first training images that are set aside."""
     random, constants = seeded(SEED), model.constants.clone()
     model.take(training_data(model.params), seeded(SEED))
     model.constants.copy_(constants)  # those that are part of the weights
-    aside = model.validation[:images]
+    x0 = model.x0(model.validation[:images], random)
     with torch.no_grad():
         kernel = model.kernel()
-    return step_costs(kernel, model.reverse(kernel), model.x0(aside, random), random, rows)
+    return step_costs(kernel, model.reverse(kernel), x0, random, rows)
 
 
 def place(weights: Path) -> Path:
@@ -52,35 +59,27 @@ def place(weights: Path) -> Path:
 
 
 def save_costs(costs: StepCosts, weights: Path) -> Path:
-    """Write the costs beside ``weights``, with the sum of the weights to which they belong; returns
-    where.
-    """
+    """Write the costs beside ``weights``, with the SHA-256 of these; returns the path."""
     tensors = {"t": costs.t, "log_rho": costs.log_rho, "KL": costs.KL.float(), "ends": costs.ends}
-    raw = save(
-        {name: value.contiguous() for name, value in tensors.items()}, {"weights": sha256(weights)}
-    )
-    save_contents({place(weights): raw})
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    save_contents({place(weights): save(tensors, {"weights": sha256(weights)})})
     return place(weights)
 
 
 def load_costs(weights: Path) -> StepCosts | None:
-    """The costs beside ``weights``; None where there are none or where they are those of other
-    weights.
-    """
+    """The costs beside ``weights``; None where there are none of these weights."""
     try:
         with safe_open(place(weights), "pt") as file:
             if (file.metadata() or {}).get("weights") != sha256(weights):
                 return None
-            its = {name: file.get_tensor(name) for name in ("t", "log_rho", "KL", "ends")}
+            t, log_rho, KL, ends = (file.get_tensor(x) for x in ("t", "log_rho", "KL", "ends"))
     except (OSError, SafetensorError):
         return None
-    return StepCosts(its["t"], its["log_rho"], its["KL"].double(), its["ends"])
+    return StepCosts(t, log_rho, KL.double(), ends)
 
 
 def levels(model: ImageModel, costs: StepCosts | None, n_steps: int) -> list[int]:
-    """The steps that a chain of ``n_steps`` keeps: the best by ``costs``, or evenly spaced ones
-    where there are none.
-    """
+    """The steps that a chain of n_steps keeps: the best by ``costs``, without them even ones."""
     with torch.no_grad():
         kernel = model.kernel()
     return even(kernel.T, n_steps) if costs is None else costs.best(kernel, [n_steps])[n_steps][0]
@@ -89,9 +88,7 @@ def levels(model: ImageModel, costs: StepCosts | None, n_steps: int) -> list[int
 def thinned(
     model: ImageModel, costs: StepCosts | None, n_steps: int
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
-    """(kernel, reverse) of the chain of ``n_steps`` that keeps ``levels``; with n_steps = T it is
-    the model itself.
-    """
+    """(kernel, reverse) of the chain that keeps ``levels``; with n_steps = T, the model itself."""
     if n_steps == model.params.n_steps:
         return model.thinned(n_steps)
     with torch.no_grad():
@@ -103,28 +100,72 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium spacing``."""
     parser.add_argument("model", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument(
-        "--images", type=int, default=FEW, help=f"training images that were set aside, 2 to {MOST}"
-    )
+    words = {"type": int, "default": FEW, "help": f"training images set aside, 2 to {MOST}"}
+    parser.add_argument("--images", **words)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure what each step between two noise levels costs K, and write it beside the weights."""
+    weights = _weights(options)
+    _check("images", options.images, 2, MOST)
+    check_writable(place(weights))
+    model = _model(options, weights)
+    costs = costs_of(model, options.images)
+    path, T = save_costs(costs, weights), model.params.n_steps
+    with torch.no_grad():
+        best = costs.best(model.kernel(), [n for n in (25, 50, 100, 250, 500) if n < T] + [T])
+    K = {n: bits(value) / model.pixels for n, (_, value) in best.items()}
+    loss = ", ".join(f"{K[n] - K[T]:+.3f} with {n} steps" for n in K if n < T)
+    unit = f"bits per pixel, on {options.images} images"
+    print(f"{path}: compared with all {T} steps K is {loss} ({unit})")
+
+
+def sample_arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of ``nonequilibrium sample``."""
+    parser.add_argument("model", help=", ".join(IMAGES))
+    parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
+    parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
+    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
+    words = {"default": Path("samples.png"), "help": "PNG, TIFF, BMP or PPM"}
+    parser.add_argument("--out", type=Path, **words)
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Draw samples and write them side by side into one picture.
+
+    The i-th depends on the seed and on i alone, so that more samples begin with the same ones.
+    """
+    weights = _weights(options)
+    _check("number", options.number, 1, MOST_SAMPLES)
+    _check("seed", options.seed, 0, LAST_SEED)
+    check_out(options.out, [weights])
+    model = _model(options, weights)
+    T = model.params.n_steps
+    steps = T if options.steps is None else options.steps
+    _check("steps", steps, 2, T)
+    keep_freed_memory()
+    costs = load_costs(weights)
+    chain = thinned(model, costs, steps)
+    x = sample_each(*chain, options.number, model.network.shape, options.seed)
+    columns = math.ceil(options.number**0.5)
+    save_pictures({options.out: side_by_side(model.scale.to_pixels(x), columns)})
+    way = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
+    out = os.fsencode(options.out).decode(errors="replace")
+    print(f"{out}: {options.number} samples by {steps} of {T} steps{way}")
+
+
+def _weights(options: argparse.Namespace) -> Path:
     check_name("model", options.model, IMAGES)
-    if not 2 <= options.images <= MOST:
-        raise ParameterError(
-            f"--images is {options.images}; it must be a whole number from 2 to {MOST}"
-        )
-    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
+    return options.weights or ROOT / "models" / f"{options.model}.safetensors"
+
+
+def _model(options: argparse.Namespace, weights: Path) -> ImageModel:
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
-    costs = costs_of(model, options.images)
-    path = save_costs(costs, weights)
-    with torch.no_grad():
-        kernel = model.kernel()
-    steps = [n for n in (25, 50, 100, 250, 500) if n < kernel.T] + [kernel.T]
-    K = {n: bits(found[1]) / model.pixels for n, found in costs.best(kernel, steps).items()}
-    told = ", ".join(f"{K[n] - K[kernel.T]:+.3f} with {n} steps" for n in steps[:-1])
-    print(
-        f"{path}: against all {kernel.T} steps K is {told} (bits/pixel, on {options.images} images)"
-    )
+    return model
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")

@@ -11,8 +11,7 @@ from torch import Tensor
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from replication.measure import baselines
-from replication.measure.given import Given
-from replication.measure.measured import Measured
+from replication.measure.measured import Given, Measured
 from replication.restoration.inpaint import GREY, centre, inpaint, left
 
 HOLES = {"centre": centre, "right half": left}  # what is filled in, with the mask of what is known
@@ -159,6 +158,7 @@ def denoising(given: Given) -> Measured:
     others = {
         "non-local means": baselines.non_local_means(noisy, 1.0, min(STRENGTHS, key=error)),
         "Wiener filter": baselines.wiener(noisy, 1.0, training),
+        "Wiener filter, colours together": baselines.wiener(noisy, 1.0, training, together=True),
         "the noisy image itself": noisy,
     }
     others = {name: baselines.denoised_pixels(scale, x) for name, x in others.items()}

@@ -24,7 +24,6 @@ from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import load_images, load_labels, present
 from replication.files import ROOT
-from replication.measure.images import add
 from replication.measure.measure import threads, trained
 from replication.measure.measured import Measured, MeasuredError
 from replication.measure.metrics import provenance
@@ -64,7 +63,7 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
         digits = its["digits"]
         model = model_of(digits.pop("model"))
         images, labels = load_images(model.params.data), load_labels(model.params.data)
-        add(found, guided_digits(model, images, labels, ClassSizes(**digits), seed))
+        found.add(guided_digits(model, images, labels, ClassSizes(**digits), seed))
         found.numbers["classes"]["data"] = images.title
         for name, (n, counts, steps) in its["averages"].items():
             model = model_of(name)
@@ -74,7 +73,7 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
             title = sizes.pop("title")
             model = model_of(name)
             images = load_images(model.params.data)
-            add(found, restored(model, images, Sizes(**sizes), seed, name))
+            found.add(restored(model, images, Sizes(**sizes), seed, name))
             found.numbers["models"][name] = title
             found.numbers[name]["data"] = images.title
         cat = photograph(model_of("cifar10_unet"))

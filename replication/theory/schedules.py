@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound, bits, entropy_terms, full_bound, kl_terms
-from nonequilibrium.bound.optimum import SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import (
@@ -28,6 +28,7 @@ from nonequilibrium.diffusion.schedules import (
 from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.network.toys import RBFNetwork
 from nonequilibrium.training.fit import Watch, fit
+from replication.measure.heartbeat import K_star as heartbeat_star
 from replication.measure.metrics import seeded
 from replication.settings import settings
 from replication.settings.params import PointsParams
@@ -155,11 +156,6 @@ def roll_rows(its: dict, seed: int) -> list[dict]:
 
 
 # ---------------------------------------------------------------- heartbeat
-
-
-def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
-    """K* in nats, exact and differentiable in β."""
-    return entropy_terms(kernel, law.templates()[:1])[0] - heartbeat_optimal_kl(kernel, law).sum()
 
 
 def small_first_step(T: int) -> Tensor:

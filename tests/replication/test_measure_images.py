@@ -53,7 +53,7 @@ def measured():
     result = {}
     for name in SIZES:
         model, its = tiny(name), evaluation(name, "quick", LITTLE)
-        result[name] = model, its, images.measured(name, model, its)
+        result[name] = model, its, images.evaluate(name, model, its)
     return result
 
 
@@ -109,7 +109,7 @@ def test_the_gain_of_one_model_over_another_is_paired(measured, monkeypatch):
     gain = (other.arrays["K_per_example"] - one.arrays["K_per_example"]).double()
     assert float(gain.mean()) == pytest.approx(other.numbers["K"] - one.numbers["K"], rel=1e-5)
     monkeypatch.setitem(EXPERIMENTS, CIFAR, dataclasses.replace(EXPERIMENTS[CIFAR], parts=()))
-    again = images.measured(CIFAR, *measured[CIFAR][:2]).arrays["K_per_example"]
+    again = images.evaluate(CIFAR, *measured[CIFAR][:2]).arrays["K_per_example"]
     assert torch.equal(again, one.arrays["K_per_example"]), (
         "a model gains nothing over itself, on any image"
     )

@@ -11,7 +11,7 @@ from nonequilibrium.errors import WeightsError
 from nonequilibrium.model.leaves import LeavesModel
 from replication.__main__ import main
 from replication.measure import mixture
-from replication.measure.mixture import MixtureError, grown, load_mixture, save_mixture
+from replication.measure.mixture import grown, load_mixture, save_mixture
 from replication.settings.evaluation import MCGSMParams
 from replication.settings.settings import quick
 
@@ -62,7 +62,7 @@ def test_sizes_are_compared_on_images_that_it_was_not_trained_on(leaves, monkeyp
     monkeypatch.setattr(
         mixture,
         "per_image",
-        lambda _, images, side: scored.append(images) or torch.zeros(len(images)),
+        lambda _, images: scored.append(images) or torch.zeros(len(images)),
     )
     grown(model, data.train, dataclasses.replace(SMALL, doublings=0, steps=1))
     assert (
@@ -93,19 +93,19 @@ def test_what_was_saved_computes_the_same(leaves, trained, tmp_path):
 
 def test_one_of_other_leaves_and_what_is_none_are_refused(leaves, trained, tmp_path):
     path, params = tmp_path / "mcgsm.safetensors", leaves[0].params
-    with pytest.raises(MixtureError, match="there is no MCGSM at .*mcgsm`"):
+    with pytest.raises(WeightsError, match="there is no MCGSM at .*mcgsm`"):
         load_mixture(params, path)
     save_mixture(*trained, params, path, {})
     for name, value in {"noise": 0.1, "smallest": 1.0, "n_train": 11}.items():
         with pytest.raises(
-            MixtureError, match=f"trained on dead leaves with {name} = .*, not {value}"
+            WeightsError, match=f"trained on dead leaves with {name} = .*, not {value}"
         ):
             load_mixture(dataclasses.replace(params, **{name: value}), path)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(WeightsError, match="not the file that its card"):
         load_mixture(params, path)
     path.with_suffix(".json").unlink()
-    with pytest.raises(MixtureError, match="holds no MCGSM"):
+    with pytest.raises(WeightsError, match="holds no MCGSM"):
         load_mixture(params, path)
 
 
