@@ -1,14 +1,11 @@
 """The average (9) on images: what n trajectories add to K, image by image.
 
 A trajectory costs a call of the network per step, so a thinned chain is measured, which is a model
-with its own K. log p(x^0) of an image is a sum over thousands of values, and the average of terms
-of (9) that differ by tens of nats is about the largest of them. So a gain says more about how far
-the average is from having converged than about the distance of K from log p(x^0).
+with its own K. Terms of (9) differ by tens of nats, and their average is about the largest of them:
+a gain says more about how far the average is from having converged than about log p(x^0) less K.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,26 +28,20 @@ def standard_error(values: Tensor) -> float:
 
 def bootstrapped(name: str, values: Tensor, seed: int) -> dict[str, float]:
     """{name: mean of ``values`` (n,), "se", "low", "high"}; the last two are a bootstrap's 95 %."""
-    n = len(values)
+    n, ends = len(values), torch.tensor([0.025, 0.975], dtype=torch.float64)
     resampled = torch.randint(n, (RESAMPLES, n), generator=seeded(seed))
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
     low, high = values[resampled].mean(1).quantile(ends).tolist()
     return {name: float(values.mean()), "se": standard_error(values), "low": low, "high": high}
 
 
 def image_log_ratios(
-    kernel: Kernel[Normal],
-    reverse: Reverse[Normal],
-    x0: Tensor,
-    trajectories: int,
-    generator: torch.Generator,
+    kernel: Kernel[Normal], reverse: Reverse[Normal], x0: Tensor, trajectories: int, generator
 ) -> Tensor:
-    """``trajectories.log_ratios`` of images x0 (n, c, h, w): (trajectories, n) nats."""
+    """``log_ratios`` of images x0 (n, c, h, w): (trajectories, n) nats."""
 
     def one_axis(xt: Tensor, t: Tensor | int) -> Normal:
         p = reverse(xt.flatten(0, 1), t)
-        var = p.var.expand_as(p.mean)
-        return Normal(p.mean.unflatten(0, xt.shape[:2]), var.unflatten(0, xt.shape[:2]))
+        return Normal(*(v.expand_as(p.mean).unflatten(0, xt.shape[:2]) for v in p))
 
     def of_image(image: Tensor) -> Tensor:
         sizes = [len(part) for part in torch.arange(trajectories).split(BLOCK)]
@@ -61,11 +52,10 @@ def image_log_ratios(
         return torch.cat([of_image(image) for image in x0], 1)
 
 
-def averages(log_ratio: Tensor, sizes: Sequence[int], pixels: int, seed: int) -> list[dict]:
-    """What averages of n trajectories add to the mean of all, a row per n, bits per pixel.
+def averages(log_ratio: Tensor, sizes, pixels: int, seed: int) -> list[dict]:
+    """What averages of n trajectories, n of ``sizes``, add to the mean of all, bits per pixel.
 
-    log_ratio: (trajectories, n images) nats. The gain of an image is that of its own trajectories,
-    so that differences between images drop out.
+    log_ratio: (trajectories, n images) nats. Gains are taken image by image.
     """
     rows = []
     for n in sizes:
@@ -74,9 +64,7 @@ def averages(log_ratio: Tensor, sizes: Sequence[int], pixels: int, seed: int) ->
     return rows
 
 
-def likelihoods(
-    model: ImageModel, images: ImageSet, n: int, sizes: Sequence[int], steps: int, seed: int
-) -> dict:
+def likelihoods(model: ImageModel, images: ImageSet, n: int, sizes, steps: int, seed: int) -> dict:
     """K of the chain thinned to ``steps`` steps on n test images, and the gains of (9) above it.
 
     Bits per pixel. "one": the mean of single trajectories, whose expectation is K. "spread": the
@@ -87,14 +75,10 @@ def likelihoods(
     x0, most, pixels = model.scale.dequantise(test, seeded(seed + 1)), max(sizes), model.pixels
     bound = full_bound(kernel, reverse, x0, seeded(seed + 2), replicates=2, block=500)
     log_ratio = image_log_ratios(kernel, reverse, x0, most, seeded(seed + 3))
-    return {
-        "T": kernel.T,
-        "images": len(x0),
-        "trajectories": most,
-        "K": bits(bound.K) / pixels,
-        "K_mc_se": bits(bound.mc_se) / pixels,
-        "one": bits(float(log_ratio.double().mean())) / pixels,
-        "spread": bits(float(log_ratio.double().std(0).mean())) / pixels if most > 1 else 0.0,
-        "rows": averages(log_ratio, sizes, pixels, seed + 4),
-        "effective_sample_size": float(effective_sample_size(log_ratio).mean()),
-    }
+    one, rows = log_ratio.double(), averages(log_ratio, sizes, pixels, seed + 4)
+    found = {"T": kernel.T, "images": len(x0), "trajectories": most}
+    found |= {"K": bits(bound.K) / pixels, "K_mc_se": bits(bound.mc_se) / pixels}
+    found["one"] = bits(float(one.mean())) / pixels
+    found["spread"] = bits(float(one.std(0).mean())) / pixels if most > 1 else 0.0
+    size = float(effective_sample_size(log_ratio).mean())
+    return found | {"rows": rows, "effective_sample_size": size}

@@ -20,8 +20,8 @@ from nonequilibrium.diffusion.schedules import inverse_schedule, reference_sched
 from nonequilibrium.network.outputs import PARAMETERISATIONS
 from nonequilibrium.network.toys import RBFNetwork
 from replication.measure.metrics import seeded
+from replication.restoration.profiles import profile as sizes_of
 from replication.theory import schedules as toys
-from replication.theory.profiles import sizes_of
 from replication.theory.theory import NOISE, PI
 
 MINIBATCH = 128
@@ -31,8 +31,8 @@ MEANS = {"paper": "(x − z)(1 − Σ) + z, as (65)", "reference": "x√(1−β)
 class DirectNetwork(RBFNetwork):
     """The swiss roll's network with z^μ and z^Σ turned to μ and Σ as for images, by ``mean``."""
 
-    def __init__(self, *options, mean: str):
-        super().__init__(*options)
+    def __init__(self, *options, mean: str, **settings):
+        super().__init__(*options, **settings)
         self.parameterisation = PARAMETERISATIONS[mean]
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:

@@ -20,7 +20,7 @@ from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.network.toys import RBFNetwork
 from nonequilibrium.training.fit import fit
 from replication.measure.metrics import seeded
-from replication.theory.profiles import sizes_of
+from replication.restoration.profiles import profile as sizes_of
 from replication.theory.theory import ALPHA_BAR_T, BETA_1, NOISE, PI, heartbeat_chain
 
 T_ROLL = 40

@@ -22,8 +22,8 @@ from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from replication.measure.metrics import seeded
 from replication.restoration.likelihoods import bootstrapped, standard_error
+from replication.restoration.profiles import profile as sizes_of
 from replication.theory.gaussian_row import row_divergences
-from replication.theory.profiles import sizes_of
 
 PI, NOISE, BETA_1, ALPHA_BAR_T = 0.2, 1e-3, 1e-6, 0.03  # the two toys as ``params.yaml`` has them
 BLOCK = 4096  # trajectories at a time; all of them together would take a gigabyte
@@ -52,9 +52,9 @@ def theory(profile: str, seed: int = 7) -> dict:
     def jarzynski(kernel, reverse, law, n: int) -> dict:
         return averages(kernel, reverse, law.sample(n, seeded(seed)), sizes["averages"], seed)
 
-    of_beats = jarzynski(beats, HeartbeatOptimum(beats, beat), beat, sizes["heartbeats"])
+    of_beats = jarzynski(beats, HeartbeatOptimum(beats, beat), beat, sizes["examples"]["heartbeat"])
     of_beats |= heartbeat_limits(beats, beat)
-    of_roll = jarzynski(points, best, roll, sizes["rolls"]) | limits
+    of_roll = jarzynski(points, best, roll, sizes["examples"]["swiss_roll"]) | limits
     brackets = {"heartbeat": heartbeat_brackets(beats, beat)}
     brackets["swiss_roll"] = swiss_roll_brackets(points, roll, n, seed + 4)
     chains, examples = sizes["chains"], sizes["chain_examples"]

@@ -20,8 +20,8 @@ from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
 from nonequilibrium.diffusion.posterior import Denoise
 from replication.measure.metrics import seeded
+from replication.restoration.profiles import profile as sizes_of
 from replication.theory.gaussian_row import Row
-from replication.theory.profiles import sizes_of
 from replication.theory.theory import evidence, heartbeat_chain
 
 CORRELATION, VAR = 0.9, 1.0  # between neighbours; of the noise in y, a signal-to-noise ratio of 1
