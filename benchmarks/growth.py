@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 
+from benchmarks.law import fitted
 from benchmarks.timing import CLOCKS, Settings, seconds
 from nonequilibrium.bound.bound import full_bound, sampled_bound
 from nonequilibrium.data.images import ImageSet
@@ -25,7 +26,6 @@ from nonequilibrium.training.devices import keep_freed_memory
 from nonequilibrium.training.fit import Ascent, Watch, fit
 from replication.data.images import load_images
 from replication.files import ROOT
-from benchmarks.law import fitted
 from replication.settings.settings import load
 
 SIZES = {

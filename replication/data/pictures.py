@@ -197,16 +197,18 @@ def save_pictures(pictures: dict[Path, Tensor]) -> None:
     save_together({out: partial(write, out) for out in pictures})
 
 
-def rows(images: Tensor, columns: int, side: int = 0) -> Tensor:
-    """Images (n, c, h, w) uint8 edge to edge in rows of ``columns``, the rest black, each enlarged
-    to about ``side`` pixels where it is smaller: (c, H, W).
+def rows(images: Tensor, columns: int, side: int = 0, white: int = 255) -> Tensor:
+    """Images (n, c, h, w) uint8 in rows of ``columns`` with white gaps, each enlarged to about
+    ``side`` pixels where it is smaller: (c, H, W).
     """
     times = max(1, side // images.shape[-1])
     images = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
     n, c, h, w = images.shape
-    columns = min(columns, n)
+    columns, gap = min(columns, n), 2 * times
     down = -(-n // columns)
-    places = images.new_zeros(down * columns, c, h, w)
-    places[:n] = images
-    places = places.reshape(down, columns, c, h, w).permute(2, 0, 3, 1, 4)
-    return places.reshape(c, down * h, columns * w)
+    size = down * (h + gap) - gap, columns * (w + gap) - gap
+    paper = torch.full((c, *size), white, dtype=torch.uint8)
+    for number, image in enumerate(images):
+        top, left = (h + gap) * (number // columns), (w + gap) * (number % columns)
+        paper[:, top : top + h, left : left + w] = image
+    return paper

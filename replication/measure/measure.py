@@ -40,7 +40,9 @@ def measure(experiment: str, model: Model, evaluation) -> Measured:
     """
     register = EXPERIMENTS[experiment]
     # Whole pictures are large; small images are worth several threads only where there are many.
-    wide = register.images and (not register.measure.endswith(".images") or evaluation.n_heldout >= 1000)
+    wide = register.images and (
+        not register.measure.endswith(".images") or evaluation.n_heldout >= 1000
+    )
     with group(), threads(cores() if wide else 1):
         keep_freed_memory()
         module = importlib.import_module(register.measure)

@@ -1,18 +1,14 @@
-"""Samples of a trained image model, and which of its T steps a thinned chain keeps.
+"""Which of the T steps of an image model a thinned chain keeps: those by which K loses least.
 
-    nonequilibrium spacing cifar10_unet
-    nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
+    nonequilibrium measure cifar10_unet --spacing
 
-The first measures once, on training images set aside, what every step between two noise levels
-costs K (``bound.thinning``), and writes it beside the weights. The second draws samples, none
-chosen, by the steps by which K loses least, or by evenly spaced ones where nothing is measured.
+measures once, on training images set aside, what every step between two noise levels costs K
+(``bound.thinning``), and writes it beside the weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import os
 from pathlib import Path
 
 import torch
@@ -23,19 +19,15 @@ from nonequilibrium.bound.bound import bits
 from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
-from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
-from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.loading import training_data
 from replication.files import ROOT, check_writable
 from replication.measure.metrics import seeded
-from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
-from replication.restoration.pictures import save_pictures
-from replication.restoration.sheets import rows as side_by_side
+from replication.restoration.inpaint import IMAGES
 from replication.settings.fields import check_name
 
 SEED = 0  # of the noise on the images and on x^t
@@ -106,10 +98,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure what each step between two noise levels costs K, and write it beside the weights."""
-    weights = _weights(options)
-    _check("images", options.images, 2, MOST)
+    weights = weights_of(options)
+    check_range("images", options.images, 2, MOST)
     check_writable(place(weights))
-    model = _model(options, weights)
+    model = model_of(options, weights)
     costs = costs_of(model, options.images)
     path, T = save_costs(costs, weights), model.params.n_steps
     with torch.no_grad():
@@ -120,52 +112,17 @@ def run(options: argparse.Namespace) -> None:
     print(f"{path}: compared with all {T} steps K is {loss} ({unit})")
 
 
-def sample_arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium sample``."""
-    parser.add_argument("model", help=", ".join(IMAGES))
-    parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
-    parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
-    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
-    words = {"default": Path("samples.png"), "help": "PNG, TIFF, BMP or PPM"}
-    parser.add_argument("--out", type=Path, **words)
-
-
-def sample(options: argparse.Namespace) -> None:
-    """Draw samples and write them side by side into one picture.
-
-    The i-th depends on the seed and on i alone, so that more samples begin with the same ones.
-    """
-    weights = _weights(options)
-    _check("number", options.number, 1, MOST_SAMPLES)
-    _check("seed", options.seed, 0, LAST_SEED)
-    check_out(options.out, [weights])
-    model = _model(options, weights)
-    T = model.params.n_steps
-    steps = T if options.steps is None else options.steps
-    _check("steps", steps, 2, T)
-    keep_freed_memory()
-    costs = load_costs(weights)
-    chain = thinned(model, costs, steps)
-    x = sample_each(*chain, options.number, model.network.shape, options.seed)
-    columns = math.ceil(options.number**0.5)
-    save_pictures({options.out: side_by_side(model.scale.to_pixels(x), columns)})
-    way = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
-    out = os.fsencode(options.out).decode(errors="replace")
-    print(f"{out}: {options.number} samples by {steps} of {T} steps{way}")
-
-
-def _weights(options: argparse.Namespace) -> Path:
+def weights_of(options: argparse.Namespace) -> Path:
     check_name("model", options.model, IMAGES)
     return options.weights or ROOT / "models" / f"{options.model}.safetensors"
 
 
-def _model(options: argparse.Namespace, weights: Path) -> ImageModel:
+def model_of(options: argparse.Namespace, weights: Path) -> ImageModel:
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
     return model
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
+def check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-GAP = 2  # pixels of the sheet between images
+from replication.data.pictures import rows
 
 
 def draw_image(ax, image: Tensor, white: int = 255) -> None:
@@ -20,23 +19,11 @@ def draw_image(ax, image: Tensor, white: int = 255) -> None:
         spine.set_visible(False)
 
 
-def sheet(images: Tensor, columns: int, white: int = 255) -> Tensor:
-    """Images (n, c, h, w) in rows of ``columns`` with gaps between them, (c, H, W)."""
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    size = rows * (h + GAP) - GAP, columns * (w + GAP) - GAP
-    paper = torch.full((c, *size), white, dtype=torch.uint8)
-    for number, image in enumerate(images):
-        top, left = (h + GAP) * (number // columns), (w + GAP) * (number % columns)
-        paper[:, top : top + h, left : left + w] = image
-    return paper
-
-
 def image_grid(images: Tensor, columns: int, title: str = "", white: int = 255) -> Figure:
     """Images (n, c, h, w) uint8 in rows of ``columns``."""
-    rows = -(-len(images) // columns)
-    figure, ax = plt.subplots(figsize=(0.62 * columns, 0.62 * rows + 0.3))
-    draw_image(ax, sheet(images, columns, white), white)
+    down = -(-len(images) // columns)
+    figure, ax = plt.subplots(figsize=(0.62 * columns, 0.62 * down + 0.3))
+    draw_image(ax, rows(images, columns, white=white), white)
     ax.set_title(title, fontsize=9)
     return figure
 

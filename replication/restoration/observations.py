@@ -1,17 +1,14 @@
-"""What is seen of images, y = A x^0 + noise, and the other ways to guess x^0 from it.
+"""Observations of images, y = A x^0 + noise, and other methods that guess x^0 from them.
 
-A hides a part (a mask), takes means of blocks, blurs, or does nothing, with noise. Images are uint8
-(n, c, h, w), x has variance one. The other ways are libraries': scikit-image, OpenCV, PyTorch's
-bicubic interpolation, and BM3D (package ``bm3d``, which is free for non-commercial use) where it is
-installed.
+A hides a part (a mask), takes means of blocks, blurs, or does nothing. Images are uint8 (n, c, h,
+w), x has variance one. The other methods are those of libraries: scikit-image, OpenCV, bicubic
+interpolation, and BM3D (package ``bm3d``, free for non-commercial use) where it is installed.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,15 +19,15 @@ from torch.nn import functional as F
 from nonequilibrium.data.images import Scale
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask
 from replication.measure import baselines
-from replication.restoration.holes import others, spectrum
-from replication.restoration.inpaint import centre, left
+from replication.restoration import holes
+from replication.restoration.inpaint import centre, hidden, left
 
-NO_BM3D = "bm3d is not installed, so BM3D is left out; `pip install nonequilibrium[measure]`"
 WORDS = ("r (x)", "= 1 ?", "p q r", "t = 0")  # written over an image
 SHARE = 0.8  # of the pixels that are missing at random
-ROUNDING = 1e-4  # variance of the noise where there is none but rounding: a grey level of CIFAR-10 is 0.016 standard deviations
+ROUNDING = 1e-4  # variance of rounding: a grey level of CIFAR-10 is 0.016 standard deviations
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.3)  # of non-local means, of which training images choose one
-DENOISING = "denoising, SNR 1"
+BM3D_BLOCK = 8  # pixels; the library ends the process on images that are not larger
+NO_BM3D = "bm3d is not installed, so BM3D is left out; `pip install nonequilibrium[measure]`"
 
 
 def strokes(height: int, width: int) -> Tensor:
@@ -47,90 +44,76 @@ def scattered(height: int, width: int) -> Tensor:
     return torch.rand(height, width, generator=torch.Generator().manual_seed(0)) >= SHARE
 
 
-@dataclass(frozen=True)
-class Task:
-    """One kind of observation. A: what is seen of x. var: of its noise. known: (h, w) bool where A
-    is a mask.
-    """
+MASKS = {"centre": centre, "right half": left, "thin strokes": strokes, "80 % at random": scattered}
 
-    name: str
+
+class Task(NamedTuple):
+    """One kind of observation, A x^0 with noise of variance ``var``."""
+
     A: Any  # a ``Linear``, or None where x itself is seen
     var: float
-    known: Any = None  # Tensor or None
-
-    @property
-    def missing(self) -> Tensor | None:
-        """Pixels over which PSNR counts, (h, w) bool; None for all."""
-        return None if self.known is None else ~self.known
+    known: Tensor | None = None  # (h, w) bool where A is a mask
 
     def seen(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """y of x^0 (n, c, h, w)."""
-        Ax = x if self.A is None else self.A(x)
-        return (
-            Ax
-            if self.known is not None
-            else Ax + self.var**0.5 * torch.randn(Ax.shape, generator=generator)
-        )
+        y = x if self.A is None else self.A(x)
+        if self.known is not None:
+            return y
+        return y + self.var**0.5 * torch.randn(y.shape, generator=generator)
 
-    def shown(self, y: Tensor, scale: Scale, shape: tuple[int, int], grey: int = 128) -> Tensor:
-        """y as pictures (n, c, h, w) uint8 of the images' size, missing pixels in one grey."""
+    def shown(self, y: Tensor, scale: Scale, shape: tuple[int, int]) -> Tensor:
+        """y as pictures (n, c, h, w) uint8 of the images' size, missing pixels in grey."""
         pixels = baselines.denoised_pixels(scale, F.interpolate(y, shape, mode="nearest"))
-        return (
-            pixels
-            if self.known is None
-            else torch.where(self.known, pixels, torch.tensor(grey, dtype=torch.uint8))
-        )
+        return pixels if self.known is None else hidden(pixels, self.known)
+
+
+DENOISING = Task(None, 1.0)  # a signal-to-noise ratio of 1
 
 
 def tasks(height: int, width: int) -> dict[str, Task]:
     """Every kind of observation of images of this size, by name."""
-    holes = {
-        "centre": centre,
-        "right half": left,
-        "thin strokes": strokes,
-        "80 % at random": scattered,
-    }
-    found = []
-    for name, mask in holes.items():
-        known = mask(height, width)
-        found.append(Task(f"inpainting, {name}", Mask(known), 0.0, known))
+    masks = {f"inpainting, {name}": mask(height, width) for name, mask in MASKS.items()}
+    found = {name: Task(Mask(known), 0.0, known) for name, known in masks.items()}
     factor = 4 if height % 4 == 0 and height > 16 else 2
-    found.append(Task(f"{factor}× super-resolution", Downsample(factor), ROUNDING))
-    found.append(Task("blur of 1.5 pixels", Blur(1.5), 0.01))
-    found.append(Task(DENOISING, None, 1.0))
-    return {task.name: task for task in found}
+    found[f"{factor}× super-resolution"] = Task(Downsample(factor), ROUNDING)
+    found["blur of 1.5 pixels"] = Task(Blur(1.5), 0.01)
+    return found | {"denoising, SNR 1": DENOISING}
 
 
-def filled(truth: Tensor, known: Tensor) -> tuple[dict[str, Tensor], str]:
-    """Holes filled by methods that have learned nothing, as ``holes.others`` of each image."""
-    found = [others(image, ~known) for image in truth]
-    return {name: torch.stack([each[name] for each, _ in found]) for name in found[0][0]}, found[0][
-        1
-    ]
+def others(
+    task: Task, test: Tensor, y: Tensor, scale: Scale, train: Tensor, generator
+) -> tuple[dict[str, Tensor], str]:
+    """Images (n, c, h, w) uint8 given y by other methods, and what is left out, or "".
+
+    test: uint8, of which only known pixels are used. train: x of training images.
+    """
+    left_out = ""
+    if task.known is not None:
+        filled = [holes.others(image, ~task.known) for image in test]
+        names, left_out = filled[0]
+        return {name: torch.stack([row[name] for row, _ in filled]) for name in names}, left_out
+    if isinstance(task.A, Downsample):
+        found = enlarged(y, test.shape[-2:])
+    elif task.A is None:
+        found, left_out = bm3d(y, task.var**0.5)
+        found |= smoothed(y, train, generator)
+    else:
+        found = {"Wiener deconvolution": sharpened(y, task.A, task.var, train)}
+        found["the blurred image itself"] = y
+    return {name: baselines.denoised_pixels(scale, x) for name, x in found.items()}, left_out
 
 
-def enlarged(y: Tensor, scale: Scale, shape: tuple[int, int]) -> dict[str, Tensor]:
-    """Means of blocks brought back to the images' size, uint8: blocks as they are, and bicubic."""
-    modes: dict[str, dict] = {
-        "blocks as they are": {"mode": "nearest"},
-        "bicubic": {"mode": "bicubic", "align_corners": False},
-    }
-    return {
-        name: baselines.denoised_pixels(scale, F.interpolate(y, shape, **options))
-        for name, options in modes.items()
-    }
+def enlarged(y: Tensor, shape) -> dict[str, Tensor]:
+    """Means of blocks brought back to the size of the images: blocks as they are, and bicubic."""
+    bicubic = F.interpolate(y, shape, mode="bicubic", align_corners=False)
+    return {"blocks as they are": F.interpolate(y, shape, mode="nearest"), "bicubic": bicubic}
 
 
 def sharpened(y: Tensor, A: Blur, var: float, train: Tensor) -> Tensor:
-    """Wiener deconvolution of x blurred by A with noise: S H*/(|H|² S + σ²) in Fourier space, S the
-    mean spectrum of x ``train``.
-
-    It takes images for periodic, which A does not.
-    """
+    """Wiener deconvolution S H*/(|H|² S + σ²) of images assumed periodic, S the mean spectrum."""
     mean = train.mean(0)
     spectrum = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
-    point = torch.zeros_like(mean)[None]
-    h, w = mean.shape[-2:]
+    point, (h, w) = torch.zeros_like(mean)[None], mean.shape[-2:]
     point[..., h // 2, w // 2] = 1
     H = torch.fft.fft2(torch.roll(A(point), (-(h // 2), -(w // 2)), (-2, -1)))
     gain = spectrum * H.conj() / (H.abs().square() * spectrum + var)
@@ -138,49 +121,40 @@ def sharpened(y: Tensor, A: Blur, var: float, train: Tensor) -> Tensor:
 
 
 def bm3d(noisy: Tensor, sigma: float) -> tuple[dict[str, Tensor], str]:
-    """x with noise of standard deviation ``sigma`` denoised by BM3D: ({"BM3D": x}, what is left out
-    and why, or "").
-    """
+    """x without noise of deviation ``sigma`` by BM3D: ({"BM3D": x}, what is left out, or "")."""
     try:
         module = importlib.import_module("bm3d")  # an extra, so a type checker may not find it
     except ImportError:
         return {}, NO_BM3D
+    if min(noisy.shape[-2:]) <= BM3D_BLOCK:
+        size = "{}×{}".format(*noisy.shape[-2:])
+        return {}, f"images of {size} pixels are no larger than a block of BM3D, so it is left out"
     clean = []
     for image in noisy.double().movedim(1, -1).numpy():
-        grey = image.shape[-1] == 1
-        # For colour the package takes the range 0..1 for granted in its change of colour space,
-        # which is linear: a shift is enough.
+        # The package assumes a range of 0..1 for its change of colour space, which is linear.
         low, high = image.min(), image.max()
-        unit = (image - low) / (high - low)
-        way: Callable = module.bm3d if grey else module.bm3d_rgb
-        out = way(unit[..., 0] if grey else unit, sigma / (high - low))
-        clean.append(np.asarray(out).reshape(image.shape) * (high - low) + low)
+        unit, grey = (image - low) / (high - low), image.shape[-1] == 1
+        arguments = (unit[..., 0] if grey else unit), sigma / (high - low)
+        out = np.asarray((module.bm3d if grey else module.bm3d_rgb)(*arguments))
+        clean.append(out.reshape(image.shape) * (high - low) + low)
     return {"BM3D": torch.from_numpy(np.stack(clean)).movedim(-1, 1).to(noisy.dtype)}, ""
 
 
-def denoised(
-    noisy: Tensor, train: Tensor, generator: torch.Generator
-) -> tuple[dict[str, Tensor], str]:
-    """x with noise of variance 1 denoised by methods that have seen at most the spectrum of x
-    ``train``, and what is left out.
-    """
-    trial = train[:20] + torch.randn(train[:20].shape, generator=generator)
+def smoothed(noisy: Tensor, train: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """x with noise of variance 1 denoised by classical methods, by name; ``train`` chooses."""
+    clean = train[:20]
+    trial = clean + torch.randn(clean.shape, generator=generator)
 
     def error(h: float) -> float:
-        return float((baselines.non_local_means(trial, 1.0, h) - train[:20]).square().mean())
+        return float((baselines.non_local_means(trial, 1.0, h) - clean).square().mean())
 
-    found, left_out = bm3d(noisy, 1.0)
-    found["non-local means"] = baselines.non_local_means(noisy, 1.0, min(STRENGTHS, key=error))
+    found = {"non-local means": baselines.non_local_means(noisy, 1.0, min(STRENGTHS, key=error))}
     found["Wiener filter"] = baselines.wiener(noisy, 1.0, train)
-    found["the noisy image itself"] = noisy
-    return found, left_out
+    return found | {"the noisy image itself": noisy}
 
 
-def scores(truth: Tensor, estimate: Tensor, missing: Tensor | None) -> dict[str, Tensor]:
-    """PSNR (dB; over the missing pixels), SSIM, and how far the power spectrum is off (root mean
-    square, dB), each (n,).
-    """
-    found = baselines.quality(truth, estimate, missing)
-    pairs = zip(truth, estimate, strict=True)
-    off = [(spectrum(a) - spectrum(b)).square().mean().sqrt() for a, b in pairs]
-    return found | {"spectrum": torch.stack(off)}
+def scores(truth: Tensor, estimate: Tensor, known: Tensor | None) -> dict[str, Tensor]:
+    """``baselines.quality``, and the root mean square error of the power spectrum (dB), (n,)."""
+    missing, pairs = None if known is None else ~known, zip(truth, estimate, strict=True)
+    off = [(holes.spectrum(a) - holes.spectrum(b)).square().mean().sqrt() for a, b in pairs]
+    return baselines.quality(truth, estimate, missing) | {"spectrum": torch.stack(off)}

@@ -1,5 +1,4 @@
-"""Posteriors on images (section 2.5), all that is measured of them: restorations, digits of a
-wanted class, and the average (9).
+"""Posteriors on images (section 2.5): restorations, digits of a wanted class, and the average (9).
 
     nonequilibrium restorations
 
@@ -11,9 +10,12 @@ takes models trained for seconds on images that ship with scikit-learn.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,78 +25,62 @@ from torch import Tensor
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import load_images, load_labels, present
-from replication.files import ROOT
+from replication.files import ROOT, OutputError, check_writable
 from replication.measure.measure import threads, trained
 from replication.measure.measured import Measured, MeasuredError
 from replication.measure.metrics import provenance
-from replication.restoration.classes import ClassSizes, guided_digits
-from replication.restoration.inpaint import SAMPLES, THIN, inpaint, read_mask, sheet
+from replication.restoration.classes import guided_digits
+from replication.restoration.inpaint import SAMPLES, THIN, centre, inpaint, sheet
 from replication.restoration.likelihoods import likelihoods
-from replication.restoration.restore import restored
-from replication.restoration.ways import Sizes
-from replication.settings import settings
+from replication.restoration.ways import restored
+from replication.settings.settings import profile as sizes_of
 
-NAME = "restorations"
-SEED = 7
+NAME, SEED = "restorations", 7
+ROOM = 100 * 2**20  # bytes that must be free before hours of work; what is written takes 10 MB
 
 
 def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) -> Measured:
-    """All of it. numbers: {"profile", "seed", "models": {experiment: name}, each of them,
-    "classes", "averages", "photograph"}.
+    """All studies, "quick" or "full"; overrides: parameters of the quick trainings.
 
-    profile: "quick" or "full", in params.yaml. overrides: parameters of the quick trainings.
-    Raises ParameterError, DataError.
+    numbers: {"profile", "seed", "models": {experiment: name}, "averages", "classes", "photograph"}
+    and an entry per experiment. Raises ParameterError, DataError.
     """
-    its = settings.profile(NAME, profile)
-    models: dict[str, ImageModel] = {}
+    sizes = sizes_of(NAME, profile)
 
+    @cache
     def model_of(name: str) -> ImageModel:
-        if name not in models:
-            path = ROOT / "models" / f"{name}.safetensors"
-            model = (
-                load_weights(path, name) if profile == "full" else trained(name, None, overrides)
-            )
-            assert isinstance(model, ImageModel), "all of them are image experiments"
-            models[name] = model
-        return models[name]
+        path = ROOT / "models" / f"{name}.safetensors"
+        model = load_weights(path, name) if profile == "full" else trained(name, None, overrides)
+        assert isinstance(model, ImageModel), "all of them are image experiments"
+        return model
 
     found = Measured({"profile": profile, "seed": seed, "models": {}, "averages": {}})
     with threads(1):
-        digits = its["digits"]
-        model = model_of(digits.pop("model"))
+        model = model_of(sizes["digits"]["model"])
         images, labels = load_images(model.params.data), load_labels(model.params.data)
-        found.add(guided_digits(model, images, labels, ClassSizes(**digits), seed))
+        found.add(guided_digits(model, images, labels, sizes["digits"], seed))
         found.numbers["classes"]["data"] = images.title
-        for name, (n, counts, steps) in its["averages"].items():
+        for name, (n, counts, steps) in sizes["averages"].items():
             model = model_of(name)
             images = load_images(model.params.data)
             found.numbers["averages"][name] = likelihoods(model, images, n, counts, steps, seed)
-        for name, sizes in its["restored"].items():
-            title = sizes.pop("title")
-            model = model_of(name)
+        for name, restoring in sizes["restored"].items():
+            model, found.numbers["models"][name] = model_of(name), restoring.pop("title")
             images = load_images(model.params.data)
-            found.add(restored(model, images, Sizes(**sizes), seed, name))
-            found.numbers["models"][name] = title
+            found.add(restored(model, images, SimpleNamespace(**restoring), seed, name))
             found.numbers[name]["data"] = images.title
         cat = photograph(model_of("cifar10_unet"))
-        found.numbers["photograph"], found.arrays["photograph"] = (
-            list(cat),
-            torch.stack(list(cat.values())),
-        )
+    found.numbers["photograph"] = list(cat)
+    found.arrays["photograph"] = torch.stack(list(cat.values()))
     return found
 
 
 def photograph(model: ImageModel) -> dict[str, Tensor]:
-    """A cat that ships with scikit-image, and what ``nonequilibrium inpaint`` makes of it: named
-    images (c, h, w) uint8.
-    """
-    picture = torch.from_numpy(np.ascontiguousarray(pictures.chelsea()[6:294:9, 96:384:9])).movedim(
-        -1, 0
-    )
-    known = read_mask("centre", (3, 32, 32))
-    filled = inpaint(
-        model, picture[None], known, list(range(SAMPLES)), n_steps=min(THIN, model.params.n_steps)
-    )
+    """A cat of scikit-image, and how ``nonequilibrium inpaint`` fills it in: named images."""
+    cat = np.ascontiguousarray(pictures.chelsea()[6:294:9, 96:384:9])
+    picture, known = torch.from_numpy(cat).movedim(-1, 0), centre(32, 32)
+    seeds, steps = list(range(SAMPLES)), min(THIN, model.params.n_steps)
+    filled = inpaint(model, picture[None], known, seeds, n_steps=steps)
     return {"the picture": picture} | sheet(picture, known, filled[:, 0])
 
 
@@ -103,30 +89,29 @@ def load(reports: Path | str) -> Measured:
     try:
         return Measured.load(reports, NAME)
     except MeasuredError as error:
-        raise MeasuredError(
-            f"{str(error).split(';')[0]}; `nonequilibrium {NAME}` measures it"
-        ) from None
+        reason = str(error).split(";")[0]
+        raise MeasuredError(f"{reason}; `nonequilibrium {NAME}` measures it") from None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium restorations``."""
-    parser.add_argument(
-        "--outputs",
-        type=Path,
-        default=Path("reports"),
-        help="where metrics/ and measured/ are; reports",
-    )
+    place = "where metrics/ and measured/ are; reports"
+    parser.add_argument("--outputs", type=Path, default=Path("reports"), help=place)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, or say which data set is not here and leave what there is."""
+    """Measure, or say which data set is missing and leave what there is."""
     absent = [name for name in ("mnist", "cifar10") if not present(name)]
     if absent:
-        print(
-            f"{NAME}: {' and '.join(absent)} not here, so nothing is measured; `make data` fetches it",
-            file=sys.stderr,
-        )
+        missing = f"{' and '.join(absent)} not here, so nothing is measured; `make data` fetches it"
+        print(f"{NAME}: {missing}", file=sys.stderr)
         return
-    began = time.time()
+    began, arrays = time.time(), options.outputs / "measured" / NAME / "arrays.safetensors"
+    metrics = options.outputs / "metrics" / f"{NAME}.json"
+    check_writable(metrics, arrays)
+    if (free := shutil.disk_usage(arrays.parent).free) < ROOM:
+        needed = f"{free >> 20} MB are free, and {ROOM >> 20} MB must be"
+        raise OutputError(f"{arrays} cannot be written: {needed}")
     restorations("full").save(options.outputs, NAME)
     provenance(NAME, f"dvc repro {NAME}", SEED, began, options.outputs)
+    print(f"{metrics} and {arrays.parent} are written")

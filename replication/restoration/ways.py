@@ -1,26 +1,33 @@
-"""The ways that r enters the reverse chain of an image model: held, replaced, back and forth,
-weighted, and through the model.
+"""Held-out images restored from observations, by each way that r enters and by other methods.
+
+Known pixels are held, replaced, gone back and forth or weighted; noise is taken away; or r looks
+through the model.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.particles import Collapsed, particles
-from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint, filled_between
+from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
+from replication.measure.baselines import denoised_pixels
+from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
-from replication.restoration.observations import DENOISING, Task
+from replication.restoration.inpaint_any import entering
+from replication.restoration.likelihoods import standard_error
+from replication.restoration.observations import Task, others, scores, tasks
 
 TIMES = 2  # how often a step is gone back and forth
 THROUGH, CONSTANT, ANNEALED = "through the model", "constant r", "annealed r"
@@ -28,26 +35,8 @@ REPLACEMENT, RENOISED, WEIGHTED = "replacement", "re-noised", "replacement, weig
 MEAN = "mean of the model, one call"
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much is drawn. images: of each task. samples: of each image through the model; others: by
-    the other ways.
-
-    steps: of the thinned chain. solve: steps of conjugate gradients. particles: (images, particles)
-    of the weighted way.
-    """
-
-    images: dict[str, int]
-    samples: int
-    others: int
-    steps: int
-    solve: int
-    particles: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A model, its thinned chain, a task, x^0 of the images (n, c, h, w) and what was seen of them."""
+class Observed(NamedTuple):
+    """x^0 and y of images (n, c, h, w), a model, its thinned chain; sizes as in ``restored``."""
 
     model: ImageModel
     chain: tuple[Any, Any]
@@ -55,132 +44,175 @@ class Setting:
     x0: Tensor
     y: Tensor
     seed: int
-    sizes: Sizes
-
-    def each(self, factor: Callable[[Tensor], Factor], samples: int, plain: bool = True) -> Tensor:
-        """x of ``samples`` samples of every image, (samples, n, c, h, w). factor: from the indices
-        of images to their r.
-        """
-        kernel, reverse = self.chain
-        n, shape = len(self.x0), self.x0.shape[1:]
-        seeds = list(range(self.seed, self.seed + samples))
-        reverse = reverse if plain else Through.skip
-        drawn = sample_each(
-            kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block=32
-        )
-        return drawn.reshape(samples, n, *shape)
+    sizes: Any
 
 
-def through(its: Setting) -> Tensor:
-    """Samples through the model, (samples, n, c, h, w)."""
-    reverse, task = its.chain[1], its.task
+def drawn(chain, like: Tensor, seeds, factor: Callable, block: int = 32) -> Tensor:
+    """A sample for each seed of images like (n, c, h, w), (len(seeds), n, c, h, w).
+
+    factor: from indices of images to their r.
+    """
+    n, shape, seeds = len(like), like.shape[1:], list(seeds)
+    x = sample_each(*chain, n, shape, seeds, lambda part, _: factor(part % n), block)
+    return x.reshape(len(seeds), n, *shape)
+
+
+def without_noise(chain, y: Tensor, seeds, annealed: bool = False, block: int = 100) -> Tensor:
+    """Samples given y (n, c, h, w) with noise of variance 1, by the factor ``Denoise``."""
+    return drawn(chain, y, seeds, lambda part: Denoise(y[part], 1.0, annealed), block)
+
+
+def posterior(seen: Observed, r: str) -> Tensor:
+    """Samples of the posterior, r a key of ``inpaint.FACTORS``, (samples, n, c, h, w)."""
+    (kernel, reverse), task, through = seen.chain, seen.task, r == "through"
+    solve, limits = seen.sizes.solve, seen.model.scale.limits
 
     def factor(part: Tensor) -> Factor:
-        y, solve, limits = its.y[part], its.sizes.solve, its.model.scale.limits
         if task.known is not None:
-            return filled_between(reverse, its.x0[part], task.known, solve, limits)
-        # The pixels of a block are seen through one number. Taken for independent, each of them
-        # would be moved too far.
-        return Between(
-            Through(reverse, task.A, y, task.var, max(solve, 2), WITHIN),
-            Through(reverse, task.A, y, task.var, 1, WITHIN),
-            limits=limits,
-        )
+            return entering(r, reverse, seen.x0[part], task.known, solve, limits)
+        # The pixels of a block are seen through one number. Assumed independent, each of them would
+        # be moved too far.
+        observed = reverse, task.A, seen.y[part], task.var
+        near, far = (Through(*observed, steps, WITHIN) for steps in (max(solve, 2), 1))
+        return Between(near, far, limits=limits)
 
-    return its.each(factor, its.sizes.samples, plain=False)
-
-
-def held(annealed: bool) -> Callable[[Setting], Tensor]:
-    """Known pixels held at their values, or replaced by their own forward chain."""
-
-    def drawn(its: Setting) -> Tensor:
-        return its.each(
-            lambda part: Inpaint(its.x0[part], its.task.known, annealed), its.sizes.others
-        )
-
-    return drawn
+    chain = kernel, Through.skip if through else reverse
+    samples = seen.sizes.samples if through else seen.sizes.others
+    return drawn(chain, seen.x0, range(seen.seed, seen.seed + samples), factor)
 
 
-def back_and_forth(its: Setting) -> Tensor:
+def back_and_forth(seen: Observed) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
-    r = Inpaint(its.x0, its.task.known, annealed=True)
-    draws = [seeded(its.seed + 100 + k) for k in range(its.sizes.others)]
+    r, shape = Inpaint(seen.x0, seen.task.known, annealed=True), seen.x0.shape
+    draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.others)]
     options = {"r": r, "times": TIMES, "dtype": torch.float32}
-    return torch.stack([sample(*its.chain, its.x0.shape, g, **options) for g in draws])
+    return torch.stack([sample(*seen.chain, shape, random, **options) for random in draws])
 
 
-def noise_taken(annealed: bool) -> Callable[[Setting], Tensor]:
+def noise_taken(seen: Observed, annealed: bool) -> Tensor:
     """The paper's way of denoising, r the same at all t, or annealed."""
-
-    def drawn(its: Setting) -> Tensor:
-        return its.each(lambda part: Denoise(its.y[part], its.task.var, annealed), its.sizes.others)
-
-    return drawn
+    seeds = range(seen.seed, seen.seed + seen.sizes.others)
+    return without_noise(seen.chain, seen.y, seeds, annealed, 32)
 
 
-def from_there(its: Setting) -> Tensor:
+def from_there(seen: Observed) -> Tensor:
     """The chain from the step whose noise is that of y."""
-    draws = [seeded(its.seed + 200 + k) for k in range(its.sizes.samples)]
-    chain = noise_chain(its.model, its.task.var, its.sizes.steps)
-    return torch.stack(
-        [torch.cat([denoised(*chain, y, its.task.var, g) for y in its.y.split(32)]) for g in draws]
-    )
+    chain, var = noise_chain(seen.model, seen.task.var, seen.sizes.steps), seen.task.var
+    draws = [seeded(seen.seed + 200 + k) for k in range(seen.sizes.samples)]
+    parts = [[denoised(*chain, y, var, random) for y in seen.y.split(32)] for random in draws]
+    return torch.stack([torch.cat(sample) for sample in parts])
 
 
 def noise_chain(model: ImageModel, var: float, steps: int) -> tuple[Any, Any]:
-    """A thinned chain of about ``steps`` steps one of which has nearly the noise ``var``: of the
-    lengths up to half as many more.
-    """
+    """A thinned chain of ``steps`` to half as many more steps, one of which has nearly ``var``."""
     T = model.params.n_steps
     lengths = range(min(steps, T), min(steps + steps // 2, T) + 1)
-    chains = [model.thinned(n) for n in lengths]
-    return min(chains, key=lambda chain: excess(chain[0], var))
+    return min(map(model.thinned, lengths), key=lambda chain: excess(chain[0], var))
 
 
-def by_one_call(its: Setting) -> Tensor:
-    """The model's mean of x^0 given y, by the whole chain's step of this noise, (1, n, c, h, w)."""
-    chain = its.model.thinned(its.model.params.n_steps)
-    draws = seeded(its.seed + 300)
-    return torch.cat([denoised_mean(*chain, y, its.task.var, draws) for y in its.y.split(32)])[None]
+def by_one_call(seen: Observed) -> Tensor:
+    """The mean of x^0 given y of the model, by the step of this noise, (1, n, c, h, w)."""
+    chain, random = seen.model.thinned(seen.model.params.n_steps), seeded(seen.seed + 300)
+    parts = [denoised_mean(*chain, y, seen.task.var, random) for y in seen.y.split(32)]
+    return torch.cat(parts)[None]
 
 
-def ways(task: Task, model_looks_through: bool) -> dict[str, Callable[[Setting], Tensor]]:
-    """How r can enter, by name: each from a setting to samples (k, n, c, h, w)."""
-    if task.name == DENOISING:
-        found = {CONSTANT: noise_taken(False), ANNEALED: noise_taken(True)}
-        return found | ({THROUGH: from_there, MEAN: by_one_call} if model_looks_through else {})
-    found = {}
+def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
+    """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
+    if task.A is None:
+        annealed = {CONSTANT: False, ANNEALED: True}
+        recipes = {name: partial(noise_taken, annealed=value) for name, value in annealed.items()}
+        return recipes | {THROUGH: from_there, MEAN: by_one_call}
+    found: dict[str, Callable[[Observed], Tensor]] = {}
     if task.known is not None:
-        found = {CONSTANT: held(False), REPLACEMENT: held(True), RENOISED: back_and_forth}
-    return found | ({THROUGH: through} if model_looks_through else {})
+        found = {CONSTANT: partial(posterior, r="constant")}
+        found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
+    return found | {THROUGH: partial(posterior, r="through")}
 
 
-def weighted(its: Setting) -> tuple[dict[str, Tensor], dict]:
-    """Replacement with weights (``particles``) on the first few images: x (n, c, h, w) by name, and
-    what the weights are worth.
-    """
-    n, number = its.sizes.particles
-    x0 = its.x0[:n]
-    r = Inpaint(x0.repeat_interleave(number, 0), its.task.known, annealed=True)
-    kernel, reverse = its.chain
+def weighted(seen: Observed) -> tuple[dict[str, Tensor], dict]:
+    """Replacement with weights (``particles``): x (n, c, h, w) by name, and the weights' worth."""
+    n, number = seen.sizes.particles
+    x0 = seen.x0[:n]
+    r = Inpaint(x0.repeat_interleave(number, 0), seen.task.known, annealed=True)
+    shape, random = (n, number, *x0.shape[1:]), seeded(seen.seed + 400)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Collapsed)  # the numbers below say it
-        found = particles(
-            kernel,
-            reverse,
-            (n, number, *x0.shape[1:]),
-            seeded(its.seed + 400),
-            r,
-            dtype=torch.float32,
-        )
-    worth = {
-        "particles": number,
-        "least_effective": float(found.ess.mean(1).min()),
-        "ancestors": float(found.ancestors.double().mean()),
-        "resampled": float(found.resampled.double().sum(0).mean()),
-    }
-    estimates = {
-        f"one sample, {WEIGHTED}": found.sample(seeded(its.seed + 401)),
-        f"mean of {number} particles, {WEIGHTED}": found.expectation(found.x).float(),
-    }
-    return estimates, worth
+        found = particles(*seen.chain, shape, random, r, dtype=torch.float32)
+    worth = {"particles": number, "least_effective": float(found.ess.mean(1).min())}
+    worth["ancestors"] = float(found.ancestors.double().mean())
+    worth["resampled"] = float(found.resampled.double().sum(0).mean())
+    mean, sample = found.expectation(found.x).float(), found.sample(seeded(seen.seed + 401))
+    names = f"one sample, {WEIGHTED}", f"mean of {number} particles, {WEIGHTED}"
+    return dict(zip(names, (sample, mean), strict=True)), worth
+
+
+def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
+    """Ours less theirs, image by image: {measure: {"mean", "se"}}."""
+    off = {name: ours[name] - theirs[name] for name in ours}
+    return {name: {"mean": float(x.mean()), "se": standard_error(x)} for name, x in off.items()}
+
+
+def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Tensor]:
+    """One task by every way and method: its entry in numbers, and strips of up to 8 images."""
+    task, scale = seen.task, seen.model.scale
+
+    def kept(pixels: Tensor) -> Tensor:
+        known = torch.zeros((), dtype=torch.bool) if task.known is None else task.known
+        return torch.where(known, test[: len(pixels)], pixels)
+
+    def row(method: str, values: dict[str, Tensor]) -> dict:
+        entry: dict = {"method": method, "n": len(values["PSNR"])}
+        for name, value in values.items():
+            entry |= {name: float(value.mean()), f"{name}_se": standard_error(value)}
+        return entry
+
+    estimates, ours = {}, ""
+    for way, draw in ways(task).items():
+        x = draw(seen)
+        if len(x) > 1:
+            estimates[f"one sample, {way}"] = kept(scale.to_pixels(x[0]))
+        name = f"mean of {len(x)} samples, {way}" if len(x) > 1 else way
+        estimates[name] = kept(denoised_pixels(scale, x.mean(0)))
+        ours = name if way == THROUGH and len(x) > 1 else ours
+    given, random = scale.to_pixels(seen.x0), seeded(seen.seed + 500)
+    theirs, left_out = others(task, given, seen.y, scale, train, random)
+    estimates |= theirs
+    strips = {"held-out": test, "what is seen": task.shown(seen.y, scale, test.shape[-2:])}
+    strips |= estimates
+    values = {name: scores(test, x, task.known) for name, x in estimates.items()}
+    rows = [row(name, value) for name, value in values.items()]
+    entry: dict = {"rows": rows, "left_out": left_out, "strips": list(strips)}
+    if ours:
+        entry["gains"] = {name: gain(values[ours], values[name]) for name in theirs}
+    if task.known is not None and seen.sizes.particles[0]:
+        x_by_name, entry["weighted"] = weighted(seen)
+        for name, x in x_by_name.items():
+            pixels = kept(denoised_pixels(scale, x))
+            rows.append(row(name, scores(test[: len(x)], pixels, task.known)))
+    return entry, torch.stack([strip[:8] for strip in strips.values()])
+
+
+def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int, label: str) -> Measured:
+    """Every task on held-out images by every way, beside the other methods.
+
+    sizes: images, of each task; samples of each image through the model; others, by other ways;
+    steps of the thinned chain; solve, steps of conjugate gradients; particles, (images, particles)
+    of the weighted way. numbers[label]: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task:
+    {"rows", "gains", "left_out", "strips", "weighted"}}}. A row has method, n, PSNR (dB), SSIM,
+    spectrum (dB), their _se. gains: the mean of samples through the model less each other method,
+    by image. arrays: by "keys" of numbers, (strips, up to 8, c, h, w) uint8; "strips" names them.
+    """
+    order = torch.randperm(len(images.test), generator=seeded(seed))
+    train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))
+    chain = model.thinned(min(sizes.steps, model.params.n_steps))
+    numbers, keys, arrays = {}, {}, {}
+    for place, (name, task) in enumerate(tasks(*images.test.shape[-2:]).items()):
+        if n := sizes.images.get(name, 0):
+            test = images.test[order[:n]]
+            x0 = model.scale.dequantise(test, seeded(seed + 2))
+            y, own = task.seen(x0, seeded(seed + 3)), 1000 * (place + 1) + seed
+            seen, keys[name] = Observed(model, chain, task, x0, y, own, sizes), f"{label}_{place}"
+            numbers[name], arrays[keys[name]] = restored_task(seen, test, train)
+    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve}
+    return Measured({label: found | {"tasks": numbers, "keys": keys}}, {}, arrays)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,13 +18,13 @@ from nonequilibrium.data.images import ImageSet
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import forget, sweep
 from nonequilibrium.model.model import Model
+from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.devices import (
     enough_memory,
     keep_freed_memory,
     prepared,
     usable_device,
 )
-from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.distributed import first, group, own_device, world
 from nonequilibrium.training.fit import Watch, check_log_every, fit
 from replication.data.loading import training_data
@@ -129,7 +128,11 @@ def fitted(
     experiment: str, params, checkpoint: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
     """The trained model, on the CPU, and its training curve: the work of each process."""
-    its, threads, device = EXPERIMENTS[experiment], torch.get_num_threads(), str(usable_device(own_device(device)))
+    its, threads, device = (
+        EXPERIMENTS[experiment],
+        torch.get_num_threads(),
+        str(usable_device(own_device(device))),
+    )
     if world() > (params.batch if its.images else 1):
         work = f"a batch of {params.batch}" if its.images else "a toy"
         raise ParameterError(f"{experiment}: {work} has no share for each of {world()} processes")

@@ -358,6 +358,7 @@ def test_a_variant_may_train_so_many_times_the_steps(short_choices, monkeypatch)
 
 def test_every_variant_can_be_trained_and_differs_from_the_first():
     from replication.measure.choices import COMMON, VARIANTS
+
     from replication.settings.settings import check
 
     for name, variants in VARIANTS.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nonequilibrium.training.spawn import check_devices, run
 
 from nonequilibrium.bound.bound import full_bound, sampled_bound
 from nonequilibrium.data.toys import Heartbeat
@@ -25,7 +26,6 @@ from nonequilibrium.network import precision
 from nonequilibrium.training import distributed as processes
 from nonequilibrium.training import fit as training
 from nonequilibrium.training.checkpoint import step_of
-from nonequilibrium.training.spawn import check_devices, run
 from replication.data.images import load_images
 from replication.files import to_json
 from replication.measure.measure import measure

@@ -94,6 +94,8 @@ def test_the_speed_up_of_two_processes_is_that_of_rounds_in_which_both_ran(bench
         found["training"]["speed-up"]["median"] == 2.0
         and found["training"]["speed-up"]["low"] == 1.75
     )
+
+
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "mnist_conv.safetensors"

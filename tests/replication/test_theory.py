@@ -12,6 +12,7 @@ import pytest
 import torch
 from enumerated import Enumerated
 from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
+from replication.pages.equations import EQUATIONS
 
 from nonequilibrium.bound.bound import bits, entropy_terms
 from nonequilibrium.bound.counts import (
@@ -43,7 +44,6 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import BoundError
 from replication.files import ROOT, to_json
 from replication.pages import shown
-from replication.pages.equations import EQUATIONS
 from replication.theory import theory
 from replication.theory.gaussian_row import Row
 

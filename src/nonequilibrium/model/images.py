@@ -208,7 +208,10 @@ class ImageModel(Model):
         """How ``training.fit`` is to train it: warm-up, average of the weights, a bound to watch."""
         pixels = float(math.prod(self.network.shape))  # gradients are those of nats per image
         recorded = (self.draws, self.estimate) if self.recordable else None
-        average, optimiser = (self.network, self.params.ema), chosen("optimiser", self.params.optimiser, OPTIMISERS)
+        average, optimiser = (
+            (self.network, self.params.ema),
+            chosen("optimiser", self.params.optimiser, OPTIMISERS),
+        )
         ascent = Ascent(optimiser, 100, pixels, average, recorded)
         return {
             "ascent": ascent,

@@ -1,0 +1,54 @@
+"""Samples of a trained image model, none chosen.
+
+    nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
+
+A thinned chain keeps the steps by which K loses least, or evenly spaced ones where none is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+
+from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.training.devices import keep_freed_memory
+from replication.data.pictures import rows, save_pictures
+from replication.measure.spacing import check_range, load_costs, model_of, thinned, weights_of
+from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of ``nonequilibrium sample``."""
+    parser.add_argument("model", help=", ".join(IMAGES))
+    parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
+    parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
+    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
+    words = {"default": Path("samples.png"), "help": "PNG, TIFF, BMP or PPM"}
+    parser.add_argument("--out", type=Path, **words)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw samples and write them side by side into one picture.
+
+    The i-th depends on the seed and on i alone, so that more samples begin with the same ones.
+    """
+    weights = weights_of(options)
+    check_range("number", options.number, 1, MOST_SAMPLES)
+    check_range("seed", options.seed, 0, LAST_SEED)
+    check_out(options.out, [weights])
+    model = model_of(options, weights)
+    T = model.params.n_steps
+    steps = T if options.steps is None else options.steps
+    check_range("steps", steps, 2, T)
+    keep_freed_memory()
+    costs = load_costs(weights)
+    chain = thinned(model, costs, steps)
+    x = sample_each(*chain, options.number, model.network.shape, options.seed)
+    columns = math.ceil(options.number**0.5)
+    save_pictures({options.out: rows(model.scale.to_pixels(x), columns, 128)})
+    way = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
+    out = os.fsencode(options.out).decode(errors="replace")
+    print(f"{out}: {options.number} samples by {steps} of {T} steps{way}")
