@@ -85,9 +85,9 @@ def stages() -> dict[str, str]:
     from replication.data.sources import DATA_SETS
     from replication.settings.registry import EXPERIMENTS
 
-    commands = {"data": "data.fetch", "restorations": "restoration.restorations"}
+    commands = {"data": "data.fetch", "restorations": "restoration.restorations", "theory": "theory.run"}
     texts = {k: manifest([file_of(f"replication.{module}")]) for k, module in commands.items()}
-    programs = {path.stem: cells(path) for path in (ROOT / "notebooks").glob("*.ipynb")}
+    programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
     pages = file_of("replication.pages.notebooks")
     texts |= {name: manifest([pages], program) for name, program in programs.items()}
     for name, its in EXPERIMENTS.items():

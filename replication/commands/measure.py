@@ -16,8 +16,8 @@ from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import evaluation
 
-RESTORATIONS = "restorations"  # by several experiments' models
-KNOWN = [*EXPERIMENTS, RESTORATIONS]
+RESTORATIONS, THEORY = "restorations", "theory"  # by several experiments' models; by none
+KNOWN = [*EXPERIMENTS, RESTORATIONS, THEORY]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,10 @@ def run(options: argparse.Namespace) -> None:
     """Write metrics/ and measured/, or say that the data set is not here."""
     name, weights, outputs = options.experiment, options.weights, options.outputs
     check_name("experiment", name, KNOWN)
+    if name == THEORY:
+        reports = outputs or ROOT / "reports"
+        check_writable(reports / "metrics" / f"{name}.json")
+        return import_module("replication.theory.run").run(reports)
     if name == RESTORATIONS:
         if weights or options.spacing:
             raise ParameterError(f"{name} has no options but --outputs")

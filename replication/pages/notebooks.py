@@ -32,7 +32,7 @@ from replication.pages import page
 from replication.settings.fields import SEED, as_number, check_name, overrides, read_value, shown
 
 NOTEBOOKS = ROOT / "notebooks"
-REPORT = "08_report"
+REPORT = "report"
 
 
 class NotebookError(Refusal, RuntimeError):
@@ -49,9 +49,10 @@ def source(notebook: str) -> Path:
     """The file of a notebook by name, with or without folder and ending; raises ParameterError,
     NotebookError.
     """
-    name = re.sub(r"^(.*[/\\])?notebooks[/\\]|\.ipynb$", "", notebook)
-    check_name("notebook", name, sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
-    path = NOTEBOOKS / f"{name}.ipynb"
+    name = re.sub(r"^(.*[/\\])?(notebooks|pipeline)[/\\]|\.ipynb$", "", notebook)
+    paths = {path.stem: path for path in sorted(NOTEBOOKS.rglob("*.ipynb"))}
+    check_name("notebook", name, paths)
+    path = paths[name]
     try:
         nbformat.validate(nbformat.read(path, as_version=4))
     except (
