@@ -119,4 +119,4 @@ def _check_parameter(name: str, value, xt: Tensor) -> None:
     least, most = value.detach().aminmax()  # one pass, and NaN goes through both
     above, wanted = (0, "positive and finite") if name == "var" else (-torch.inf, "finite")
     if not (above < least and most < torch.inf):
-        raise BoundError(f"{the} is {least:g} to {most:g}; every value must be {wanted}")
+        raise BoundError(f"{the} is from {least:g} to {most:g}; all of it must be {wanted}")
