@@ -144,7 +144,7 @@ class ImageModel(Model):
         return self.estimate(*self.draws(generator))
 
     def draws(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """x^0 of a batch, noise like it, and (batch,) numbers that choose t; no GPU is waited for."""
+        """x^0 of a batch, noise like it, and (batch,) numbers that choose t. No GPU is awaited."""
         p, device, batch = self.params, self.constants.device, self.drawn(generator)
         if p.flip:
             some = torch.nonzero(torch.rand(p.batch, generator=generator) < 0.5)[:, 0]
