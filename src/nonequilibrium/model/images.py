@@ -26,11 +26,9 @@ from nonequilibrium.training.batched import BatchedSOAP
 from nonequilibrium.training.distributed import gathered, of_batch, rows, world
 from nonequilibrium.training.optimiser import SOAP
 
-OPTIMISERS: dict[str, Callable] = {
+OPTIMISERS: dict[str, Callable] = {"soap": SOAP, "batched_soap": BatchedSOAP} | {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
-    "soap": SOAP,
-    "batched_soap": BatchedSOAP,
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}

@@ -26,7 +26,7 @@ from nonequilibrium.model.toys import HeartbeatModel, PointsModel
 from nonequilibrium.network.precision import is_dense
 
 SPARE = 2**16  # values that a model may have beside those in its file
-NO_SIZES = {"seed", "batch", "batch_t", "train_steps", "start_steps"}
+NO_SIZES = {"seed", "batch", "batch_t", "train_steps", "start_steps"}  # these may be larger
 WRONG = "does not fit the network of its own settings:"
 
 
@@ -41,7 +41,7 @@ def digest(tensors: Mapping[str, Tensor], about: dict) -> str:
 
 def weights_bytes(model: Model, experiment: str) -> bytes:
     """The model's weights, settings and their digest, as the bytes of a safetensors file."""
-    tensors = {name: value.contiguous() for name, value in model.stored().items()}
+    tensors = {name: value.contiguous().cpu() for name, value in model.stored().items()}
     about = {"experiment": experiment, "params": vars(model.params)}
     about["sha256"] = digest(tensors, about)
     # One entry, as safetensors writes several in no fixed order.
