@@ -27,11 +27,9 @@ from nonequilibrium.training.distributed import gathered, of_batch, rows, world
 from nonequilibrium.training.fit import Ascent, Watch
 from nonequilibrium.training.optimiser import SOAP
 
-OPTIMISERS: dict[str, Callable] = {
+OPTIMISERS: dict[str, Callable] = {"soap": SOAP, "batched_soap": BatchedSOAP} | {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
-    "soap": SOAP,
-    "batched_soap": BatchedSOAP,
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}
@@ -145,7 +143,7 @@ class ImageModel(Model):
         return self.estimate(*self.draws(generator))
 
     def draws(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """x^0 of a batch, noise like it, and (batch,) numbers that choose t; no GPU is waited for."""
+        """x^0 of a batch, noise like it, and (batch,) numbers that choose t. No GPU is awaited."""
         p, device, batch = self.params, self.constants.device, self.drawn(generator)
         if p.flip:
             some = torch.nonzero(torch.rand(p.batch, generator=generator) < 0.5)[:, 0]

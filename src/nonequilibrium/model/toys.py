@@ -15,7 +15,6 @@ from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, s
 from nonequilibrium.model.model import Model
 from nonequilibrium.network.toys import MLPNetwork, RBFNetwork
 
-Law = Callable[[float], PointLaw]  # from its noise
 TRAINING_SEQUENCES = 200_000  # of the heartbeat, so many that the offsets are equally frequent
 
 
@@ -29,7 +28,7 @@ class PointsModel(Model):
         | {"beta_learning_rate": 0.1}  # of logit β_t
     )
 
-    def __init__(self, start: int = 0, *, law: Law = SwissRoll, **settings):
+    def __init__(self, start: int = 0, *, law: Callable[[float], PointLaw] = SwissRoll, **settings):
         super().__init__(RBFNetwork, settings)
         p, self.law = self.params, law(self.params.noise)
         beta = schedule("even_log_snr", p.n_steps, beta_1=p.beta_1, alpha_bar_T=p.alpha_bar_T)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -22,11 +22,11 @@ from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.leaves import LeavesModel
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.textures import TextureModel
-from nonequilibrium.model.toys import HeartbeatModel, Law, PointsModel
+from nonequilibrium.model.toys import HeartbeatModel, PointsModel
 from nonequilibrium.network.precision import is_dense
 
 SPARE = 2**16  # values that a model may have beside those in its file
-NO_SIZES = {"seed", "train_steps", "start_steps"}  # whole numbers that may be larger
+NO_SIZES = {"seed", "batch", "batch_t", "train_steps", "start_steps"}  # these may be larger
 WRONG = "does not fit the network of its own settings:"
 
 
@@ -41,7 +41,7 @@ def digest(tensors: Mapping[str, Tensor], about: dict) -> str:
 
 def weights_bytes(model: Model, experiment: str) -> bytes:
     """The model's weights, settings and their digest, as the bytes of a safetensors file."""
-    tensors = {name: value.contiguous() for name, value in model.stored().items()}
+    tensors = {name: value.contiguous().cpu() for name, value in model.stored().items()}
     about = {"experiment": experiment, "params": vars(model.params)}
     about["sha256"] = digest(tensors, about)
     # One entry, as safetensors writes several in no fixed order.
@@ -53,12 +53,13 @@ def save_weights(model: Model, experiment: str, path: Path) -> None:
     save_contents({path: weights_bytes(model, experiment)})
 
 
-def load_weights(path: Path | str, experiment: str | None = None, law: Law = SwissRoll) -> Model:
-    """The trained model at ``path``, of the family that its settings name.
+def load_weights(
+    path: Path | str, experiment: str | None = None, law: Callable = SwissRoll
+) -> Model:
+    """The trained model at ``path``, if known of an ``experiment``; ``law`` is that of points.
 
-    experiment: of which it must be, if known. law: of points. Raises WeightsError unless the file
-    is whole, fits the network of its own settings, and agrees with its digest and its card, where
-    there are such.
+    Raises WeightsError unless the file is whole, fits the network of its own settings, and agrees
+    with its digest and its card, where there are such.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,7 +89,7 @@ def load_weights(path: Path | str, experiment: str | None = None, law: Law = Swi
     return model.eval()
 
 
-def built(settings: Mapping, law: Law = SwissRoll) -> Model:
+def built(settings: Mapping, law: Callable = SwissRoll) -> Model:
     """An untrained model of these settings, of the family whose own setting is among them."""
     if "width" in settings:
         return PointsModel(law=law, **settings)
@@ -109,16 +110,16 @@ def check_card(path: Path) -> bool:
     return card.is_file()
 
 
-def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Law) -> Model:
+def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Callable) -> Model:
     """A model of ``settings``; WeightsError before it allocates what the file does not hold."""
     left = Counter(value.shape for value in tensors.values())
     most = SPARE + sum(value.numel() for value in tensors.values())
-    for name, size in settings.items():
-        if isinstance(size, int) and size > most and name not in NO_SIZES:
-            raise WeightsError(f"{WRONG} {name} is {size}, more than the file holds")
+    for name in settings.keys() - NO_SIZES:
+        if isinstance(settings[name], int) and settings[name] > most:
+            raise WeightsError(f"{WRONG} {name} is {settings[name]}, more than the file holds")
 
     def registered(module, name: str, parameter: Tensor | None) -> None:
-        """Called with every new parameter before its memory is touched."""
+        """Called with each parameter before its memory is touched."""
         if parameter is not None:
             left[parameter.shape] -= name != "shared"  # which is not stored
             if left[parameter.shape] < 0 or parameter.numel() > most:
