@@ -62,7 +62,8 @@ def save_contents(contents: Mapping[Path, bytes]) -> None:
 
 def forget(path: Path) -> None:
     """Remove a file and what runs that were killed while they wrote it left."""
-    path.unlink(missing_ok=True)
+    if path.is_file():
+        path.unlink(missing_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if TEMPORARY.fullmatch(left.name):
             left.unlink(missing_ok=True)
