@@ -1,6 +1,4 @@
-"""Fields that say which values they allow, and one sentence for a name or a value that is not
-allowed, the same from params.yaml, the command line and a notebook.
-"""
+"""Settings that say which values they allow, and one sentence for a wrong name or value."""
 
 from __future__ import annotations
 
@@ -33,19 +31,18 @@ def one_of(*choices, default=MISSING, kind=str):
     return field(default=default, metadata={"kind": kind, "choices": choices})
 
 
-whole, flag = partial(number, kind=int), partial(one_of, kind=bool)  # whole numbers; true or false
+whole, flag = partial(number, kind=int), partial(one_of, kind=bool)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
-    """A section of params.yaml: its subclasses are dataclasses of such fields."""
+    """A section of params.yaml: a frozen dataclass of such fields."""
 
     def __init_subclass__(cls):
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def conflict(self) -> str | None:
         """What no value alone is at fault for, or None."""
-        return None
 
 
 def shown(value) -> str:
@@ -54,9 +51,7 @@ def shown(value) -> str:
 
 
 def nearest(name, known) -> str | None:
-    """The one of ``known`` that ``name`` most likely means: other case, spaces for underscores, an
-    abbreviation, a slip; or None.
-    """
+    """The one of ``known`` that ``name`` most likely means, or None."""
     wanted, *plains = (re.sub(r"[\s_.-]+", "_", str(word)[:100].lower()) for word in (name, *known))
     parts = [word for word in plains if word.startswith(wanted) or word.endswith(wanted)]
     near = parts if len(parts) == 1 else difflib.get_close_matches(wanted, plains, n=1) or parts
@@ -65,21 +60,20 @@ def nearest(name, known) -> str | None:
 
 def check_name(kind: str, name: str, known) -> None:
     """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
-    if name in (known := list(known)):
-        return
-    near, allowed = nearest(name, known), f"it must be one of {', '.join(known)}"
-    if near:  # a long list is then of no use
-        allowed = f"did you mean {near!r}?" + (f" {allowed}" if len(allowed) < 300 else "")
-    raise ParameterError(f"{kind} {shown(name)} is unknown; {allowed}")
+    if name not in (known := list(known)):
+        near, allowed = nearest(name, known), f"it must be one of {', '.join(known)}"
+        if near:  # a long list is then of no use
+            allowed = f"did you mean {near!r}?" + (f" {allowed}" if len(allowed) < 300 else "")
+        raise ParameterError(f"{kind} {shown(name)} is unknown; {allowed}")
 
 
 class _Loader(yaml.SafeLoader):
     """``yaml.safe_load``, which also refuses a name that stands twice in a mapping."""
 
     def construct_mapping(self, node, deep=False):
-        names: list = [key.value for key, _ in node.value]
-        for number, (key, _) in enumerate(node.value):
-            if key.value in names[:number]:
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
                 told = f"the name {shown(key.value)} stands twice, again"
                 raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
@@ -90,12 +84,13 @@ def read_yaml(text: str | bytes, label: str):
     try:
         return yaml.load(text, _Loader)
     except RecursionError:
-        raise ParameterError(f"{label} is nested too deeply") from None
+        told = "is nested too deeply"
     except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ParameterError(f"{label} is not YAML: {error.problem}{line}") from None
+        mark = error.problem_mark
+        told = f"is not YAML: {error.problem}{f' in line {mark.line + 1}' if mark else ''}"
     except Exception as error:  # the reader's own constructors fail in many ways
-        raise ParameterError(f"{label} is not YAML: {one_line(error)[:100]}") from None
+        told = f"is not YAML: {one_line(error)[:100]}"
+    raise ParameterError(f"{label} {told}")
 
 
 def overrides(items: list[str]) -> dict:
@@ -105,18 +100,17 @@ def overrides(items: list[str]) -> dict:
     given: dict = {}
     for item in items:
         name, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not name:
-            raise ParameterError(f"parameter {shown(item)} is not of the form NAME=VALUE")
-        if name in given:
-            raise ParameterError(f"parameter {shown(name)} is given twice")
+        if not equals or not name or name in given:
+            wrong = "is given twice" if name in given else "is not of the form NAME=VALUE"
+            raise ParameterError(f"parameter {shown(name if name in given else item)} {wrong}")
         label = f"parameter {shown(name)}: the value {shown(value)}"
         given[name] = read_yaml(value, label) if value[:1] in ("[", "{") else value
     return given
 
 
-def checked(kind: type, label: str, values: dict):
-    """An instance of the dataclass ``kind`` from a mapping of names to values, defaults for the
-    others; raises ParameterError, which begins with ``label``.
+def checked(kind: type[Settings], label: str, values: dict):
+    """Settings from a mapping of names to values, defaults for the others; raises ParameterError,
+    which begins with ``label``.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for name in values:
@@ -132,9 +126,7 @@ def checked(kind: type, label: str, values: dict):
 
 
 def as_number(value, kind=float):
-    """The number that a text is (``1e-5``, ``.5``, ``+3``, ``1_000``), of that kind if it is whole;
-    anything else as it is.
-    """
+    """The number that a text is (``1e-5``, ``.5``, ``+3``, ``1_000``); anything else as it is."""
     try:
         value = float(value) if isinstance(value, str) else value
         return kind(value) if kind(value) == value and not isinstance(value, bool) else value

@@ -19,6 +19,7 @@ from replication.settings import evaluation, params
 from replication.settings.fields import check_name, read_yaml
 
 PARAMS = ROOT / "params.yaml"
+PARTS = ("model", "law", "optimum", "draws")  # entries that name what is in the code
 
 
 read_once = lru_cache(maxsize=8)(read_yaml)  # for each content of the file
@@ -40,14 +41,15 @@ def section(name: str, path: Path = PARAMS) -> dict:
 class Named:
     """What a dotted name stands for, imported when it is called."""
 
+    module: str
     name: str
 
     def __call__(self, *arguments, **settings):
-        module, _, name = self.name.rpartition(".")
         try:
-            function = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ParameterError(f"{self.name!r} is not available: {one_line(error)}") from None
+            function = getattr(import_module(self.module), self.name)
+        except (ImportError, AttributeError) as error:
+            told = f"{self.module}.{self.name} is not available"
+            raise ParameterError(f"{told}: {one_line(error)}") from None
         return function(*arguments, **settings)
 
 
@@ -83,27 +85,27 @@ class Experiment:
 
 def experiment(name: str, declared: dict) -> Experiment:
     """What the entries ``declared[name]`` of params.yaml say; raises ParameterError."""
-    entries = declared[name]
-    if like := entries.get("like"):
-        check_name(f"experiments.{name}: experiment", like, declared)
-        entries = {key: value for key, value in (declared[like] | entries).items() if key != "like"}
+    label, entries, kinds = f"experiments.{name}", dict(declared[name]), vars(params)
+    if like := entries.pop("like", None):
+        check_name(f"{label}: experiment", like, declared)
+        entries = declared[like] | entries
     for entry in entries:
-        check_name(f"experiments.{name}: entry", entry, [f.name for f in fields(Experiment)])
-    named = {k: Named(entries[k]) for k in ("model", "law", "optimum", "draws") if k in entries}
+        check_name(f"{label}: entry", entry, [f.name for f in fields(Experiment)])
+    names = {part: entries[part].rpartition(".") for part in PARTS if part in entries}
+    named = {part: Named(module, last) for part, (module, _, last) in names.items()}
     try:
-        made = Experiment(**entries | named)
+        made = Experiment(**entries | named, code={part: of.module for part, of in named.items()})
     except TypeError as error:  # an entry that is missing
-        raise ParameterError(f"experiments.{name}: {one_line(error)}") from None
-    check_name(f"experiments.{name}: params", made.params, vars(params))
+        raise ParameterError(f"{label}: {one_line(error)}") from None
+    check_name(f"{label}: params", made.params, kinds)
     model = partial(made.model, law=made.law) if made.law else made.model
-    code = {part: its.name.rpartition(".")[0] for part, its in named.items()}
     row = section("paper")["table_1"].get(entries.get("paper"), {})
-    kind = getattr(params, made.params)
-    return replace(made, model=model, params=kind, paper=row, code=code)
+    return replace(made, model=model, params=kinds[made.params], paper=row)
 
 
 DECLARED = section("experiments")
 EXPERIMENTS = {name: experiment(name, DECLARED) for name in DECLARED}
-SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()}
-SECTIONS |= {its.evaluation: its.params.evaluation for its in EXPERIMENTS.values()}
-SECTIONS |= {"mcgsm": evaluation.MCGSMParams}
+SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | {
+    its.evaluation: its.params.evaluation for its in EXPERIMENTS.values()
+}
+SECTIONS["mcgsm"] = evaluation.MCGSMParams

@@ -56,7 +56,6 @@ def run(options: argparse.Namespace) -> None:
     name, device, began = options.experiment, options.device, time.time()
     check_name("experiment", name, KNOWN)
     params = load(name, overrides(options.p))
-    check_log_every(options.log_every)
     usable_device(device)
     free = free_name(name, params, options.outputs, options.force)
     paths = outputs_of(free, options.outputs)
@@ -64,9 +63,8 @@ def run(options: argparse.Namespace) -> None:
     if name == MCGSM:
         if options.p:
             raise ParameterError(f"{name} has the parameters of params.yaml alone")
-        return import_module("replication.measure.mixture").run(
-            argparse.Namespace(out=paths["weights"])
-        )
+        options.out = paths["weights"]
+        return import_module("replication.measure.mixture").run(options)
     if not EXPERIMENTS[name].images and device != "cpu":
         print(f"{name}: a toy always trains on the cpu, not on {device}", file=sys.stderr)
     keep_freed_memory()
@@ -117,10 +115,10 @@ def train(
         told = f"{experiment}: the result could not be written ({one_line(error)})"
         kept = checkpoint and checkpoint.exists()
         raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
-    for start in range(getattr(params, "starts", 1)) if checkpoint else ():
-        forget(start_checkpoint(checkpoint, start))
     if checkpoint:
-        forget(checkpoint)
+        starts = (start_checkpoint(checkpoint, k) for k in range(getattr(params, "starts", 1)))
+        for path in (checkpoint, *starts):
+            forget(path)
     return model, curve
 
 
@@ -168,9 +166,8 @@ def identity(experiment: str, params, images: ImageSet | None) -> dict:
     for image in () if images is None else images.train:
         sums.update(image.contiguous().numpy().data)
     files = [Path(__file__), *(file_of(code[part]) for part in ("model", "law") if part in code)]
-    libraries = {
-        name: version(name).partition("+")[0] for name in ("torch", "numpy", "safetensors")
-    }
+    names = ("torch", "numpy", "safetensors")
+    libraries = {name: version(name).partition("+")[0] for name in names}
     return {
         "experiment": experiment,
         "parameters": vars(params),

@@ -48,7 +48,7 @@ ROLL, LAW = {"like": "swiss_roll"}, "nonequilibrium.data.toy"
         ({"like": "swiss_rol"}, "experiment 'swiss_rol' is unknown; did you mean 'swiss_roll'?"),
         (ROLL | {"params": "PointParams"}, "params 'PointParams' is unknown; did you mean 'Points"),
         ({"title": "x"}, "experiments.other: Experiment.__init__() missing"),
-        (ROLL | {"law": f"{LAW}s.SwissRol"}, f"'{LAW}s.SwissRol' is not available"),
+        (ROLL | {"law": f"{LAW}s.SwissRol"}, f"{LAW}s.SwissRol is not available"),
         (ROLL | {"law": f"{LAW}.SwissRoll"}, f"No module named '{LAW}'"),
     ],
 )
