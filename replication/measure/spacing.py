@@ -24,7 +24,7 @@ from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.diffusion.thinning import even, thin
+from nonequilibrium.diffusion.thinning import thin
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
@@ -58,12 +58,11 @@ def place(weights: Path) -> Path:
     return weights.with_suffix(".spacing.safetensors")
 
 
-def save_costs(costs: StepCosts, weights: Path) -> Path:
-    """Write the costs beside ``weights``, with the SHA-256 of these; returns the path."""
+def save_costs(costs: StepCosts, weights: Path) -> None:
+    """Write the costs beside ``weights``, with the SHA-256 of these."""
     tensors = {"t": costs.t, "log_rho": costs.log_rho, "KL": costs.KL.float(), "ends": costs.ends}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     save_contents({place(weights): save(tensors, {"weights": sha256(weights)})})
-    return place(weights)
 
 
 def load_costs(weights: Path) -> StepCosts | None:
@@ -78,30 +77,26 @@ def load_costs(weights: Path) -> StepCosts | None:
     return StepCosts(t, log_rho, KL.double(), ends)
 
 
-def levels(model: ImageModel, costs: StepCosts | None, n_steps: int) -> list[int]:
-    """The steps that a chain of n_steps keeps: the best by ``costs``, without them even ones."""
-    with torch.no_grad():
-        kernel = model.kernel()
-    return even(kernel.T, n_steps) if costs is None else costs.best(kernel, [n_steps])[n_steps][0]
-
-
 def thinned(
     model: ImageModel, costs: StepCosts | None, n_steps: int
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
-    """(kernel, reverse) of the chain that keeps ``levels``; with n_steps = T, the model itself."""
-    if n_steps == model.params.n_steps:
+    """(kernel, reverse) of the best chain of n_steps by ``costs``, without them of even steps."""
+    if costs is None or n_steps == model.params.n_steps:
         return model.thinned(n_steps)
     with torch.no_grad():
         kernel = model.kernel()
-    return thin(kernel, model.reverse(kernel), levels(model, costs, n_steps))
+    return thin(kernel, model.reverse(kernel), costs.best(kernel, [n_steps])[n_steps][0])
+
+
+# ---------------------------------------------------------------- commands
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium spacing``."""
     parser.add_argument("model", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    words = {"type": int, "default": FEW, "help": f"training images set aside, 2 to {MOST}"}
-    parser.add_argument("--images", **words)
+    meaning = f"training images set aside, 2 to {MOST}"
+    parser.add_argument("--images", type=int, default=FEW, help=meaning)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -110,14 +105,14 @@ def run(options: argparse.Namespace) -> None:
     _check("images", options.images, 2, MOST)
     check_writable(place(weights))
     model = _model(options, weights)
-    costs = costs_of(model, options.images)
-    path, T = save_costs(costs, weights), model.params.n_steps
+    costs, T = costs_of(model, options.images), model.params.n_steps
+    save_costs(costs, weights)
     with torch.no_grad():
         best = costs.best(model.kernel(), [n for n in (25, 50, 100, 250, 500) if n < T] + [T])
     K = {n: bits(value) / model.pixels for n, (_, value) in best.items()}
     loss = ", ".join(f"{K[n] - K[T]:+.3f} with {n} steps" for n in K if n < T)
     unit = f"bits per pixel, on {options.images} images"
-    print(f"{path}: compared with all {T} steps K is {loss} ({unit})")
+    print(f"{place(weights)}: compared with all {T} steps K is {loss} ({unit})")
 
 
 def sample_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,32 +122,31 @@ def sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
-    words = {"default": Path("samples.png"), "help": "PNG, TIFF, BMP or PPM"}
-    parser.add_argument("--out", type=Path, **words)
+    parser.add_argument("--out", type=Path, default="samples.png", help="PNG, TIFF, BMP or PPM")
 
 
 def sample(options: argparse.Namespace) -> None:
-    """Draw samples and write them side by side into one picture.
-
-    The i-th depends on the seed and on i alone, so that more samples begin with the same ones.
-    """
+    """Draw samples, of which the i-th depends on the seed and on i alone, into one picture."""
     weights = _weights(options)
     _check("number", options.number, 1, MOST_SAMPLES)
     _check("seed", options.seed, 0, LAST_SEED)
     check_out(options.out, [weights])
-    model = _model(options, weights)
+    model, costs = _model(options, weights), load_costs(weights)
     T = model.params.n_steps
     steps = T if options.steps is None else options.steps
     _check("steps", steps, 2, T)
     keep_freed_memory()
-    costs = load_costs(weights)
-    chain = thinned(model, costs, steps)
-    x = sample_each(*chain, options.number, model.network.shape, options.seed)
-    columns = math.ceil(options.number**0.5)
-    save_pictures({options.out: side_by_side(model.scale.to_pixels(x), columns)})
+    chain, n = thinned(model, costs, steps), options.number
+    pixels = model.scale.to_pixels(sample_each(*chain, n, model.network.shape, options.seed))
+    save_pictures({options.out: side_by_side(pixels, math.ceil(n**0.5))})
     way = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
     out = os.fsencode(options.out).decode(errors="replace")
-    print(f"{out}: {options.number} samples by {steps} of {T} steps{way}")
+    print(f"{out}: {n} samples by {steps} of {T} steps{way}")
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")
 
 
 def _weights(options: argparse.Namespace) -> Path:
@@ -164,8 +158,3 @@ def _model(options: argparse.Namespace, weights: Path) -> ImageModel:
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
     return model
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")

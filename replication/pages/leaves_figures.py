@@ -8,12 +8,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from replication.pages.style import MUTED, OURS, PAPER, style
+from replication.pages.style import MUTED, OURS, style
 
 if TYPE_CHECKING:
     from replication.measure.measured import Measured
 
-COLOURS = {"data": MUTED, "MCGSM": PAPER, "model": OURS}
 GREYS = 2.2  # units of sigma around the mean that are drawn from black to white
 
 
@@ -26,43 +25,6 @@ def pictures(images: dict[str, Tensor], title: str) -> Figure:
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"({letter}) {name}", fontsize=10)
     figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    return figure
-
-
-def statistics(found: Measured) -> Figure:
-    """Histograms of pixels and of differences of neighbours, power spectrum, share of flat area:
-    data, MCGSM and the model.
-    """
-    style()
-    figure, axes = plt.subplots(
-        1, 4, figsize=(13.5, 3.2), gridspec_kw={"width_ratios": [3, 3, 3, 2.4]}
-    )
-    labels = {
-        "marginal": ("pixel, units of σ", "density"),
-        "gradient": ("difference of neighbours, units of σ", "density"),
-        "spectrum": ("cycles an image", "power (dB)"),
-    }
-    for ax, (key, (x, y)) in zip(axes[:3], labels.items(), strict=True):
-        table = found.tables[key]
-        for name, colour in COLOURS.items():
-            ax.plot(
-                table["at"],
-                table[name],
-                color=colour,
-                label=name,
-                lw=2.5 if name == "data" else 1.4,
-            )
-        ax.set(xlabel=x, ylabel=y)
-        if key == "gradient":
-            ax.set_yscale("log")
-        if key == "spectrum":
-            ax.set_xscale("log")
-    axes[0].legend(fontsize=8)
-    flat = found.numbers["flat"]
-    axes[3].bar(list(flat), list(flat.values()), color=[COLOURS[name] for name in flat])
-    axes[3].set(ylabel="share of area in flat regions", ylim=(0, 1))
-    axes[3].tick_params(axis="x", labelsize=8)
     figure.tight_layout()
     return figure
 

@@ -105,7 +105,7 @@ def pictures(found: Findings, name: str) -> DataFrame:
     row |= {"K − L_null": number(m["K_minus_L_null"], 3)}
     row |= {"bits/dim": with_error(m["bits_per_dim"], m["bits_per_dim_se"], 3)}
     row |= {"held out": f"{m['n_heldout']}, in {m['n_units']} {m['error_unit']}"}
-    return DataFrame([row | {"K of each": ", ".join(number(K, 3) for K in m["K_each"][:10])}])
+    return DataFrame([row])
 
 
 def holes(found: Findings, name: str) -> DataFrame:
@@ -251,19 +251,6 @@ def table_2(found: Findings) -> DataFrame:
             "status": status,
         }
         for data, name, theirs, e, status in rows
-    )
-
-
-def estimators(found: Findings, name: str) -> DataFrame:
-    """Monte Carlo error of four estimators of K at equal cost."""
-    entries = found.numbers.get(name, {}).get("estimators", [])
-    return DataFrame(
-        {
-            "estimator, two steps t an image": e["estimator"],
-            "Monte Carlo error (bits/pixel)": number(e["mc_se"], 4),
-            "as good as so many times the work": number((entries[0]["mc_se"] / e["mc_se"]) ** 2, 1),
-        }
-        for e in entries
     )
 
 

@@ -34,7 +34,7 @@ class Experiment:
     evaluation: str  # the section of params.yaml by which it is measured
     unit: str  # of K
     paper: dict = field(default_factory=dict)  # its row of the paper's Table 1
-    parts: tuple[str, ...] = ()  # what is measured beside K: functions of its module of measure
+    parts: tuple[str, ...] = ()  # what is measured beside K: functions of measure.images
     replication: bool = True  # False: a network that the paper does not have
     optimum: Callable[..., PointsOptimum] | None = (
         None  # the best reverse for a kernel and a law of points, by which K* is measured
@@ -120,7 +120,6 @@ _ROLL = Experiment(
     evaluation="evaluate_swiss_roll",
     unit="bits per point",
     paper=paper.TABLE_1["swiss_roll"],
-    parts=("K_star_against_beta_1",),
     quick=_QUICK_ROLL,
     quick_evaluation=_MEASURE_ROLL,
 )
@@ -132,7 +131,7 @@ _MNIST = Experiment(
     params=params.SplitNetworkParams,
     evaluation="evaluate_mnist",
     unit="bits per pixel",
-    parts=("naive", "histograms", "thinned", "window", "calibration", "shown", "halves"),
+    parts=("histograms", "thinned", "window", "calibration", "shown", "halves"),
     quick=_QUICK_DIGITS | {"dense_units": 256},
     quick_evaluation=_MEASURE_DIGITS,
 )
@@ -145,7 +144,7 @@ _CIFAR10 = Experiment(
     evaluation="evaluate_cifar10",
     unit="bits per pixel",
     paper=paper.TABLE_1["cifar10"],
-    parts=("estimators", "histograms", "thinned", "shown", "figure_3", "inpainting", "denoising"),
+    parts=("histograms", "thinned", "shown", "figure_3", "inpainting", "denoising"),
     quick=_QUICK_PHOTOGRAPHS
     | {"train_steps": 250, "conv_channels": 12, "scales": 3, "pixel_units": 24},
     quick_evaluation=_MEASURE_PHOTOGRAPHS,
@@ -179,7 +178,7 @@ _LEAVES = Experiment(
 )
 EXPERIMENTS = {
     "swiss_roll": _ROLL,
-    "swiss_roll_wide": replace(_ROLL, title="Swiss roll, 256 units", parts=()),
+    "swiss_roll_wide": replace(_ROLL, title="Swiss roll, 256 units"),
     "heartbeat": Experiment(
         title="Binary heartbeat",
         data="heartbeat",

@@ -107,9 +107,6 @@ def numbers(name: str, K: float) -> dict:
         found |= {
             "margin_over_mcgsm": 0.1,
             "margin_se": 0.01,
-            "K_64": K,
-            "K_64_minus_K": 0.01,
-            "K_64_minus_K_se": 0.02,
             "parameters": 9,
         }
         found |= {
@@ -124,7 +121,6 @@ def numbers(name: str, K: float) -> dict:
             "largest": 128.0,
             "noise": 0.02,
             "size": 256,
-            "flat": {"data": 0.5, "model": 0.4},
         }
         found["mcgsm_sizes"] = [
             {"components": k, "scales": 8, "features": 60, "bits_per_pixel": K, "se": 0.01}
@@ -135,7 +131,6 @@ def numbers(name: str, K: float) -> dict:
             "source": "photographs",
             "title": "two photographs",
             "L_null": K - 2,
-            "K_each": [K, K],
             "n_units": 40,
         }
         found |= {"error_unit": "squares of 64×64 pixels", "paper": {}}
@@ -145,10 +140,6 @@ def numbers(name: str, K: float) -> dict:
             {"method": "other places", **row, "PSNR": None},
         ]
     if name == "cifar10":
-        found["estimators"] = [
-            {"estimator": which, "mc_se": se}
-            for which, se in (("uniform t", 0.2), ("stratified", 0.2), ("t by size", 0.1))
-        ]
         row = {"method": "one sample", "PSNR": 12.0, "PSNR_se": 0.1, "SSIM": 0.5, "SSIM_se": 0.01}
         found["posteriors"] = {"inpainting": [row]}
     if name == "cifar10_unet":
