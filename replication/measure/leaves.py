@@ -13,7 +13,6 @@ from torch import Tensor
 from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, mean_se, sampled_bound
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.leaves import MEAN, TEST_SEED, images_and_leaves, leaves_pictures
-from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.leaves import LeavesModel
 from replication.measure.mcgsm import MCGSM, per_image, sample_image
@@ -42,26 +41,26 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     heldout, noise = model.x0(clean, seeded(seed)), p.noise / sigma
     with torch.no_grad():
         kernel = model.kernel()
-    bound = _bound(model, kernel, train, heldout, settings)
+    bound = _bound(model, train, heldout, settings)
     null = float(L_null(kernel, heldout).mean()) / p.size**2
     numbers = metrics(experiment, bound, null, seed, draws=settings.draws)
     small = replace(SMALL_MCGSM, steps=settings.mcgsm_steps)
     mixture, sizes = grown(model, train, small) if settings.mcgsm_steps else load_mixture(p)
     ours, theirs = bits(bound.per_example), bits(per_image(mixture, heldout))
     greys = heldout[:, 0].double() * sigma + MEAN
-    borders = mean_se(bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma))
+    borders = bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma)
     leaf_pixels = p.size**2 / float(np.mean([len(top.unique()) for top in tops]))
-    mcgsm, margin = mean_se(theirs), mean_se(ours - theirs)
-    law = {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
-    numbers |= law | {"sigma": sigma, "n_steps": p.n_steps}
+    numbers |= {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
+    numbers |= {"sigma": sigma, "n_steps": p.n_steps}
     numbers["parameters"] = sum(w.numel() for w in model.network.parameters())
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
-    numbers |= {"limit_of_borders": borders[0], "limit_of_borders_se": borders[1]}
+    numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)
     numbers["leaf_pixels"] = leaf_pixels
     numbers["disc_bits"] = disc_bits(leaf_pixels, p.smallest, p.largest)
-    numbers |= {"mcgsm": mcgsm[0], "mcgsm_se": mcgsm[1], "mcgsm_sizes": sizes}
+    numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(theirs)
+    numbers["mcgsm_sizes"] = sizes
     numbers["gaussian"] = _gaussians(model, train, heldout, seed + 4)
-    numbers |= {"margin_over_mcgsm": margin[0], "margin_se": margin[1]}
+    numbers["margin_over_mcgsm"], numbers["margin_se"] = mean_se(ours - theirs)
     reverse, shape = model.reverse(kernel), (1, p.size, p.size)
     shown = {
         "data": heldout[0, 0],
@@ -77,14 +76,11 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
 
 @torch.no_grad()
 def _bound(
-    model: LeavesModel,
-    kernel: GaussianKernel,
-    train: list[Tensor],
-    heldout: Tensor,
-    settings: LeavesEvaluation,
+    model: LeavesModel, train: list[Tensor], heldout: Tensor, settings: LeavesEvaluation
 ) -> Bound:
     """The bound of held-out images (n, 1, h, w) in nats per pixel."""
-    reverse, random, T = model.reverse(kernel), seeded(settings.seed + 8), kernel.T
+    kernel, random = model.kernel(), seeded(settings.seed + 8)
+    reverse, T = model.reverse(kernel), kernel.T
     side, pixels = min(PIECE, train[0].shape[-1]), heldout[0].numel()
     pieces = model.x0(torch.stack([image[..., :side, :side] for image in train[:PIECES]]), random)
     at = torch.linspace(2, T, min(STEPS, T - 1)).long()
@@ -103,7 +99,7 @@ def _bound(
 
 
 def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
-    """log p(x) given the leaf of each pixel, nats per pixel, (n,): no density of x exceeds its mean.
+    """log p(x) given the leaf of each pixel, nats per pixel, (n,); no density exceeds its mean.
 
     greys: (n, size, size), with noise of that standard deviation. tops: indices of the leaves,
     likewise. The grey of a leaf, uniform on 0..1, is integrated out.
