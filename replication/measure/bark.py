@@ -1,6 +1,4 @@
-"""How a model of pictures of any size is measured: K on held-out pictures, and a hole that is
-filled in (figure 5).
-"""
+"""How a model of pictures of any size is measured: K, and a hole that is filled in (figure 5)."""
 
 from __future__ import annotations
 
@@ -33,11 +31,10 @@ LIKE = 0.25  # grey levels by which two readers of JPEG may differ in mean and s
 def evaluate(experiment: str, model: TextureModel, settings: TextureEvaluation) -> Measured:
     """K of the held-out pictures by the sampled sum over t, its errors, and figure 5.
 
-    numbers: the contract, in bits per pixel; source and title name the pictures, error_unit what
-    K_se is taken over. The paper's numbers are in it only if the pictures are the paper's. tables:
-    K_by_time_step; figure_5, a row per picture and method. arrays: K_per_example, one per unit; of
-    the k-th picture uint8 (n, c, h, w): figure_5_<k>, the picture and the same with noise in its
-    hole; figure_5_<k>_constant, _through and _others, the hole filled in.
+    numbers: the contract in bits per pixel, with the paper's numbers only if the pictures are the
+    paper's. tables: figure_5, a row per picture and method. arrays: K_per_example, one per unit of
+    the error; of the k-th picture uint8 (n, c, h, w): figure_5_<k>, the picture without and with
+    its hole; figure_5_<k>_constant, _through and _others, the hole filled in.
     """
     pictures = trained_on(model)
     if not pictures.test:
@@ -102,8 +99,8 @@ def _bound(
     noise, cumulative = seeded(settings.seed + 1), torch.cumsum(proposal, 0)
     draws = max(1, round(settings.draws / len(pieces)))
     squares = [piece.blocks(piece.x0) for piece in pieces]
-    rests = [entropy_terms(kernel, x).double() for x in squares]
-    rest, null = torch.cat(rests), torch.cat([L_null(kernel, x) for x in squares])
+    rest = torch.cat([entropy_terms(kernel, x).double() for x in squares])
+    null = torch.cat([L_null(kernel, x) for x in squares])
     sizes = torch.cat([torch.full((len(x),), x[0, 0].numel()) for x in squares])
     kl = torch.zeros(REPLICATES, len(sizes), kernel.T + 1, dtype=torch.float64)
     for replicate in kl:
@@ -155,14 +152,11 @@ def hole_in(picture: Tensor, side: int) -> Tensor:
 
 
 def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluation) -> Measured:
-    """A hole in the middle of held-out pictures, filled by posterior samples and by methods that
-    have learned nothing.
-    """
-    T, rows, arrays = model.params.n_steps, [], {}
-    seeds, thin = (
-        [settings.seed + 10 + k for k in range(settings.samples)],
-        min(settings.thin_steps, T),
-    )
+    """A hole in held-out pictures, filled by posterior samples and by methods without training."""
+    rows, arrays, T = [], {}, model.params.n_steps
+    seeds = [settings.seed + 10 + k for k in range(settings.samples)]
+    thin = min(settings.thin_steps, T)
+    ways = {"constant r": ("constant", T), "through the model": ("through", thin)}
     for number, picture in enumerate(test[: settings.n_shown]):
         corner = [max(0, (a - b) // 2) for a, b in zip(picture.shape[1:], SHOWN, strict=True)]
         truth = picture[:, corner[0] :, corner[1] :][:, : SHOWN[0], : SHOWN[1]]
@@ -173,10 +167,7 @@ def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluati
         arrays[f"figure_5_{number}"] = torch.stack([truth, noisy])
         arrays[f"figure_5_{number}_others"] = torch.stack(list(filled.values()))
         scores = {}
-        for way, r, steps in (
-            ("constant r", "constant", T),
-            ("through the model", "through", thin),
-        ):
+        for way, (r, steps) in ways.items():
             samples = fill(model, truth, ~hole, seeds, r, steps, SOLVE)
             arrays[f"figure_5_{number}_{r}"] = samples
             each = pd.DataFrame([quality(truth, sample, hole) for sample in samples])

@@ -1,6 +1,4 @@
-"""How dead leaves are measured: K of whole images, beside MCGSM and Gaussians on the same images,
-and samples of both (figure 4).
-"""
+"""How dead leaves are measured: K of whole images beside MCGSM and Gaussians, and figure 4."""
 
 from __future__ import annotations
 
@@ -10,20 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from skimage.measure import label
 from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, mean_se, sampled_bound
 from nonequilibrium.bound.proposals import proposal_from
-from nonequilibrium.data.leaves import MEAN, TEST_SEED, VARIANCE, images_and_leaves, leaves_pictures
-from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.data.leaves import MEAN, TEST_SEED, images_and_leaves, leaves_pictures
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.leaves import LeavesModel
 from replication.measure.mcgsm import MCGSM, per_image, sample_image
 from replication.measure.measured import Measured
 from replication.measure.metrics import metrics, per_pixel, seeded
 from replication.measure.mixture import DIM, drawing, grown, load_mixture
-from replication.restoration.holes import gradients, spectrum
 from replication.settings.evaluation import LeavesEvaluation, MCGSMParams
 
 SMALL_MCGSM = MCGSMParams(components=2, features=30, doublings=1)  # for quick runs
@@ -36,10 +31,9 @@ GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit varianc
 def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) -> Measured:
     """K in bits per pixel of whole test images, other densities of the same images, and samples.
 
-    numbers: the contract; an image is the unit of every standard error. ``mcgsm``, ``gaussian``:
-    mean log density of the pixels that have a whole neighbourhood, without the border. ``limit``:
-    of any density, h(x) ≥ h(noise). ``limit_of_borders``: from ``given_borders``. ``leaf_pixels``:
-    of a visible leaf. arrays: figure_4, (3, size, size), and the scores (2, n) of the images.
+    numbers: the contract; an image is the unit of every standard error. mcgsm, gaussian: of pixels
+    with a whole neighbourhood. limit: of any density, h(x) ≥ h(noise). leaf_pixels: of a visible
+    leaf. arrays: figure_4, (3, size, size), and scores (2, n), K and MCGSM of each image.
     """
     p, sigma, seed = model.params, model.scale.sigma, settings.seed
     train = leaves_pictures(p).train
@@ -47,41 +41,34 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     heldout, noise = model.x0(clean, seeded(seed)), p.noise / sigma
     with torch.no_grad():
         kernel = model.kernel()
-    bound = _bound(model, kernel, train, heldout, settings)
+    bound = _bound(model, train, heldout, settings)
     null = float(L_null(kernel, heldout).mean()) / p.size**2
     numbers = metrics(experiment, bound, null, seed, draws=settings.draws)
     small = replace(SMALL_MCGSM, steps=settings.mcgsm_steps)
     mixture, sizes = grown(model, train, small) if settings.mcgsm_steps else load_mixture(p)
     ours, theirs = bits(bound.per_example), bits(per_image(mixture, heldout))
     greys = heldout[:, 0].double() * sigma + MEAN
-    borders = mean_se(bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma))
+    borders = bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma)
     leaf_pixels = p.size**2 / float(np.mean([len(top.unique()) for top in tops]))
-    mcgsm, margin = mean_se(theirs), mean_se(ours - theirs)
-    law = {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
-    numbers |= law | {"sigma": sigma, "n_steps": p.n_steps}
+    numbers |= {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
+    numbers |= {"sigma": sigma, "n_steps": p.n_steps}
     numbers["parameters"] = sum(w.numel() for w in model.network.parameters())
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
-    numbers |= {"limit_of_borders": borders[0], "limit_of_borders_se": borders[1]}
+    numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)
     numbers["leaf_pixels"] = leaf_pixels
     numbers["disc_bits"] = disc_bits(leaf_pixels, p.smallest, p.largest)
-    numbers |= {"mcgsm": mcgsm[0], "mcgsm_se": mcgsm[1], "mcgsm_sizes": sizes}
+    numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(theirs)
+    numbers["mcgsm_sizes"] = sizes
     numbers["gaussian"] = _gaussians(model, train, heldout, seed + 4)
-    numbers |= {"margin_over_mcgsm": margin[0], "margin_se": margin[1]}
+    numbers["margin_over_mcgsm"], numbers["margin_se"] = mean_se(ours - theirs)
     reverse, shape = model.reverse(kernel), (1, p.size, p.size)
     shown = {
         "data": heldout[0, 0],
         "MCGSM": sample_image(mixture, p.size, seeded(seed + 5)),
         "model": sample_each(kernel, reverse, 1, shape, seed + 6)[0, 0],
     }
-    looks = {name: statistics(x, noise) for name, x in shown.items()}
-    every = [statistics(x, noise) for x in heldout[:, 0]]  # of the data: all test images
-    looks["data"] = {key: np.mean([image[key] for image in every], 0) for key in every[0]}
-    numbers["flat"] = {name: float(look["flat"][0]) for name, look in looks.items()}
     kl = bits(bound.kl.mean(0))[2:].numpy()
     tables = {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl})}
-    for key, at in places(p.size).items():
-        columns = {name: look[key] for name, look in looks.items()}
-        tables[key] = pd.DataFrame({"at": at} | columns)
     pictures = torch.stack([x.float() for x in shown.values()])
     scores = torch.stack([ours, theirs]).float()
     return Measured(numbers, tables, {"figure_4": pictures, "scores": scores})
@@ -89,14 +76,11 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
 
 @torch.no_grad()
 def _bound(
-    model: LeavesModel,
-    kernel: GaussianKernel,
-    train: list[Tensor],
-    heldout: Tensor,
-    settings: LeavesEvaluation,
+    model: LeavesModel, train: list[Tensor], heldout: Tensor, settings: LeavesEvaluation
 ) -> Bound:
     """The bound of held-out images (n, 1, h, w) in nats per pixel."""
-    reverse, random, T = model.reverse(kernel), seeded(settings.seed + 8), kernel.T
+    kernel, random = model.kernel(), seeded(settings.seed + 8)
+    reverse, T = model.reverse(kernel), kernel.T
     side, pixels = min(PIECE, train[0].shape[-1]), heldout[0].numel()
     pieces = model.x0(torch.stack([image[..., :side, :side] for image in train[:PIECES]]), random)
     at = torch.linspace(2, T, min(STEPS, T - 1)).long()
@@ -115,11 +99,10 @@ def _bound(
 
 
 def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
-    """log p(x) given the leaf of each pixel, nats per pixel, (n,): exact, and in expectation more
-    than any density of x has.
+    """log p(x) given the leaf of each pixel, nats per pixel, (n,); no density exceeds its mean.
 
-    greys: (n, size, size) with noise of standard deviation ``noise``. tops: indices of the leaves,
-    likewise. A leaf of k pixels has one grey, uniform on 0..1, which is integrated out.
+    greys: (n, size, size), with noise of that standard deviation. tops: indices of the leaves,
+    likewise. The grey of a leaf, uniform on 0..1, is integrated out.
     """
     results = []
     for x, top in zip(greys, tops, strict=True):
@@ -135,10 +118,7 @@ def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
 
 
 def disc_bits(leaf_pixels: float, smallest: float, largest: float, step: float = 0.25) -> float:
-    """Bits that name the place of a disc, within a visible leaf's area, and its radius.
-
-    The entropies of place and radius less 3 log2 step; step is the resolution of each in pixels.
-    """
+    """Bits of a disc's place, within the area of a visible leaf, and radius, to ``step`` pixels."""
     # The density of radii is c r^−3, and −E log(c r^−3) = 3 E log r − log c.
     kept = smallest**-2 - largest**-2
     ends = [r**-2 * (math.log(r) + 0.5) for r in (smallest, largest)]
@@ -156,38 +136,3 @@ def _gaussians(
     independent = -GAUSSIAN_ENTROPY - bits((heldout.square().flatten(1).mean(1).double() - 1) / 2)
     full = bits(per_image(chain_rule, heldout))
     return {"independent": float(independent.mean()), "full covariance": float(full.mean())}
-
-
-# ---------------------------------------------------------------- what images look like
-
-MARGINAL = np.linspace(-2.5, 2.5, 51)  # borders of histograms, in units of sigma
-GRADIENT = np.linspace(-4, 4, 81)
-LEVELS = 255 * VARIANCE**0.5  # grey levels in a unit of sigma
-FLAT_AREA = 100  # pixels of the smallest flat region that is counted
-
-
-def places(size: int) -> dict[str, np.ndarray]:
-    """Where the entries of ``statistics`` lie: units of sigma, and cycles per image."""
-    marginal, gradient = ((edges[1:] + edges[:-1]) / 2 for edges in (MARGINAL, GRADIENT))
-    return {"marginal": marginal, "gradient": gradient, "spectrum": 2 * np.arange(size // 4) + 1}
-
-
-def statistics(x: Tensor, noise: float) -> dict[str, np.ndarray]:
-    """Histograms of the pixels of x (size, size) and of differences of neighbours, power (dB), and
-    the share of flat area.
-
-    A region is flat where neighbours differ by less than four standard deviations of the noise.
-    """
-    x = x.double()
-    across, down = x.diff(dim=1), x.diff(dim=0)
-    limit = 4 * 2**0.5 * noise
-    edge = torch.zeros(x.shape, dtype=torch.bool)
-    edge[:, 1:] |= across.abs() > limit
-    edge[1:] |= down.abs() > limit
-    areas = np.bincount(label(~edge.numpy(), connectivity=1).ravel())[1:]
-    return {
-        "marginal": np.histogram(x, MARGINAL, density=True)[0],
-        "gradient": np.histogram(gradients(x[None]), GRADIENT, density=True)[0],
-        "spectrum": spectrum(x[None] * LEVELS).numpy(),
-        "flat": np.array([areas[areas >= FLAT_AREA].sum() / x.numel()]),
-    }

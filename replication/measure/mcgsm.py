@@ -29,21 +29,15 @@ class MCGSM(nn.Module):
     components, scales, features: C, S and the number of b_n. ``whiten`` sets the statistics.
     """
 
-    mean_x: Tensor
-    whitening: Tensor
-    linear: Tensor
-    mean_y: Tensor
-    scale_y: Tensor
-
     def __init__(
         self, dim: int, components: int, scales: int, features: int, generator: torch.Generator
     ):
         super().__init__()
-        self.register_buffer("mean_x", torch.zeros(dim))
-        self.register_buffer("whitening", torch.eye(dim))
-        self.register_buffer("linear", torch.zeros(dim))
-        self.register_buffer("mean_y", torch.zeros(()))
-        self.register_buffer("scale_y", torch.ones(()))
+        self.mean_x = nn.Buffer(torch.zeros(dim))
+        self.whitening = nn.Buffer(torch.eye(dim))
+        self.linear = nn.Buffer(torch.zeros(dim))
+        self.mean_y = nn.Buffer(torch.zeros(()))
+        self.scale_y = nn.Buffer(torch.ones(()))
 
         def small(*shape: int) -> Tensor:
             return 0.1 * torch.randn(shape, generator=generator)

@@ -48,13 +48,10 @@ class Measured:
 
         Equal contents give equal bytes. A number that does not exist (NaN, infinity) is null.
         """
-        folder = reports / "measured" / experiment
-        contents = {
-            reports / "metrics" / f"{experiment}.json": to_json(finite(self.numbers)).encode(),
-            folder / "arrays.safetensors": save(
-                {k: x.contiguous() for k, x in self.arrays.items()}
-            ),
-        }
+        folder, text = reports / "measured" / experiment, to_json(finite(self.numbers))
+        arrays = save({name: value.contiguous() for name, value in self.arrays.items()})
+        contents = {reports / "metrics" / f"{experiment}.json": text.encode()}
+        contents |= {folder / "arrays.safetensors": arrays}
         for name, table in self.tables.items():
             contents[folder / f"{name}.csv"] = table.to_csv(index=False).encode()
         save_contents(contents)
@@ -62,12 +59,12 @@ class Measured:
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> Measured:
         """Read what ``save`` wrote; raises MeasuredError, with the remedy."""
-        folder, numbers = (Path(reports) / kind for kind in ("measured", "metrics"))
-        folder, numbers = folder / experiment, numbers / f"{experiment}.json"
+        folder = Path(reports) / "measured" / experiment
         try:
+            numbers = (Path(reports) / "metrics" / f"{experiment}.json").read_text(encoding="utf-8")
             tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
             arrays = load((folder / "arrays.safetensors").read_bytes())
-            return cls(json.loads(numbers.read_text(encoding="utf-8")), tables, arrays)
+            return cls(json.loads(numbers), tables, arrays)
         except Exception as error:  # three libraries' readers, which raise many kinds
             reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
             raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None

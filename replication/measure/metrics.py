@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se, mean_se
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
 from nonequilibrium.model.images import ImageModel
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
@@ -20,12 +20,9 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:
-    """Record how a number was made in ``reports``/provenance/<name>.json.
-
-    command: what a reader types to make it again, with the name of the stage in dvc.yaml.
-    """
-    entry = {"command": command, "commit": commit(), "seed": seed}
-    entry["seconds"] = round(time.time() - began, 1)
+    """Record the command (with a stage of dvc.yaml), commit, seed and seconds of a number."""
+    seconds = round(time.time() - began, 1)
+    entry = {"command": command, "commit": commit(), "seed": seed, "seconds": seconds}
     write_json(reports / "provenance" / f"{name}.json", entry)
 
 
@@ -33,12 +30,6 @@ def warn_unless(right: bool, sentence: str) -> None:
     """Print a warning where legal parameters give a result that is not as expected."""
     if not right:
         print(f"warning: {sentence}")
-
-
-def mean_se_bits(nats: Tensor) -> tuple[float, float]:
-    """``mean_se`` of values (n,) in nats, both in bits."""
-    mean, error = mean_se(nats)
-    return bits(mean), bits(error)
 
 
 def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> dict:
@@ -82,24 +73,6 @@ def image_metrics(
 ) -> dict:
     """The contract of an image model in bits per pixel; bound and L_null in nats per image."""
     bound = per_pixel(bound, model.pixels)
-    # The images keep the order of the official file, which is not random.
-    order = {"K_se_blocks": bits(bound.se_blocks)}
-    result = metrics(experiment, bound, L_null / model.pixels, seed, **order)
+    blocks = bits(bound.se_blocks)  # the order of the official file is not random
+    result = metrics(experiment, bound, L_null / model.pixels, seed, K_se_blocks=blocks)
     return result | of_model(model, result) | more
-
-
-def thinning(whole: Tensor, thin: Tensor, pixels: int) -> dict:
-    """What a thinned chain loses against the whole one, in bits per pixel, from K (n,) in nats."""
-    loss, error = mean_se(bits(whole - thin) / pixels)
-    thin_K, whole_K = (bits(float(K.mean())) / pixels for K in (thin, whole))
-    K = {"K_thinned": thin_K, "K_same_images": whole_K}
-    return K | {"thinning_loss": loss, "thinning_loss_se": error}
-
-
-def baseline_metrics(costs: dict[str, Tensor]) -> dict:
-    """Mean and errors of the bits per dimension of each image, {name: (n,)}."""
-    rows = {}
-    for name, values in costs.items():
-        mean, error = mean_se(values)
-        rows[name] = {"bits_per_dim": mean, "se": error, "se_blocks": block_se(values)}
-    return rows

@@ -19,7 +19,7 @@ from nonequilibrium.bound.bound import bits
 from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
-from nonequilibrium.diffusion.thinning import even, thin
+from nonequilibrium.diffusion.thinning import thin
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
@@ -50,12 +50,11 @@ def place(weights: Path) -> Path:
     return weights.with_suffix(".spacing.safetensors")
 
 
-def save_costs(costs: StepCosts, weights: Path) -> Path:
-    """Write the costs beside ``weights``, with the SHA-256 of these; returns the path."""
+def save_costs(costs: StepCosts, weights: Path) -> None:
+    """Write the costs beside ``weights``, with the SHA-256 of these."""
     tensors = {"t": costs.t, "log_rho": costs.log_rho, "KL": costs.KL.float(), "ends": costs.ends}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     save_contents({place(weights): save(tensors, {"weights": sha256(weights)})})
-    return place(weights)
 
 
 def load_costs(weights: Path) -> StepCosts | None:
@@ -70,30 +69,26 @@ def load_costs(weights: Path) -> StepCosts | None:
     return StepCosts(t, log_rho, KL.double(), ends)
 
 
-def levels(model: ImageModel, costs: StepCosts | None, n_steps: int) -> list[int]:
-    """The steps that a chain of n_steps keeps: the best by ``costs``, without them even ones."""
-    with torch.no_grad():
-        kernel = model.kernel()
-    return even(kernel.T, n_steps) if costs is None else costs.best(kernel, [n_steps])[n_steps][0]
-
-
 def thinned(
     model: ImageModel, costs: StepCosts | None, n_steps: int
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
-    """(kernel, reverse) of the chain that keeps ``levels``; with n_steps = T, the model itself."""
-    if n_steps == model.params.n_steps:
+    """(kernel, reverse) of the best chain of n_steps by ``costs``, without them of even steps."""
+    if costs is None or n_steps == model.params.n_steps:
         return model.thinned(n_steps)
     with torch.no_grad():
         kernel = model.kernel()
-    return thin(kernel, model.reverse(kernel), levels(model, costs, n_steps))
+    return thin(kernel, model.reverse(kernel), costs.best(kernel, [n_steps])[n_steps][0])
+
+
+# ---------------------------------------------------------------- commands
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium spacing``."""
     parser.add_argument("model", help=", ".join(IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    words = {"type": int, "default": FEW, "help": f"training images set aside, 2 to {MOST}"}
-    parser.add_argument("--images", **words)
+    meaning = f"training images set aside, 2 to {MOST}"
+    parser.add_argument("--images", type=int, default=FEW, help=meaning)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -102,14 +97,14 @@ def run(options: argparse.Namespace) -> None:
     check_range("images", options.images, 2, MOST)
     check_writable(place(weights))
     model = model_of(options, weights)
-    costs = costs_of(model, options.images)
-    path, T = save_costs(costs, weights), model.params.n_steps
+    costs, T = costs_of(model, options.images), model.params.n_steps
+    save_costs(costs, weights)
     with torch.no_grad():
         best = costs.best(model.kernel(), [n for n in (25, 50, 100, 250, 500) if n < T] + [T])
     K = {n: bits(value) / model.pixels for n, (_, value) in best.items()}
     loss = ", ".join(f"{K[n] - K[T]:+.3f} with {n} steps" for n in K if n < T)
     unit = f"bits per pixel, on {options.images} images"
-    print(f"{path}: compared with all {T} steps K is {loss} ({unit})")
+    print(f"{place(weights)}: compared with all {T} steps K is {loss} ({unit})")
 
 
 def weights_of(options: argparse.Namespace) -> Path:

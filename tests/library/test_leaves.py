@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from nonequilibrium.data.leaves import (
     MEAN,
@@ -51,6 +52,17 @@ def test_leaves_that_are_seen_are_larger_than_leaves_that_fell():
     means = np.array([leaves.radius.mean() for _, leaves in drawn])
     assert abs(fell.mean() - wanted) < 4 * means.std() / len(means) ** 0.5 + 0.05
     assert seen.mean() > 1.05 * fell.mean()
+
+
+def test_leaves_reach_as_far_beyond_each_side_of_an_image_as_they_are_large():
+    size, largest = 32, 16.0
+    leaves = [dead_leaves(size, 2.0, largest, np.random.default_rng(k))[2] for k in range(60)]
+    radius, x, y, _ = (np.concatenate(part) for part in zip(*leaves, strict=True))
+    for across, along in ((x, y), (y, x)):
+        beside = (along > 0) & (along < size)
+        for depth in (-across, across - size):
+            out = beside & (depth > 0)
+            assert stats.kstest(depth[out] / radius[out], "uniform").pvalue > 1e-3
 
 
 def test_halving_an_image_keeps_the_law_of_pixel_differences():

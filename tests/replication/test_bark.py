@@ -62,8 +62,6 @@ def test_K_is_that_of_the_regions_whole(model, its, found):
     error = (n["K_mc_se"] ** 2 + (bits(bound.mc_se) / pixels) ** 2) ** 0.5
     assert abs(n["K"] - bits(bound.K) / pixels) < 4 * error
     assert error < 0.2 * abs(n["K"]), "or the line above says little"
-    each = bits(bound.per_example) / pixels
-    assert np.allclose(n["K_each"], each, atol=8 * error)
 
 
 def test_the_parts_of_a_piece_are_its_squares(model, its):

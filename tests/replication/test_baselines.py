@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nonequilibrium.data.images import Scale
+from nonequilibrium.data.images import ImageSet, Scale
 from replication.data.images import load_images
 from replication.measure import baselines
 from replication.restoration.inpaint import centre
@@ -38,6 +38,15 @@ def test_the_wiener_filter_is_exact_for_white_data():
     assert torch.allclose(baselines.wiener(x, 1.0, train), x / 2, atol=0.05), (
         "S = σ² = 1 halves every frequency"
     )
+
+
+def test_the_wiener_filter_of_colours_together_knows_how_they_go_together():
+    """Three colours that are one grey: three looks at it with noise of variance 1."""
+    generator = torch.Generator().manual_seed(0)
+    train, x = (torch.randn(n, 1, 8, 8, generator=generator).expand(n, 3, 8, 8) for n in (20000, 5))
+    noisy = x + torch.randn(x.shape, generator=generator)
+    best = noisy.mean(1, keepdim=True).expand_as(x) * 3 / 4
+    assert torch.allclose(baselines.wiener(noisy, 1.0, train, together=True), best, atol=0.1)
 
 
 def test_quality_of_known_errors():
@@ -136,6 +145,17 @@ def test_the_smoothing_is_chosen_on_images_set_aside():
         lambda *sets: baselines.two_neighbours(*sets, levels=16),
     ):
         assert model(train, unlike, train).mean() > model(train, _law(50, 2), train).mean() + 0.01
+
+
+def test_other_test_images_change_no_cost(monkeypatch):
+    """Neither counts nor smoothing look at them."""
+    monkeypatch.setattr(baselines, "CONTEXTS", (1, 16))
+    train, test = _law(700, 0), _law(20, 1)
+    rough = torch.randint(0, 256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(2))
+    alone = baselines.histograms(ImageSet(train, test, ""), 200)
+    beside = ImageSet(train, torch.cat([test, rough.to(torch.uint8)]), "")
+    for name, costs in baselines.histograms(beside, 200).items():
+        assert torch.equal(costs[:20], alone[name])
 
 
 def test_all_histograms_of_a_data_set():

@@ -118,9 +118,11 @@ def test_costs_of_steps_are_read_back_and_only_for_their_weights(weights):
         for a, b in zip(vars(found).values(), vars(costs).values(), strict=True)
     )
     model = load_weights(weights, "mnist_conv")
-    assert len(spacing.levels(model, found, 30)) == 30 and spacing.levels(model, None, 30) == even(
-        1000, 30
-    )
+    kernel = model.kernel()
+    best, spaced = (spacing.thinned(model, known, 30)[0] for known in (found, None))
+    assert best.T == spaced.T == 30 and not torch.equal(best.beta, spaced.beta)
+    at = kernel.alpha_bar[torch.tensor(even(1000, 30))]
+    assert torch.allclose(spaced.alpha_bar[1:], at, rtol=1e-9)
     spacing.place(weights).write_bytes(b"no such file")
     assert spacing.load_costs(weights) is None
     spacing.save_costs(costs, weights)

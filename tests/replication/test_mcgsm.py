@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from nonequilibrium.data.leaves import leaves_pictures
+from nonequilibrium.model.leaves import LeavesModel
 from replication.measure import leaves
 from replication.measure.mcgsm import (
     MCGSM,
@@ -15,6 +17,7 @@ from replication.measure.mcgsm import (
     per_image,
     sample_image,
 )
+from replication.settings.settings import evaluation, quick
 
 
 def seeded(seed):
@@ -105,20 +108,6 @@ def test_a_sampled_image_has_the_law_it_was_drawn_by():
     assert right == pytest.approx(0.9, abs=0.1) and below == pytest.approx(0.9, abs=0.1)
 
 
-def test_statistics_know_flat_from_noise():
-    noise, random = 0.05, seeded(0)
-    flat = torch.zeros(64, 64)
-    flat[:, 32:] = 1
-    rough = torch.randn(64, 64, generator=random)
-    a, b = (
-        leaves.statistics(x + noise * torch.randn(64, 64, generator=random), noise)
-        for x in (flat, rough)
-    )
-    assert a["flat"][0] > 0.9 > 0.1 > b["flat"][0]
-    assert b["spectrum"].mean() > a["spectrum"][8:].mean()
-    assert all(a[key].shape == leaves.PLACES[key](64).shape for key in leaves.PLACES)
-
-
 def test_given_its_borders_an_image_has_the_density_that_quadrature_finds():
     noise, random = 0.07, seeded(1)
     top = torch.tensor([[5, 5, 9], [5, 2, 9], [2, 2, 9]])
@@ -153,3 +142,29 @@ def test_bits_of_a_disc_are_the_entropies_of_its_place_and_radius():
     entropy = -torch.trapezoid(density * torch.log2(density), r)
     expected = math.log2(50.0) + float(entropy) - 3 * math.log2(step)
     assert leaves.disc_bits(50.0, smallest, largest, step) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """(model, what is measured): a network as it starts, and an MCGSM trained for a moment."""
+    sizes = {"n_steps": 12, "size": 32, "patch": 32, "n_train": 10, "conv_channels": 4}
+    params = quick("dead_leaves", sizes)
+    model = LeavesModel(leaves_pictures(params), **vars(params)).eval()
+    settings = evaluation("dead_leaves", "quick", {"n_heldout": 4, "draws": 1, "mcgsm_steps": 5})
+    return model, leaves.evaluate("dead_leaves", model, settings)
+
+
+def test_held_out_leaves_are_no_training_images(measured):
+    model, result = measured
+    shown = result.arrays["figure_4"][0] * model.scale.sigma + model.scale.mean
+    for image in leaves_pictures(model.params).train:
+        assert float((shown - image[0]).std()) > 3 * model.params.noise
+
+
+def test_the_margin_over_mcgsm_is_paired(measured):
+    """Image by image: easy images are easy for both, which the error of the margin leaves out."""
+    numbers, (ours, theirs) = measured[1].numbers, measured[1].arrays["scores"].double()
+    margin = (ours - theirs).mean(), (ours - theirs).std() / 2
+    assert numbers["margin_over_mcgsm"] == pytest.approx(float(margin[0]), rel=1e-4)
+    assert numbers["margin_se"] == pytest.approx(float(margin[1]), rel=1e-3)
+    assert numbers["margin_over_mcgsm"] == pytest.approx(numbers["K"] - numbers["mcgsm"])

@@ -3,12 +3,14 @@ call of what it measures with.
 """
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from nonequilibrium.bound.bound import L_null, bits, sampled_bound
+from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.diffusion.posterior import Denoise
 from nonequilibrium.diffusion.sampling import sample_each
@@ -16,8 +18,8 @@ from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import images
 from replication.measure.baselines import compare, histograms
-from replication.measure.measured import Measured
-from replication.measure.metrics import baseline_metrics, seeded
+from replication.measure.measured import Given, Measured
+from replication.measure.metrics import seeded
 from replication.restoration import posteriors
 from replication.restoration.inpaint import inpaint, left
 from replication.settings.registry import EXPERIMENTS
@@ -98,10 +100,7 @@ def test_K_and_its_parts_are_those_of_the_bound(measured, chains, name):
 def test_the_register_names_no_part_that_is_missing_and_none_is_idle(measured):
     named = {part for its in EXPERIMENTS.values() for part in its.parts}
     assert named == set(images.PARTS)
-    assert (
-        "naive_K" not in measured[CIFAR][2].numbers
-        and "estimators" not in measured[MNIST][2].numbers
-    )
+    assert "parzen" in measured[MNIST][2].numbers and "parzen" not in measured[CIFAR][2].numbers
 
 
 def test_the_gain_of_one_model_over_another_is_paired(measured, monkeypatch):
@@ -127,45 +126,15 @@ def test_what_was_measured_comes_back_from_disk(measured, tmp_path):
         assert all(value.dtype == torch.uint8 for value in pictures.values())
 
 
-def test_one_uniform_t_an_image_in_each_of_its_parts(measured, chains):
-    for name in (MNIST, CIFAR):
-        model, its, found = measured[name]
-        plain = sampled_bound(
-            *chains[name],
-            heldout_of(model, its),
-            seeded(its.seed + 3),
-            1,
-            stratified=False,
-            block=100,
-        )
-        K, error = bits(plain.K) / model.pixels, bits(plain.mc_se) / model.pixels
-        row = found.numbers.get("estimators", [{}])[0]
-        assert K == pytest.approx(found.numbers.get("naive_K", row.get("K")))
-        assert error == pytest.approx(found.numbers.get("naive_mc_se_two_draws", row.get("mc_se")))
-
-
-def test_of_a_thousand_images_a_fifth_stands_for_all(measured):
-    model, its, _ = measured[CIFAR]
-    x0 = heldout_of(model, its).repeat(100, 1, 1, 1)
-    given = images.Given(
-        CIFAR, model, model.kernel(), None, x0, None, dataclasses.replace(its, n_heldout=len(x0))
-    )
-    with torch.no_grad():
-        row = images.estimators(given).numbers["estimators"][1]
-        some = sampled_bound(
-            given.kernel, given.reverse, x0[:240], seeded(its.seed + 3), 1, block=100
-        )
-    assert row["K"] == pytest.approx(bits(some.K) / model.pixels)
-    assert row["mc_se"] == pytest.approx(bits(some.mc_se) / model.pixels / 5**0.5)
-
-
 def test_histograms_and_thinning(measured):
     for name in (MNIST, CIFAR):
         model, _, found = measured[name]
         if name == MNIST:  # those of photographs take seconds
-            assert found.numbers["histograms"] == baseline_metrics(
-                histograms(load_images(model.params.data), 200)
-            )
+            costs = histograms(load_images(model.params.data), 200)
+            row = found.numbers["histograms"]["a histogram for each pixel"]
+            assert row["bits_per_dim"] == float(costs["a histogram for each pixel"].mean())
+            assert row["se_blocks"] == block_se(costs["a histogram for each pixel"])
+            assert row["se"] == mean_se(costs["a histogram for each pixel"])[1]
         assert len(found.numbers["histograms"]) == 3
         assert found.numbers["thin_steps"] == 5 and found.numbers["K_same_images"] == pytest.approx(
             found.numbers["K"]
@@ -174,9 +143,42 @@ def test_histograms_and_thinning(measured):
         assert found.numbers["thinning_loss"] == pytest.approx(loss)
 
 
+def test_thinning_is_measured_image_by_image(measured, monkeypatch):
+    """Every image loses two bits, however far apart images are: the loss has no error."""
+    model, settings, _ = measured[MNIST]
+    whole, thin = (torch.tensor(K) * math.log(2) for K in ([4.0, 8.0, 60.0], [2.0, 6.0, 58.0]))
+    x0 = heldout_of(model, settings)
+    given = Given(MNIST, model, model.kernel(), None, x0, whole, settings)
+    monkeypatch.setattr(images, "sampled_bound", lambda *_, **__: SimpleNamespace(per_example=thin))
+    numbers = images.thinned(given).numbers
+    assert numbers["K_same_images"] * 64 == pytest.approx(24)
+    assert numbers["K_thinned"] * 64 == pytest.approx(22)
+    assert numbers["thinning_loss"] * 64 == pytest.approx(2)
+    assert numbers["thinning_loss_se"] == pytest.approx(0, abs=1e-6)
+
+
+def test_denoisers_learn_from_training_images_alone(measured):
+    """Other training images change the Wiener filter and the strength of non-local means."""
+    model, settings, _ = measured[CIFAR]
+    data = load_images(model.params.data)
+    generator, shape = torch.Generator().manual_seed(0), (20, 3, 32, 32)
+    flat = torch.randint(0, 256, (20, 3, 1, 1), generator=generator).expand(shape)
+    rough = torch.randint(0, 256, shape, generator=generator)
+    rows = []
+    for train in (flat, rough):
+        given = data._replace(train=train.to(torch.uint8))
+        given = Given(CIFAR, model, model.kernel(), given, None, None, settings)
+        table = posteriors.denoising(given).numbers["posteriors"]["denoising, SNR 1"]
+        rows.append({row["method"]: row["PSNR"] for row in table})
+    one, other = rows
+    for method in ("non-local means", "Wiener filter", "Wiener filter, colours together"):
+        assert abs(one[method] - other[method]) > 0.1
+    assert one["one posterior sample"] == other["one posterior sample"]
+
+
 def test_a_chain_is_thinned_to_at_most_all_its_steps(measured):
     model, its, _ = measured[MNIST]
-    given = images.Given(
+    given = Given(
         MNIST, model, model.kernel(), None, None, None, dataclasses.replace(its, thin_steps=100)
     )
     assert given.thin_steps == 12 and given.thin()[0].T == 12

@@ -14,6 +14,7 @@ from nonequilibrium.data.images import Scale
 from nonequilibrium.model.images import ImageModel
 from replication.files import ROOT
 from replication.measure import metrics
+from replication.measure.measured import Measured
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import quick
 
@@ -69,13 +70,11 @@ def test_blocks_see_the_order_that_independent_errors_do_not():
     assert block_se(torch.tensor([1.0, 3.0])) == pytest.approx(1.0)
 
 
-def test_thinning_is_measured_image_by_image():
-    whole, thin = (torch.tensor(K) * math.log(2) for K in ([4.0, 8.0, 60.0], [2.0, 6.0, 58.0]))
-    found = metrics.thinning(whole, thin, pixels=4)
-    assert found["K_same_images"] == pytest.approx(6) and found["K_thinned"] == pytest.approx(5.5)
-    assert found["thinning_loss"] == pytest.approx(0.5) and found[
-        "thinning_loss_se"
-    ] == pytest.approx(0, abs=1e-6)
+def test_a_number_that_does_not_exist_is_null(tmp_path):
+    numbers = {"p": math.nan, "rows": [{"K": 1.0, "PSNR": -math.inf}], "n": 3, "none": None}
+    Measured(numbers).save(tmp_path, "toy")
+    expected = {"p": None, "rows": [{"K": 1.0, "PSNR": None}], "n": 3, "none": None}
+    assert Measured.load(tmp_path, "toy").numbers == expected
 
 
 def test_expectations_warn_and_do_not_stop(capsys):
@@ -95,8 +94,8 @@ def test_every_command_that_is_printed_names_a_stage():
         for path in (ROOT / "notebooks").glob("*.ipynb")
         for cell in nbformat.read(path, 4).cells
     ]
-    sources = [path for pattern in ("*.py", "*.j2") for path in (ROOT / "src").rglob(pattern)]
-    texts += [path.read_text(encoding="utf-8") for path in sources]
+    for pattern in ("src/**/*.py", "replication/**/*.py", "replication/**/*.j2"):
+        texts += [path.read_text(encoding="utf-8") for path in ROOT.glob(pattern)]
     texts.append((ROOT / "README.md").read_text(encoding="utf-8"))
     named = set()
     for command in (

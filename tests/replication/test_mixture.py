@@ -93,7 +93,7 @@ def test_what_was_saved_computes_the_same(leaves, trained, tmp_path):
 
 def test_one_of_other_leaves_and_what_is_none_are_refused(leaves, trained, tmp_path):
     path, params = tmp_path / "mcgsm.safetensors", leaves[0].params
-    with pytest.raises(WeightsError, match="there is no MCGSM at .*mcgsm`"):
+    with pytest.raises(WeightsError, match="holds no MCGSM of dead leaves; .*mcgsm`"):
         load_mixture(params, path)
     save_mixture(*trained, params, path, {})
     for name, value in {"noise": 0.1, "smallest": 1.0, "n_train": 11}.items():
