@@ -16,7 +16,7 @@ from replication import code, reach
 from replication.data.sources import DATA_SETS
 from replication.files import ROOT
 from replication.pages import benchmark_tables, tables
-from replication.restoration.restorations import PROFILES
+from replication.restoration.profiles import profile
 from replication.settings import registry
 from replication.settings.registry import EXPERIMENTS
 
@@ -33,8 +33,8 @@ DIFFUSE = (
     | {f"train_{name}" for name in TOYS}
     | set(SUBJECTS)
 )
-FULL = PROFILES["full"]
-RESTORED = {*FULL.restored, FULL.digits[0], *FULL.averages}  # experiments
+FULL = profile("restorations", "full")
+RESTORED = {*FULL["restored"], FULL["digits"]["model"], *FULL["averages"]}  # experiments
 
 
 def stage(entry):
