@@ -129,12 +129,13 @@ def bm3d(noisy: Tensor, sigma: float) -> tuple[dict[str, Tensor], str]:
     if min(noisy.shape[-2:]) <= BM3D_BLOCK:
         size = "{}×{}".format(*noisy.shape[-2:])
         return {}, f"images of {size} pixels are no larger than a block of BM3D, so it is left out"
-    clean = []
+    clean, profile = [], module.BM3DProfile()
+    profile.num_threads = 1  # with more, no two results are equal
     for image in noisy.double().movedim(1, -1).numpy():
         # The package assumes a range of 0..1 for its change of colour space, which is linear.
         low, high = image.min(), image.max()
         unit, grey = (image - low) / (high - low), image.shape[-1] == 1
-        arguments = (unit[..., 0] if grey else unit), sigma / (high - low)
+        arguments = (unit[..., 0] if grey else unit), sigma / (high - low), profile
         out = np.asarray((module.bm3d if grey else module.bm3d_rgb)(*arguments))
         clean.append(out.reshape(image.shape) * (high - low) + low)
     return {"BM3D": torch.from_numpy(np.stack(clean)).movedim(-1, 1).to(noisy.dtype)}, ""

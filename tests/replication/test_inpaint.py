@@ -17,7 +17,6 @@ from replication.data.images import load_images
 from replication.data.pictures import LOSSLESS, PictureError, save_pictures
 from replication.data.textures import load_pictures
 from replication.files import ROOT
-from replication.restoration import inpaint as inpaint_32
 from replication.restoration import inpaint_any
 from replication.restoration.inpaint import FACTORS, centre, check_out, inpaint, left, read_mask
 from replication.restoration.restorations import photograph
@@ -51,9 +50,8 @@ def test_what_fills_a_hole_is_kept_within_what_pixels_can_be(
     model, pictures, anywhere, monkeypatch
 ):
     """A chain of few steps that was thrown off once ended as coloured confetti."""
-    room, given = (inpaint_any if anywhere else inpaint_32), []
-    real = room.filled_between
-    monkeypatch.setattr(room, "filled_between", lambda *its: given.append(its) or real(*its))
+    given, real = [], inpaint_any.filled_between
+    monkeypatch.setattr(inpaint_any, "filled_between", lambda *its: given.append(its) or real(*its))
     if anywhere:
         picture = load_pictures("textures", 1, 32).test[0][:, :60, :60]
         model = TextureModel(
@@ -192,7 +190,7 @@ def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys)
         tmp_path / "m.png"
     )  # nothing is left of what both show
     Image.fromarray(np.dstack([alpha] * 3 + [255 - alpha])).save(tmp_path / "p.png")
-    assert main(["inpaint", *words, "--mask", str(tmp_path / "m.png")]) == 1
+    assert main(["inpaint", *words, "--mask", str(tmp_path / "m.png")]) == 2
     assert "leaves nothing known" in capsys.readouterr().err
 
 

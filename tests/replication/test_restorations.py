@@ -20,7 +20,7 @@ from nonequilibrium.errors import ParameterError
 from replication.__main__ import main
 from replication.data.images import load_images
 from replication.measure.measured import MeasuredError
-from replication.restoration import observations, restorations, restore, ways
+from replication.restoration import observations, restorations, ways
 from replication.restoration.likelihoods import averages, image_log_ratios
 
 PHOTOGRAPHS = load_images("photographs")
@@ -116,7 +116,8 @@ def test_other_methods_mend_what_was_spoilt():
     train = scale.dequantise(PHOTOGRAPHS.train, torch.Generator().manual_seed(0))
     clean = scale.dequantise(PHOTOGRAPHS.test[:4], torch.Generator().manual_seed(1))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
-    found, left_out = observations.denoised(clean + noise, train, torch.Generator().manual_seed(3))
+    found, left_out = observations.bm3d(clean + noise, 1.0)
+    found |= observations.smoothed(clean + noise, train, torch.Generator().manual_seed(3))
     error = {name: float((x - clean).square().mean()) for name, x in found.items()}
     assert all(
         value < 0.6 * error["the noisy image itself"]
@@ -132,7 +133,7 @@ def test_other_methods_mend_what_was_spoilt():
         slice(6, -6),
     )  # A is dark beyond the border, the filter takes images for periodic
     assert (sharp - clean)[inside].square().mean() < 0.9 * (blurred - clean)[inside].square().mean()
-    small = observations.enlarged(torch.nn.functional.avg_pool2d(clean, 4), scale, (32, 32))
+    small = observations.enlarged(torch.nn.functional.avg_pool2d(clean, 4), (32, 32))
     assert {name: x.shape for name, x in small.items()} == dict.fromkeys(
         ("blocks as they are", "bicubic"), clean.shape
     )
@@ -145,6 +146,15 @@ def test_without_bm3d_it_is_left_out_and_that_is_said(monkeypatch):
     )
     found, left_out = observations.bm3d(torch.zeros(1, 1, 8, 8), 1.0)
     assert found == {} and "nonequilibrium[measure]" in left_out
+
+
+def test_images_that_are_no_larger_than_its_block_never_reach_bm3d(monkeypatch):
+    """There the library ends the process."""
+    module = SimpleNamespace(bm3d=lambda *_: pytest.fail("called"))
+    monkeypatch.setattr(observations.importlib, "import_module", lambda _: module)
+    for shape in ((8, 8), (4, 32), (32, 7)):
+        found, left_out = observations.bm3d(torch.rand(1, 1, *shape), 1.0)
+        assert found == {} and "no larger than a block of BM3D" in left_out
 
 
 # ---------------------------------------------------------------- ways
@@ -177,8 +187,9 @@ class White:
 @pytest.fixture(scope="module")
 def found():
     names = list(observations.tasks(32, 32))
-    sizes = ways.Sizes(dict.fromkeys(names, 3), 2, 2, 12, 2, (2, 4))
-    return restore.restored(White(), PHOTOGRAPHS, sizes, 7, "white")
+    sizes = {"samples": 2, "others": 2, "steps": 12, "solve": 2, "particles": (2, 4)}
+    sizes = SimpleNamespace(images=dict.fromkeys(names, 3), **sizes)
+    return ways.restored(White(), PHOTOGRAPHS, sizes, 7, "white")
 
 
 def test_every_task_has_every_way_beside_other_methods(found):
@@ -213,7 +224,7 @@ def test_what_is_known_comes_out_as_given(found):
 
 def test_a_gain_is_taken_image_by_image():
     ours, theirs = {"PSNR": torch.tensor([1.0, 2.0, 6.0])}, {"PSNR": torch.tensor([0.0, 1.0, 5.0])}
-    assert restore.gain(ours, theirs) == {"PSNR": {"mean": 1.0, "se": 0.0}}
+    assert ways.gain(ours, theirs) == {"PSNR": {"mean": 1.0, "se": 0.0}}
 
 
 def test_a_chain_for_denoising_has_a_step_of_nearly_this_noise():
@@ -240,3 +251,14 @@ def test_without_the_data_sets_the_command_says_so_and_writes_nothing(
     monkeypatch.setattr(restorations, "present", lambda name: name != "mnist")
     assert main(["restorations", "--outputs", str(tmp_path)]) == 0
     assert "mnist not here" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_place_of_the_results_is_probed_before_hours_of_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(restorations, "present", lambda _: True)
+    monkeypatch.setattr(restorations, "restorations", lambda _: pytest.fail("work has begun"))
+    (tmp_path / "file").touch()
+    assert main(["restorations", "--outputs", str(tmp_path / "file")]) == 1
+    assert "restorations.json cannot be written" in capsys.readouterr().err
+    monkeypatch.setattr(restorations.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    assert main(["restorations", "--outputs", str(tmp_path)]) == 1
+    assert "arrays.safetensors cannot be written: 1 MB" in capsys.readouterr().err

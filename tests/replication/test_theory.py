@@ -220,7 +220,7 @@ def test_numbers_of_ones_are_binomial():
 
 
 def test_the_brackets_close_as_T_grows_and_the_truth_stays_in_them():
-    widths = [theory._widths(theory.heartbeat_chain(T), LAW) for T in (10, 40, 160)]
+    widths = [theory.bracket_widths(theory.heartbeat_chain(T), LAW) for T in (10, 40, 160)]
     assert all(0 < row["place"] < 1 for row in widths)
     assert all(
         a["mean"] > 3 * b["mean"] and a["largest"] > 2 * b["largest"]
@@ -440,16 +440,11 @@ def test_lines_are_shown_without_their_docstrings():
 
 
 def test_equal_seeds_give_equal_numbers_and_a_wrong_profile_is_named(monkeypatch):
-    few = settings.profile("theory", "quick") | {
-        "examples": {"heartbeat": 3, "swiss_roll": 2},
-        "averages": (1, 2),
-        "chains": (5,),
-    }
-    few |= {"T": 5, "chain_examples": 2, "points": 10, "bits": {"T": 5, "n": 10}}
-    few |= {"row": {"correlations": (0.8,), "sizes": (10,), "draws": 400}}
-    whole = settings.profile
-    monkeypatch.setattr(settings, "profile", lambda n, p: few if p == "quick" else whole(n, p))
-    assert to_json(theory.theory("quick", 1)) == to_json(theory.theory("quick", 1))
-    assert json.loads(to_json(theory.posteriors("quick", 1))) == theory.posteriors("quick", 1)
     with pytest.raises(Exception, match="profile"):
         theory.theory("quickly")
+    few = {"examples": {"heartbeat": 3, "swiss_roll": 2}, "averages": (1, 2), "chains": (5,)}
+    few |= {"T": 5, "chain_examples": 2, "points": 10, "bits": {"T": 5, "n": 10}}
+    few |= {"row": {"correlations": (0.8,), "sizes": (10,), "draws": 400}}
+    monkeypatch.setattr(theory, "sizes_of", lambda *_: few)
+    assert to_json(theory.theory("quick", 1)) == to_json(theory.theory("quick", 1))
+    assert json.loads(to_json(theory.posteriors("quick", 1))) == theory.posteriors("quick", 1)
