@@ -137,6 +137,16 @@ def test_the_variance_of_what_is_seen_is_the_diagonal_of_A_V_At(A):
     )
 
 
+def test_the_last_step_through_a_mask_with_noise_is_the_exact_product():
+    kernel, reverse = chain(np.eye(4), 8, (4,))
+    g, known = torch.Generator().manual_seed(0), torch.arange(4) < 2
+    x, y = torch.randn(2, 3, 4, generator=g, dtype=torch.float64)
+    p, exact = kernel.p_edge(x), Denoise(y, 0.05)(kernel, kernel.p_edge(x), x, 1)
+    r = Through(reverse, Mask(known), torch.where(known, y, 0.0), 0.05)(kernel, p, x, 1)
+    assert torch.allclose(r.mean, torch.where(known, exact.mean, p.mean), rtol=1e-9)
+    assert torch.allclose(r.var, torch.where(known, exact.var, p.var), rtol=1e-9)
+
+
 def test_known_pixels_come_out_exactly_and_samples_do_not_depend_on_what_they_are_drawn_beside():
     kernel, reverse = chain(correlated(0.9), 50)
     known = torch.arange(D) % 2 == 0

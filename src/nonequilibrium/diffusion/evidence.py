@@ -145,7 +145,7 @@ class Through:
     def log_r(self, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
         """log r_t(x^t). With ``solve`` the determinant is left out, constant for Gaussian data."""
         if self.var == 0 and not isinstance(self.A, Mask):
-            raise ParameterError("without noise only a mask has a density; give a small var")
+            raise ParameterError("there is no density without noise but for a mask; give a var")
         if t > 1 and self.solve:
             _, residual, u, _ = self._looked(kernel, x, t, None)
             return -0.5 * (residual * u).flatten(1).sum(1).detach()
