@@ -85,7 +85,11 @@ def stages() -> dict[str, str]:
     from replication.data.sources import DATA_SETS
     from replication.settings.registry import EXPERIMENTS
 
-    commands = {"data": "data.fetch", "restorations": "restoration.restorations", "theory": "theory.run"}
+    commands = {
+        "data": "data.fetch",
+        "restorations": "restoration.restorations",
+        "theory": "theory.run",
+    }
     texts = {k: manifest([file_of(f"replication.{module}")]) for k, module in commands.items()}
     programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
     pages = file_of("replication.pages.notebooks")

@@ -4,7 +4,6 @@ cannot be saved.
 
 import dataclasses
 import errno
-import json
 from functools import partial
 
 import pytest
@@ -252,5 +251,3 @@ def test_the_checkpoint_is_there_until_the_result_is_written(tmp_path):
         save=lambda *_: seen.extend(path.name for path in tmp_path.iterdir()),
     )
     assert len(seen) == 3 and list(tmp_path.iterdir()) == []
-
-

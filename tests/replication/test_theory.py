@@ -44,7 +44,6 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import BoundError
 from replication.files import ROOT, to_json
 from replication.pages import shown
-from replication.settings import settings
 from replication.theory import theory
 from replication.theory.gaussian_row import Row
 

@@ -121,7 +121,7 @@ def synchronised(parameters: list[nn.Parameter]) -> None:
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
     every = total(torch.cat([grad.flatten() for grad in grads]))
     for p, grad in zip(used, every.split([p.numel() for p in used]), strict=True):
-        p.grad = grad.view_as(p)
+        p.grad = grad.view_as(p).to(p.dtype)
 
 
 @contextlib.contextmanager
