@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nonequilibrium.data.images import ImageSet
+from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import forget, sweep
 from nonequilibrium.model.model import Model
@@ -153,7 +153,7 @@ def fitted(
     return model.cpu(), curve
 
 
-def identity(experiment: str, params, images: ImageSet | None) -> dict:
+def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dict:
     """All that the weights of a training depend on: parameters, data, code and libraries. Points of
     the curve and checkpoints change no weight.
     """
