@@ -70,8 +70,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="nonequilibrium", description=purpose, epilog=more)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, does, example) in COMMANDS.items():
-        shown_help = {} if name == HIDDEN else {"help": does}
-        command = commands.add_parser(name, formatter_class=Help, **shown_help)
+        about: dict = {} if name == HIDDEN else {"help": does}
+        command = commands.add_parser(name, formatter_class=Help, **about)
         command.description = f"{does[0].upper()}{does[1:]}."
         command.epilog = f"Example: nonequilibrium {example}"
         if arguments[:1] == [name]:

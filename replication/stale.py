@@ -45,7 +45,8 @@ def file_of(module: str) -> Path | None:
 @functools.lru_cache(maxsize=512)
 def read(source: bytes) -> tuple[str, set[Path]]:
     """The digest of what a program does, and the files of ours that it imports."""
-    modules, program = [], ast.parse(source)
+    program = ast.parse(source)
+    modules: list[str] = []
     for node in ast.walk(program):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names]

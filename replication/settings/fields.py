@@ -8,7 +8,7 @@ import re
 import reprlib
 from dataclasses import MISSING, field
 from functools import partial
-from typing import dataclass_transform
+from typing import ClassVar, dataclass_transform
 
 import yaml
 
@@ -37,6 +37,8 @@ whole, flag = partial(number, kind=int), partial(one_of, kind=bool)
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
     """A section of params.yaml: a frozen dataclass of such fields."""
+
+    evaluation: ClassVar[type]  # of parameters: the kind of section by which they are measured
 
     def __init_subclass__(cls):
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
@@ -108,7 +110,7 @@ def overrides(items: list[str]) -> dict:
     return given
 
 
-def checked(kind: type[Settings], label: str, values: dict):
+def checked(kind: type, label: str, values: dict):
     """Settings from a mapping of names to values, defaults for the others; raises ParameterError,
     which begins with ``label``.
     """

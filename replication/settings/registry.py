@@ -16,7 +16,7 @@ from pathlib import Path
 from nonequilibrium.errors import ParameterError, one_line
 from replication.files import ROOT
 from replication.settings import evaluation, params
-from replication.settings.fields import check_name, read_yaml
+from replication.settings.fields import Settings, check_name, read_yaml
 
 PARAMS = ROOT / "params.yaml"
 PARTS = ("model", "law", "optimum", "draws")  # entries that name what is in the code
@@ -61,7 +61,7 @@ class Experiment:
     data: str  # a law or a data set
     notebook: str  # that draws and explains it
     model: Callable  # built from its parameters
-    params: type  # of its section
+    params: type[Settings]  # of its section
     evaluation: str  # the section by which it is measured
     measure: str  # the module that measures it
     unit: str  # of K
@@ -97,10 +97,10 @@ def experiment(name: str, declared: dict) -> Experiment:
         made = Experiment(**entries | named, code={part: of.module for part, of in named.items()})
     except TypeError as error:  # an entry that is missing
         raise ParameterError(f"{label}: {one_line(error)}") from None
-    check_name(f"{label}: params", made.params, kinds)
+    check_name(f"{label}: params", entries["params"], kinds)
     model = partial(made.model, law=made.law) if made.law else made.model
     row = section("paper")["table_1"].get(entries.get("paper"), {})
-    return replace(made, model=model, params=kinds[made.params], paper=row)
+    return replace(made, model=model, params=kinds[entries["params"]], paper=row)
 
 
 DECLARED = section("experiments")

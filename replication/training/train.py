@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from nonequilibrium.data.images import ImageSet
+from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import forget, sweep
 from nonequilibrium.model.model import Model
@@ -158,7 +158,7 @@ def fitted(
     return model.cpu(), curve
 
 
-def identity(experiment: str, params, images: ImageSet | None) -> dict:
+def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dict:
     """All that the weights of a training depend on: parameters, data, code and libraries. Points of
     the curve and checkpoints change no weight.
     """
