@@ -138,8 +138,9 @@ def two_neighbours(train: Tensor, aside: Tensor, test: Tensor, levels: int = 256
     leans on the same with fewer levels, down to none; how much is chosen on ``aside`` for each
     number of levels in turn. Each channel has its own histograms.
     """
-    channels = [[x[:, [c]] for x in (train, aside, test)] for c in range(train.shape[1])]
-    return torch.stack([_two_neighbours(*parts, levels) for parts in channels]).mean(0)
+    channels = range(train.shape[1])
+    parts = [(train[:, [c]], aside[:, [c]], test[:, [c]]) for c in channels]
+    return torch.stack([_two_neighbours(*part, levels) for part in parts]).mean(0)
 
 
 def _two_neighbours(train: Tensor, aside: Tensor, test: Tensor, most: int) -> Tensor:

@@ -45,9 +45,9 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
     heldout = model.scale.dequantise(images.test[: settings.n_heldout], seeded(settings.seed))
     with torch.no_grad():
         kernel = model.kernel()
-    random, options = seeded(settings.seed + 2), {"proposal": model.proposal(), "block": 100}
-    reverse = model.reverse(kernel)
-    bound = sampled_bound(kernel, reverse, heldout, random, settings.draws, **options)
+    reverse, random = model.reverse(kernel), seeded(settings.seed + 2)
+    proposal = model.proposal()
+    bound = sampled_bound(kernel, reverse, heldout, random, settings.draws, proposal, block=100)
     null = float(torch.cat([L_null(kernel, part) for part in heldout.split(1000)]).mean())
     kl, K = bits(bound.kl.mean(0)) / model.pixels, bound.per_example
     result = Measured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,8 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     with a whole neighbourhood. limit: of any density, h(x) ≥ h(noise). leaf_pixels: of a visible
     leaf. arrays: figure_4, (3, size, size), and scores (2, n), K and MCGSM of each image.
     """
-    p, sigma, seed = model.params, model.scale.sigma, settings.seed
+    p: Any = model.params
+    sigma, seed = model.scale.sigma, settings.seed
     train = leaves_pictures(p).train
     clean, tops = images_and_leaves(settings.n_heldout, p.size, p.smallest, p.largest, TEST_SEED)
     heldout, noise = model.x0(clean, seeded(seed)), p.noise / sigma

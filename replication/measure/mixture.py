@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
     began, sizes, params = time.time(), load("mcgsm"), load("dead_leaves")
     data: Any = leaves_pictures(params)
     mixture, rows = grown(LeavesModel(data, **vars(params)), data.train, sizes)
-    card = {"params": dataclasses.asdict(sizes), "commit": commit()}
+    card: dict[str, Any] = {"params": dataclasses.asdict(sizes), "commit": commit()}
     card["seconds"] = round(time.time() - began, 1)
     save_mixture(mixture, rows, params, options.out, card)
     for row in rows:

@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
     parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
-    words = {"default": Path("samples.png"), "help": "PNG, TIFF, BMP or PPM"}
-    parser.add_argument("--out", type=Path, **words)
+    out = Path("samples.png")
+    parser.add_argument("--out", type=Path, default=out, help="PNG, TIFF, BMP or PPM")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,12 +35,13 @@ SEED = 0  # of the noise on the images and on x^t
 FEW, MOST = 200, 1000  # images: with fewer than a hundred the levels follow chance
 
 
-def costs_of(model: ImageModel, images: int = FEW, rows: int = 100) -> StepCosts:
+def costs_of(model: ImageModel, number: int = FEW, rows: int = 100) -> StepCosts:
     """``step_costs`` of a trained model on the first training images that are set aside."""
     random, constants = seeded(SEED), model.constants.clone()
-    model.take(training_data(model.params), seeded(SEED))
+    images: Any = training_data(model.params)
+    model.take(images, seeded(SEED))
     model.constants.copy_(constants)  # those that are part of the weights
-    x0 = model.x0(model.validation[:images], random)
+    x0 = model.x0(model.validation[:number], random)
     with torch.no_grad():
         kernel = model.kernel()
     return step_costs(kernel, model.reverse(kernel), x0, random, rows)

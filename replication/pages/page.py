@@ -44,7 +44,8 @@ class Readable(Preprocessor):
 
     def __init__(self, without_code: bool):
         super().__init__(enabled=True)
-        self.without_code, self.equations = without_code, {}
+        self.without_code = without_code
+        self.equations: dict[str, str] = {}
 
     def marked(self, text: str) -> str:
         """The text with a mark in place of each equation."""
@@ -91,7 +92,8 @@ class Readable(Preprocessor):
 
 def headings(soup: BeautifulSoup) -> str:
     """The list of contents."""
-    found, taken = [], set()
+    found: list[str] = []
+    taken = set()
     for tag in soup.find_all(["h2", "h3"]):
         for link in tag.find_all("a", class_="anchor-link"):
             link.decompose()
@@ -118,11 +120,12 @@ def render(notebook, is_report: bool = False, base: Path | None = None) -> str:
             table.wrap(soup.new_tag("div", attrs={"class": "wide"}))
     contents = headings(soup)
     for link in soup.find_all("a", href=True):  # from notebooks/ to reports/ and reports/notebooks/
-        if re.fullmatch(r"[\w.]+\.ipynb", link["href"]):
+        href = str(link["href"])
+        if re.fullmatch(r"[\w.]+\.ipynb", href):
             folder = "notebooks/" if is_report else ""
-            link["href"] = folder + link["href"].removesuffix(".ipynb") + ".html"
-        elif link["href"].startswith("../") and not is_report:
-            link["href"] = f"../{link['href']}"
+            link["href"] = folder + href.removesuffix(".ipynb") + ".html"
+        elif href.startswith("../") and not is_report:
+            link["href"] = f"../{href}"
     if not is_report:
         contents = f'<li><a href="../index.html">The report</a></li>\n{contents}'
     title = soup.find("h1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -89,7 +90,7 @@ def in_strips(reverse: Reverse[Normal], params, rows: int = ROWS) -> Reverse[Nor
     def whole(xt: Tensor, t) -> Normal:
         if xt.shape[-2] <= rows + 2 * margin:
             return reverse(xt, t)
-        options = {"use_reentrant": False, "preserve_rng_state": False}
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
         again = torch.is_grad_enabled() and xt.requires_grad
         parts = [
             checkpoint(strip, xt, t, first, **options) if again else strip(xt, t, first)

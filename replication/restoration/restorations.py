@@ -57,7 +57,8 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
     found = Measured({"profile": profile, "seed": seed, "models": {}, "averages": {}})
     with threads(1):
         model = model_of(sizes["digits"]["model"])
-        images, labels = load_images(model.params.data), load_labels(model.params.data)
+        images, (of_train, of_test) = load_images(model.params.data), load_labels(model.params.data)
+        labels = of_train, of_test
         found.add(guided_digits(model, images, labels, sizes["digits"], seed))
         found.numbers["classes"]["data"] = images.title
         for name, (n, counts, steps) in sizes["averages"].items():

@@ -52,8 +52,8 @@ def drawn(chain, like: Tensor, seeds, factor: Callable, block: int = 32) -> Tens
 
     factor: from indices of images to their r.
     """
-    n, shape, seeds = len(like), like.shape[1:], list(seeds)
-    x = sample_each(*chain, n, shape, seeds, lambda part, _: factor(part % n), block)
+    (kernel, reverse), n, shape, seeds = chain, len(like), like.shape[1:], list(seeds)
+    x = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block)
     return x.reshape(len(seeds), n, *shape)
 
 
@@ -83,9 +83,10 @@ def posterior(seen: Observed, r: str) -> Tensor:
 
 def back_and_forth(seen: Observed) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
+    assert seen.task.known is not None, "for masks"
     r, shape = Inpaint(seen.x0, seen.task.known, annealed=True), seen.x0.shape
     draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.others)]
-    options = {"r": r, "times": TIMES, "dtype": torch.float32}
+    options: dict[str, Any] = {"r": r, "times": TIMES, "dtype": torch.float32}
     return torch.stack([sample(*seen.chain, shape, random, **options) for random in draws])
 
 
@@ -134,6 +135,7 @@ def weighted(seen: Observed) -> tuple[dict[str, Tensor], dict]:
     """Replacement with weights (``particles``): x (n, c, h, w) by name, and the weights' worth."""
     n, number = seen.sizes.particles
     x0 = seen.x0[:n]
+    assert seen.task.known is not None, "for masks"
     r = Inpaint(x0.repeat_interleave(number, 0), seen.task.known, annealed=True)
     shape, random = (n, number, *x0.shape[1:]), seeded(seen.seed + 400)
     with warnings.catch_warnings():
@@ -178,7 +180,10 @@ def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Te
     given, random = scale.to_pixels(seen.x0), seeded(seen.seed + 500)
     theirs, left_out = others(task, given, seen.y, scale, train, random)
     estimates |= theirs
-    strips = {"held-out": test, "what is seen": task.shown(seen.y, scale, test.shape[-2:])}
+    strips = {
+        "held-out": test,
+        "what is seen": task.shown(seen.y, scale, (test.shape[-2], test.shape[-1])),
+    }
     strips |= estimates
     values = {name: scores(test, x, task.known) for name, x in estimates.items()}
     rows = [row(name, value) for name, value in values.items()]

@@ -50,7 +50,7 @@ class Row:
     def ways(self) -> dict[str, Make]:
         """The ways by which known pixels enter: name to factor."""
         held, through = partial(Inpaint, known=self.known), partial(Through, self.reverse, var=0.0)
-        ways = {"constant r": held, "replacement": partial(held, annealed=True)}
+        ways: dict[str, Make] = {"constant r": held, "replacement": partial(held, annealed=True)}
         for steps in SOLVE:
             name = f"through the model, solve = {steps}"
             ways[name] = partial(through, Mask(self.known), solve=steps)

@@ -7,6 +7,8 @@ ascent of it ends near its start, above or below: the end is no maximum.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
@@ -78,8 +80,8 @@ class ScheduledRoll(PointsModel):
     """The swiss roll under the paper's network, with a given schedule, fixed or learned."""
 
     def __init__(self, beta: Tensor, learn: bool, steps: int, seed: int, network=RBFNetwork):
-        sizes = {"n_steps": len(beta), "train_steps": steps}
-        super().__init__(noise=NOISE, beta_1=BETA_1, learn_beta=learn, seed=seed, **sizes)
+        sizes: dict[str, Any] = {"n_steps": len(beta), "train_steps": steps, "seed": seed}
+        super().__init__(noise=NOISE, beta_1=BETA_1, learn_beta=learn, **sizes)
         self.schedule = (library.LearnedSchedule if learn else library.FixedSchedule)(beta)
         p = self.params
         self.network = network(self.kernel(), self.law, seeded(seed), units=p.units, width=p.width)

@@ -8,6 +8,7 @@ little off it because of its T steps, which no number of particles mends.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ def pair_rows(sizes, counts, draws: int, seed: int) -> dict:
                     weight = torch.exp(drawn.log_weight).flatten() / len(drawn.x)
                     inside = torch.histogram(drawn.x[..., 0].flatten(), EDGES, weight=weight).hist
                     shapes[str(n)] = (inside / (EDGES[1] - EDGES[0])).tolist()
-    histogram = {"edges": EDGES.tolist(), "particles": shapes}
+    histogram: dict[str, Any] = {"edges": EDGES.tolist(), "particles": shapes}
     histogram |= {"mean": float(exact[0][0]), "sd": float(exact[1][0, 0].sqrt())}
     found = {"seen": list(PAIR), "draws": draws, "log_Z": log_evidence(row.C, y)}
     return found | {"rows": rows, "histogram": histogram}

@@ -126,16 +126,15 @@ def fitted(
     experiment: str, params, checkpoint: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
     """The trained model, on the CPU, and its training curve: the work of each process."""
-    its, threads, device = (
-        EXPERIMENTS[experiment],
-        torch.get_num_threads(),
-        str(usable_device(own_device(device))),
-    )
+    its, threads = EXPERIMENTS[experiment], torch.get_num_threads()
+    device = str(usable_device(own_device(device)))
     if world() > (params.batch if its.images else 1):
         work = f"a batch of {params.batch}" if its.images else "a toy"
         raise ParameterError(f"{experiment}: {work} has no share for each of {world()} processes")
     images = training_data(params) if its.images else None
-    kept = checkpoint and Checkpoint(checkpoint, identity(experiment, params, images))
+    kept = None
+    if checkpoint is not None:
+        kept = Checkpoint(checkpoint, identity(experiment, params, images))
     try:
         with enough_memory(experiment):
             if images is not None:
@@ -145,13 +144,15 @@ def fitted(
             else:
                 torch.set_num_threads(1)
                 several = getattr(params, "starts", 1) > 1
-                starts = (params, Watch(experiment, log_every), kept)
-                model = best_start(its.model, *starts) if several else its.model(**vars(params))
+                told = Watch(experiment, log_every)
+                ours = best_start(its.model, params, told, kept) if several else None
+                model = its.model(**vars(params)) if ours is None else ours
             options = model.fit_options()
             watch = options["watch"]._replace(label=experiment, log_every=log_every)
-            work = model, model.objective, model.groups(), params.train_steps, params.seed
+            steps, seed, ascent = params.train_steps, params.seed, options["ascent"]
             with prepared(model.network, device):
-                curve = fit(*work, options["ascent"], watch, kept)
+                groups = model.groups()
+                curve = fit(model, model.objective, groups, steps, seed, ascent, watch, kept)
     finally:
         torch.set_num_threads(threads)
     model.finish()

@@ -6,6 +6,8 @@ q(x^t|x^0) miss these states, so that both their mean and its standard error are
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def draw(
         return kernel.sample(q, generator), 1.0
     signal = KEPT * kernel.at(kernel.alpha_bar, t, x0)
     if isinstance(kernel, BinomialKernel):
-        wide = Bernoulli(torch.logit(x0 * signal + kernel.pi * (1 - signal)))
+        wide: Any = Bernoulli(torch.logit(x0 * signal + kernel.pi * (1 - signal)))
     else:
         wide = Normal(x0 * signal.sqrt(), 1 - signal)
     shape = x0.shape[: x0.dim() - kernel.event_dim]

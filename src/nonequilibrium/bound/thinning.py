@@ -100,7 +100,8 @@ def step_costs(
     t = torch.linspace(2, kernel.T, min(rows, kernel.T - 1), dtype=torch.float64)
     t = t.round().long().unique()
     ends = -torch.diff(snr).max().clamp(max=-1e-12), snr[0]  # the smallest and the largest ρ
-    log_rho = torch.linspace(*(float(rho.log()) for rho in ends), columns, dtype=torch.float64)
+    low, high = (float(rho.log()) for rho in ends)
+    log_rho = torch.linspace(low, high, columns, dtype=torch.float64)
     noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
     KL = torch.zeros(len(t), columns, dtype=torch.float64)
     for row, step in enumerate(t.tolist()):

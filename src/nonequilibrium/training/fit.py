@@ -126,7 +126,8 @@ class _Run:
             self.parts["averaged"] = averaged = copy.deepcopy(module)
             self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
         self.generator = torch.Generator().manual_seed(seed)
-        self.step, self.curve, self.recent, self.unread = 0, [], [], []
+        self.step, self.curve = 0, list[dict]()
+        self.recent, self.unread = list[float](), list[tuple[Tensor, ...]]()
         self.began = self.saved = time.monotonic()
         self.checkpoint, self.complained = checkpoint, False
         if checkpoint is not None:
@@ -176,7 +177,7 @@ class _Run:
     def move(self) -> None:
         """The step itself, and that of the average."""
         self.optimiser.step()
-        if self.pairs:
+        if self.ascent.average is not None:
             now, averaged = zip(*self.pairs, strict=True)
             get_ema_multi_avg_fn(self.ascent.average[1])(list(averaged), list(now), None)
 
