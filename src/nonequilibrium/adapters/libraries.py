@@ -29,7 +29,8 @@ def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
         if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae")):
             raise AdapterError(f"a {type(unet).__name__} has a chain of latents, not of pixels")
         unet, scheduler = getattr(unet, "unet", None), getattr(unet, "scheduler", None)
-    name, config = type(scheduler).__name__, getattr(scheduler, "config", None)
+    name = type(scheduler).__name__
+    config: Any = getattr(scheduler, "config", None)
     if not callable(unet) or not hasattr(config, "get"):
         raise AdapterError("a model is a network and its scheduler with a config, or a pipeline")
     if getattr(scheduler, "betas", None) is None:
@@ -84,8 +85,8 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     arguments of ``from_function`` to set otherwise. Raises AdapterError, as for self-conditioning.
     """
     name, betas = type(diffusion).__name__, getattr(diffusion, "betas", None)
-    objective, network = (getattr(diffusion, x, None) for x in ("objective", "model"))
-    if str(objective) not in _OBJECTIVES or betas is None or not callable(network):
+    objective, network = str(getattr(diffusion, "objective", "")), getattr(diffusion, "model", None)
+    if objective not in _OBJECTIVES or betas is None or not callable(network):
         words = "it must be a GaussianDiffusion, with objective, betas and model"
         raise AdapterError(f"a {name} is no chain of steps; {words}")
     if getattr(diffusion, "self_condition", False):

@@ -66,7 +66,8 @@ class PredictedReverse:
             self.network = self.function
         parameters = self.network.parameters() if self.network is not None else ()
         weight = next((p for p in parameters if p.is_floating_point()), None)
-        self.device, self.dtype = (None, None) if weight is None else (weight.device, weight.dtype)
+        self.device = None if weight is None else weight.device
+        self.dtype = None if weight is None else weight.dtype
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()
         self.small[1] = self.first_var
         if self.variance == "fixed_large":  # a learned range reaches up to β_1 at t = 1

@@ -1,6 +1,6 @@
 """State of unfinished work on disk, used only by the work that it belongs to.
 
-A file has a SHA-256, the ``identity`` of the work (all that its result depends on: code, parameters,
+A file has a SHA-256, the ``identity`` of the work (all that its result depends on: code, settings,
 data, library versions) and its state. One that is damaged or of another identity is not used.
 """
 

@@ -17,7 +17,7 @@ from nonequilibrium.files import say
 
 
 def usable_device(name: str) -> torch.device:
-    """cpu, cuda or cuda:N, on which float64 (mps has none) has been tried; raises ParameterError."""
+    """cpu, cuda or cuda:N, where float64 (mps has none) has been tried; raises ParameterError."""
     try:
         device = torch.device(name)
         torch.ones(2, dtype=torch.float64, device=device).sum().item()
