@@ -48,7 +48,7 @@ class DirectNetwork(RBFNetwork):
     def __init__(
         self, mean: str, kernel: GaussianKernel, units: int, law: PointLaw, width: float, generator
     ):
-        super().__init__(kernel, units, law, width, generator)
+        super().__init__(kernel, law, generator, units=units, width=width)
         self.parameterisation = PARAMETERISATIONS[mean]
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Tensor | int) -> Normal:

@@ -125,7 +125,7 @@ class ScheduledPoints(PointsModel):
         super().__init__(law=law, **vars(params))
         self.schedule = LearnedSchedule(beta) if params.learn_beta else FixedSchedule(beta)
         self.network = RBFNetwork(
-            self.kernel(), params.units, self.law, params.width, seeded(params.seed)
+            self.kernel(), self.law, seeded(params.seed), units=params.units, width=params.width
         )
 
 

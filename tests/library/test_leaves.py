@@ -96,7 +96,7 @@ def test_x0_has_variance_one_and_the_noise_that_is_stated():
     assert float(x0.std()) == pytest.approx(params.noise / model.scale.sigma, rel=0.03)
     many = model.x0(leaves_images(400, 32, 1.0, 32.0, 9), torch.Generator().manual_seed(0))
     assert float(many[..., ::16, ::16].var()) == pytest.approx(1, abs=0.12)
-    batch = model.batch(torch.Generator().manual_seed(0))
+    batch = model.drawn(torch.Generator().manual_seed(0))
     assert batch.shape == (params.batch, 1, params.patch, params.patch)
 
 

@@ -56,13 +56,13 @@ def test_normalised_rbf_is_its_definition():
 def test_both_networks_start_at_L_null():
     law = SwissRoll(1e-2)
     kernel = GaussianKernel(even_log_snr_schedule(15, 1e-4, 0.05))
-    network = RBFNetwork(kernel, 16, law, 1.0, seeded(0))
+    network = RBFNetwork(kernel, law, seeded(0), width=1.0)
     x0 = law.sample(4000, seeded(1))
     bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
     assert abs(bound.K - L_null(kernel, x0).mean()) < 4 * bound.se + 0.05
 
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(60), 0.2)
-    network = MLPNetwork(kernel, law.dim, 50, 3, 8, seeded(0))
+    network = MLPNetwork(kernel, law.dim, seeded(0), knots=8)
     x0 = law.sample(500, seeded(1))
     bound = full_bound(kernel, lambda xt, t: network(kernel, xt, t), x0, seeded(2))
     assert bound.K == pytest.approx(L_null(kernel, x0).mean().item(), abs=0.05)
@@ -70,7 +70,7 @@ def test_both_networks_start_at_L_null():
 
 def test_f_sigma_is_a_sigmoid_around_logit_beta():
     law, kernel = SwissRoll(1e-2), GaussianKernel(even_log_snr_schedule(15, 1e-4, 0.05))
-    network = RBFNetwork(kernel, 16, law, 1.0, seeded(0))
+    network = RBFNetwork(kernel, law, seeded(0), width=1.0)
     xt = torch.randn(3, 2, generator=seeded(1), dtype=torch.float64)
     assert torch.allclose(network(kernel, xt, 5).var, kernel.beta[5])
     torch.nn.init.constant_(network.log_var.bias, 100.0)
@@ -80,7 +80,7 @@ def test_f_sigma_is_a_sigmoid_around_logit_beta():
 @pytest.mark.parametrize("t", [2, 30, 60])
 def test_f_b_is_the_posterior_averaged_over_the_estimate_of_the_data(t):
     kernel = BinomialKernel(inverse_schedule(60), 0.2)
-    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    network = MLPNetwork(kernel, 20, seeded(0), knots=8)
     for parameter in (network.readout.shared, network.readout.weight, network.readout.bias):
         torch.nn.init.normal_(parameter, generator=seeded(1))
     xt = (torch.rand(7, 20, generator=seeded(2)) < 0.4).double()
@@ -100,7 +100,7 @@ def test_f_b_is_the_posterior_averaged_over_the_estimate_of_the_data(t):
 
 def test_half_of_the_sigmoid_units_are_on_at_the_start():
     kernel = BinomialKernel(inverse_schedule(60), 0.2)
-    network = MLPNetwork(kernel, 20, 50, 3, 8, seeded(0))
+    network = MLPNetwork(kernel, 20, seeded(0), knots=8)
     x = (torch.rand(20_000, 20, generator=seeded(1)) < 0.2).float()  # as π has it
     assert network.layers[0](x).mean(0).abs().max() < 0.02
     h = torch.full((1, 50), 0.5)
@@ -110,7 +110,7 @@ def test_half_of_the_sigmoid_units_are_on_at_the_start():
 
 def test_paper_sizes():
     kernel = BinomialKernel(inverse_schedule(2000), 0.2)
-    network = MLPNetwork(kernel, 20, 50, 3, 32, seeded(0))
+    network = MLPNetwork(kernel, 20, seeded(0))
     assert [layer.weight.shape for layer in network.layers] == [(50, 20), (50, 50), (50, 50)]
     assert network.readout.weight.shape == (2001, 50, 20)
 
@@ -135,14 +135,11 @@ def test_k_means_finds_clusters_and_lies_evenly_along_a_roll():
 def test_centres_of_k_means_start_nearer_to_the_data():
     kernel, law = GaussianKernel(even_log_snr_schedule(40, 1e-6, 0.03)), SwissRoll()
     data = law.sample(4000, seeded(5)).float()
-    distance = {
-        centres: torch.cdist(data, RBFNetwork(kernel, 16, law, 1.0, seeded(0), centres).rbf.centre)
-        .amin(1)
-        .square()
-        .mean()
-        for centres in ("points", "k_means")
-    }
-    assert distance["k_means"] < 0.5 * distance["points"]
+    networks = [RBFNetwork(kernel, law, seeded(0), centres=c) for c in ("points", "k_means")]
+    blurred, means = (
+        torch.cdist(data, network.rbf.centre).amin(1).square().mean() for network in networks
+    )
+    assert means < 0.5 * blurred
 
 
 def test_the_roll_s_model_starts_where_its_parameters_say():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partialmethod
 
 import pytest
 import torch
@@ -11,19 +12,18 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights, save_weights
-from nonequilibrium.network.outputs import velocity_parameterisation
+from nonequilibrium.network.outputs import velocity
 from nonequilibrium.network.unet import Attention, ResidualBlock, UNet, grey_waves, time_features
 from nonequilibrium.training.devices import prepared
-from replication.settings.settings import load, quick
+from replication.settings.settings import quick
 from replication.training.train import train
 
 KERNEL = GaussianKernel(schedule("even_log_snr", 50, beta_1=1e-4, alpha_bar_T=1e-3), event_dim=3)
 
 
 def network(shape=(3, 16, 16), **changes):
-    options = {"channels": 16, "levels": 3, "blocks": 1, "precision": "float32"}
-    params = dataclasses.replace(load("cifar10_unet"), **(options | changes))
-    return UNet(params, shape, torch.Generator().manual_seed(0), torch.tensor([0.0, 1.0]))
+    sizes = {"channels": 16, "precision": "float32"} | changes
+    return UNet(shape, torch.Generator().manual_seed(0), torch.tensor([0.0, 1.0]), **sizes)
 
 
 def moved(unet):
@@ -38,7 +38,7 @@ def moved(unet):
 def test_it_starts_where_K_is_near_L_null():
     xt, t = torch.randn(4, 3, 16, 16), torch.tensor([2, 10, 30, 50])
     p = network()(KERNEL, xt, t)
-    expected = velocity_parameterisation(KERNEL, xt, t, torch.zeros_like(xt), torch.zeros_like(xt))
+    expected = velocity(KERNEL, xt, t, torch.zeros_like(xt), torch.zeros_like(xt))
     assert torch.equal(p.mean, expected.mean) and torch.equal(p.var, expected.var)
 
 
@@ -216,7 +216,8 @@ def test_time_features_tell_neighbouring_steps_apart():
     assert torch.cdist(features[:-1], features[1:]).diag().min() > 0.05
 
 
-def test_training_raises_K():
+def test_training_raises_K(monkeypatch):
+    monkeypatch.setattr(ImageModel, "validate", partialmethod(ImageModel.validate, 40, 4))
     params = dataclasses.replace(quick("cifar10_unet"), train_steps=60, batch=16, n_steps=40)
     model, curve = train("cifar10_unet", params, log_every=20)
     assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.3

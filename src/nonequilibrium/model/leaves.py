@@ -1,14 +1,11 @@
-"""The model of dead leaves: the model of pictures of any size, whose pixels get the noise that
-belongs to the data.
-"""
+"""The model of dead leaves, whose pixels get the noise that belongs to the data."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from nonequilibrium.data.images import Pictures, Scale
 from nonequilibrium.data.leaves import MEAN, VARIANCE
@@ -16,33 +13,23 @@ from nonequilibrium.model.textures import TextureModel
 
 
 class LeavesModel(TextureModel):
-    """Trained on patches of images without noise, (1, size, size) float32 with greys on 0..1; each
-    patch gets fresh noise.
+    """Trained on patches of images without noise, greys on 0..1; each patch gets fresh noise.
+
+    noise: its σ. smallest, largest: radii of leaves, pixels. size: side of an image, pixels.
     """
 
-    defaults: ClassVar[dict[str, Any]] = TextureModel.defaults | {
-        "data": "dead_leaves",
-        "noise": 0.02,  # σ of the Gaussian noise of a pixel
-        "smallest": 1.0,  # least radius of a leaf, pixels
-        "largest": 256.0,
-        "size": 256,  # side of an image, pixels
-        "n_train": 200,  # images
-        "n_test": 100,
-    }
+    law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}
+    defaults = TextureModel.defaults | law | {"data": "dead_leaves", "n_train": 200, "n_test": 100}
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of a patch: grey."""
         return 1, self.params.patch, self.params.patch
 
     def scale_of(self, images: Pictures) -> Scale:
-        """The constants of the law itself, which are known: its grey is uniform, and so the same at
-        every place.
-        """
+        """The constants of the law, whose grey is uniform at every place."""
         return Scale(MEAN, math.sqrt(VARIANCE + self.params.noise**2))
 
-    def x0(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """x^0 of images (n, 1, h, w) without noise: with the noise of the data, shifted and scaled."""
+    def x0(self, images: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         mean, sigma = self.constants.unbind()
         return (images + self.params.noise * noise - mean) / sigma

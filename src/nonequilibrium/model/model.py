@@ -1,53 +1,45 @@
-"""What the model of an experiment has, whatever its data and its network: training, measuring and
-storing ask for nothing else.
-
-A model is everything that training changes: the schedule (learned or fixed) and the network. Its
-kernel is built from the schedule when it is needed, so that gradients reach a learned β.
-"""
+"""What training, measuring and storing ask of a model, whatever its data and its network."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from nonequilibrium.diffusion.chain import Kernel, Reverse
+from nonequilibrium.settings import completed
 from nonequilibrium.training.fit import Ascent, Watch
 
 
-class Model(nn.Module, ABC):
-    """Built from settings by name, ``params``. network: called as ``network(kernel, xt, t)``."""
+class Model(nn.Module):
+    """All that training changes: the schedule, learned or fixed, and ``network(kernel, xt, t)``.
 
-    params: Any  # the settings by name
-    network: nn.Module
+    network: its kind, whose ``defaults`` join the model's. settings: by name, kept as ``params``.
+    """
 
-    @abstractmethod
-    def kernel(self) -> Kernel:
-        """The forward chain of the schedule as it is now, differentiable where β is learned."""
+    defaults: Mapping[str, Any]
+    network: Any
+    kernel: Callable[[], Kernel]  # of the schedule as it is now, differentiable where β is learned
+    groups: Callable[[], list[dict]]  # of parameters for the optimiser, each with its ``lr``
+    objective: Callable[[Generator], Tensor]  # an unbiased draw of what training maximises, nats
 
-    @abstractmethod
-    def groups(self) -> list[dict]:
-        """Parameter groups for the optimiser, each with its own ``lr``."""
-
-    @abstractmethod
-    def objective(self, generator: torch.Generator) -> Tensor:
-        """One unbiased draw of what training maximises, nats, a differentiable scalar: K, or terms
-        of K that count unequally.
-        """
+    def __init__(self, network: Any, settings: Mapping[str, Any]):
+        super().__init__()
+        self.params = completed({**self.defaults, **network.defaults}, settings)
+        self.sizes = {name: getattr(self.params, name) for name in network.defaults}
 
     def reverse(self, kernel: Kernel) -> Reverse[Any]:
         """p(x^{t−1}|x^t) as a function of (x^t, t)."""
         return partial(self.network, kernel)
 
     def fit_options(self) -> dict[str, Any]:
-        """How ``training.fit`` is to train it: its ``ascent`` and its ``watch``."""
+        """The ``ascent`` and the ``watch`` of ``training.fit``."""
         return {"ascent": Ascent(), "watch": Watch()}
 
     def finish(self) -> None:
-        """What remains to be done after training: nothing, as a rule."""
+        """What remains to be done after training."""
 
     def stored(self) -> dict[str, Tensor]:
         """The state as it is written to disk."""

@@ -1,25 +1,32 @@
-"""How an image network starts: units that see fine differences, which gradient ascent is slow to
-find.
-"""
+"""How an image network starts: random, and with units for fine differences, learned late else."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 GAIN = 5.0  # of the maps of differences, which are small where images are smooth
 FINEST_DIFFERENCE = 0.02  # about one grey level of data of variance one
 
 
-def differences(convs: Sequence[nn.Conv2d], generator: torch.Generator) -> int:
-    """Let three quarters of the first maps be differences between a pixel and a mean of its
-    neighbours; returns how many.
+def random_weights(network: nn.Module, generator: Generator) -> None:
+    """Weights of variance 1/fan-in, except those that are zero throughout; biases of zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if layer.weight.any():
+                weight = torch.randn(layer.weight.shape, generator=generator)
+                layer.weight.copy_(weight / layer.weight[0].numel() ** 0.5)
+            if layer.bias is not None:
+                layer.bias.zero_()
 
-    convs: the convolutions of the first layer, from the finest scale to the coarsest.
+
+def differences(convs: Any, generator: Generator) -> int:
+    """Make three quarters of the first maps, at the finest scale, differences between a pixel and a
+    mean of its neighbours; returns how many.
     """
     weight = convs[0].weight
     count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
@@ -34,12 +41,8 @@ def differences(convs: Sequence[nn.Conv2d], generator: torch.Generator) -> int:
     return count
 
 
-def steps_at_differences(
-    weight: Tensor, bias: Tensor, maps: slice, generator: torch.Generator
-) -> None:
-    """Let 1×1 units be steps near zero of mixtures of the maps of differences, of widths from one
-    to the finest difference.
-    """
+def steps_at_differences(weight: Tensor, bias: Tensor, maps: slice, generator: Generator) -> None:
+    """Make 1×1 units steps near zero of mixtures of ``maps``, of widths from one to the finest."""
     units = len(weight)
     steepness = torch.exp(torch.linspace(0, -math.log(FINEST_DIFFERENCE), units))[:, None]
     weight.zero_()
@@ -49,11 +52,9 @@ def steps_at_differences(
 
 
 def steps_at_pixels(
-    weight: Tensor, bias: Tensor, pixels: Tensor, finest: float, generator: torch.Generator
+    weight: Tensor, bias: Tensor, pixels: Tensor, finest: float, generator: Generator
 ) -> None:
-    """Let 1×1 units be steps at values of training pixels, of widths from one to ``finest``: the
-    noise spans that range too.
-    """
+    """Make 1×1 units steps at values of training pixels, of widths from one to ``finest``."""
     units, channels = len(weight), pixels.shape[1]
     direction = F.normalize(torch.randn(units, channels, generator=generator), dim=1)
     steepness = torch.exp(torch.linspace(0, math.log(1 / finest), units))[:, None]
@@ -62,16 +63,10 @@ def steps_at_pixels(
     bias.copy_(-(steepness * direction * place).sum(1))
 
 
-def dense_values_are_z(dense: Sequence[nn.Linear], values: int, readout: Tensor) -> None:
-    """Let the first of a pixel's ``values`` from the dense path, one a colour, be z^μ at every t,
-    from zero on.
-
-    readout: (bumps, features, 2 × channels), the weights of the temporal readout. What the dense
-    path learns then reaches z^μ from the first step, and not only through the 1×1 units. No layer
-    starts saturated.
-    """
+def dense_values_are_z(dense: Any, values: int, readout: Tensor) -> None:
+    """Make the first of a pixel's ``values`` from the dense path, one per colour, its z^μ: zero."""
     for layer in dense[:-1]:
-        layer.weight.mul_(0.6)
+        layer.weight.mul_(0.6)  # no layer starts saturated
     dense[-1].weight.mul_(0.3)
     for colour in range(min(values, readout.shape[-1] // 2)):
         dense[-1].weight.unflatten(0, (-1, values))[:, colour] = 0
