@@ -85,10 +85,7 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     arguments of ``from_function`` to set otherwise. Raises AdapterError, as for self-conditioning.
     """
     name, betas = type(diffusion).__name__, getattr(diffusion, "betas", None)
-    objective, network = (
-        str(getattr(diffusion, "objective", None)),
-        getattr(diffusion, "model", None),
-    )
+    objective, network = str(getattr(diffusion, "objective", "")), getattr(diffusion, "model", None)
     if objective not in _OBJECTIVES or betas is None or not callable(network):
         words = "it must be a GaussianDiffusion, with objective, betas and model"
         raise AdapterError(f"a {name} is no chain of steps; {words}")

@@ -20,7 +20,6 @@ from nonequilibrium.data.images import Pictures
 MEAN, VARIANCE = 0.5, 1 / 12  # of the greys
 TRAIN_SEED, TEST_SEED = 1, 2  # part of the data: a training of another seed sees the same images
 BARE = np.iinfo(np.int64).max  # of a pixel that no leaf covers yet
-LARGE = 12.0  # pixels; a leaf with a larger radius is drawn alone, smaller ones many at a time
 
 
 class Leaves(NamedTuple):
@@ -66,35 +65,19 @@ def dead_leaves(
 
 def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
     """Give each bare pixel the first of ``leaves``, numbered from ``first``, that covers it."""
-    size = len(top)
-    radius, x, y, _ = leaves
-    number = first + np.arange(len(radius))
-    for k in np.flatnonzero(radius > LARGE):
-        rows, columns = (
-            slice(max(0, math.floor(c - radius[k])), max(0, math.ceil(c + radius[k])))
-            for c in (y[k], x[k])
-        )
-        part = top[rows, columns]
-        dy, dx = np.arange(size)[rows] + 0.5 - y[k], np.arange(size)[columns] + 0.5 - x[k]
-        inside = dy[:, None] ** 2 + dx**2 <= radius[k] ** 2
-        np.minimum(part, np.where(inside, number[k], BARE), out=part)
-    least = 0.0
-    for reach in (1, 2, 4, 8, LARGE):  # leaves of like size together: none has many pixels to try
-        some = (radius > least) & (radius <= reach)
-        _stamp(top, radius[some], x[some], y[some], number[some], math.ceil(reach))
-        least = reach
-
-
-def _stamp(top, radius, x, y, number, reach: int) -> None:
-    """``_cover`` by leaves of a radius of at most ``reach``, all at once."""
-    size, offset = len(top), np.arange(-reach - 1, reach + 1)
-    rows, columns = (np.floor(c).astype(np.int64)[:, None] + offset for c in (y, x))
-    dy, dx = (rows + 0.5 - y[:, None]) ** 2, (columns + 0.5 - x[:, None]) ** 2
-    inside = dy[:, :, None] + dx[:, None, :] <= (radius**2)[:, None, None]
-    inside &= ((rows >= 0) & (rows < size))[:, :, None]
-    inside &= ((columns >= 0) & (columns < size))[:, None, :]
-    k, i, j = np.nonzero(inside)
-    np.minimum.at(top.reshape(-1), rows[k, i] * size + columns[k, j], number[k])
+    size, number, least, reach = len(top), first + np.arange(leaves.shape[1]), 0, 1
+    while least < leaves[0].max(initial=0):  # leaves of like size at once: few pixels in vain
+        some = (leaves[0] > least) & (leaves[0] <= reach)
+        radius, x, y, _ = leaves[:, some]
+        offset = np.arange(-reach - 1, reach + 1)
+        rows, columns = (np.floor(c).astype(np.int64)[:, None] + offset for c in (y, x))
+        dy, dx = (rows + 0.5 - y[:, None]) ** 2, (columns + 0.5 - x[:, None]) ** 2
+        inside = dy[:, :, None] + dx[:, None, :] <= (radius**2)[:, None, None]
+        inside &= ((rows >= 0) & (rows < size))[:, :, None]
+        inside &= ((columns >= 0) & (columns < size))[:, None, :]
+        k, i, j = np.nonzero(inside)
+        np.minimum.at(top.reshape(-1), rows[k, i] * size + columns[k, j], number[some][k])
+        least, reach = reach, 2 * reach
 
 
 def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:

@@ -203,15 +203,9 @@ class ImageModel(Model):
         return same and self.params.optimiser != "soap" and world() == 1
 
     def fit_options(self) -> dict[str, Any]:
-        """How ``training.fit`` is to train it: warm-up, average of the weights, a bound to watch."""
-        pixels = float(math.prod(self.network.shape))  # gradients are those of nats per image
+        optimiser = chosen("optimiser", self.params.optimiser, OPTIMISERS)
+        pixels = float(math.prod(self.network.shape))  # a gradient is that of nats per image
         recorded = (self.draws, self.estimate) if self.recordable else None
-        average, optimiser = (
-            (self.network, self.params.ema),
-            chosen("optimiser", self.params.optimiser, OPTIMISERS),
-        )
-        ascent = Ascent(optimiser, 100, pixels, average, recorded)
-        return {
-            "ascent": ascent,
-            "watch": Watch(unit=(self.pixels, "bits/pixel"), monitor=self.validate),
-        }
+        ascent = Ascent(optimiser, 100, pixels, (self.network, self.params.ema), recorded)
+        watch = Watch(unit=(self.pixels, "bits/pixel"), monitor=self.validate)
+        return {"ascent": ascent, "watch": watch}

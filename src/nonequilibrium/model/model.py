@@ -35,7 +35,7 @@ class Model(nn.Module):
         return partial(self.network, kernel)
 
     def fit_options(self) -> dict[str, Any]:
-        """How ``training.fit`` is to train it: its ``ascent`` and its ``watch``."""
+        """The ``ascent`` and the ``watch`` of ``training.fit``."""
         return {"ascent": Ascent(), "watch": Watch()}
 
     def finish(self) -> None:

@@ -1,8 +1,7 @@
 """SOAP for a GPU: parameters of one shape move together, and a step waits for no number.
 
-The method is that of ``optimiser.SOAP`` in other arithmetic, as a GPU is slow at thousands of small
-operations and at eigenvectors. A weight has three axes: outputs, places of a convolution's kernel,
-inputs. All axes of one length get new rotations at once, by a step of orthogonal iteration.
+A GPU is slow at many small operations and at eigenvectors. A weight has three axes here: outputs,
+places of a convolution's kernel, inputs. All axes of one length get new rotations at once.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from nonequilibrium.training.optimiser import SOAP
 
 
 class BatchedSOAP(SOAP):
-    """SOAP whose ``step`` alone may be recorded; ``between_steps`` must follow each.
+    """SOAP whose ``step`` may be recorded; ``between_steps`` must follow each.
 
-    The state of all parameters of one shape is kept with the first of them.
+    The first parameter of a shape has the state of all.
     """
 
     @torch.no_grad()
@@ -26,7 +25,7 @@ class BatchedSOAP(SOAP):
         """One step; the first only measures the axes. An absent gradient is one of zero."""
         for group in self.param_groups:
             for params in _by_shape(group["params"]):
-                self._move(params, self.state[params[0]] or self._begin(params), group)
+                self._move(params, self.state[params[0]], group)
 
     @torch.no_grad()
     def between_steps(self) -> None:
@@ -38,8 +37,8 @@ class BatchedSOAP(SOAP):
             for state in states:
                 state["step"] += 1
 
-    def _begin(self, params: list[Tensor]) -> dict:
-        first, n, state = _weight(params[0]), len(params), self.state[params[0]]
+    def _begin(self, params: list[Tensor], state: dict) -> None:
+        first, n = _weight(params[0]), len(params)
         sides = first.shape if first.dim() > 1 else ()
         axes = [side if 1 < side <= self.largest_axis else 0 for side in sides]
         for name in ("moments", "bases"):
@@ -47,9 +46,10 @@ class BatchedSOAP(SOAP):
         state["mean"], state["square"] = (first.new_zeros(n, *first.shape) for _ in range(2))
         state["step"] = 0  # as the program counts; the GPU counts in powers of the two betas
         state["powers"] = first.new_ones(2)
-        return state
 
     def _move(self, params: list[Tensor], state: dict, group: dict) -> None:
+        if not state:
+            self._begin(params, state)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
         grad = torch.stack([_weight(gradient) for gradient in gradients])
         for axis, moment in enumerate(state["moments"]):
@@ -116,8 +116,10 @@ def _rotate_axes(states: list[dict], exactly: bool) -> None:
     for side in filter(None, pairs):
         moments, bases = zip(*pairs[side], strict=True)
         moment, basis = torch.cat(moments).double(), torch.cat(bases).double()
-        exact = torch.linalg.eigh(moment)[1].flip(-1) if exactly else None
-        turned = orthogonal_iteration(moment, basis) if exact is None else exact
+        if exactly:
+            turned = torch.linalg.eigh(moment)[1].flip(-1)
+        else:
+            turned = orthogonal_iteration(moment, basis)
         for old, new in zip(bases, turned.split([len(basis) for basis in bases]), strict=True):
             old.copy_(new)
 
@@ -125,8 +127,8 @@ def _rotate_axes(states: list[dict], exactly: bool) -> None:
 def orthogonal_iteration(moments: Tensor, bases: Tensor) -> Tensor:
     """A step from ``bases`` towards eigenvectors of ``moments``, (n, k, k) float64, largest first.
 
-    The columns of moments @ bases are made orthonormal by Cholesky decompositions of their
-    products, twice for exactness. Where a moment has too little rank for that, its basis stays.
+    Columns are made orthonormal by Cholesky decompositions of their products, twice for exactness.
+    Where a moment has too little rank for that, its basis stays.
     """
     turned = moments @ bases
     for _ in range(2):

@@ -1,8 +1,7 @@
 """State of unfinished work on disk, used only by the work that it belongs to.
 
-A file has a SHA-256 on its first line, and then the ``identity`` of the work (all that its result
-depends on: code, parameters, data, library versions) and its state. A damaged file, or one of
-another identity, is never used: one sentence says so, and the work begins anew.
+A file has a SHA-256, the ``identity`` of the work (all that its result depends on: code, settings,
+data, library versions) and its state. One that is damaged or of another identity is not used.
 """
 
 from __future__ import annotations
@@ -19,14 +18,11 @@ from nonequilibrium.files import save_contents, say
 
 
 class Checkpoint(NamedTuple):
-    """Where a training saves its state, at most every ``every_seconds`` and after the last step.
-
-    identity: all that the result depends on beside the number of steps and the seed.
-    """
+    """Where a training saves its state."""
 
     path: Path
-    identity: dict[str, Any] = {}
-    every_seconds: float = 20.0
+    identity: dict[str, Any] = {}  # but for the number of steps and the seed
+    every_seconds: float = 20.0  # at most, and after the last step
 
 
 def write_state(path: Path, identity: dict, state: dict) -> None:

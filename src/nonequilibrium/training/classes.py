@@ -22,10 +22,9 @@ def fit_classifier(
     seed: int,
     noisy: bool = True,
 ) -> None:
-    """Maximise the mean of log p(y|x^t, t) by Adam, each example at a t of its own in 0..T.
+    """Maximise the mean of log p(y|x^t, t), each example at a t of its own in 0..T, or at t = 0.
 
-    x0: from indices (batch,) of examples and a generator to x^0 (batch, event). labels: (n,)
-    classes. noisy: False trains on clean images, at t = 0.
+    x0: from indices (batch,) of examples and a generator to x^0. labels: (n,) classes.
     """
     batch = 128
 

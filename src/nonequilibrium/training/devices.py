@@ -17,10 +17,7 @@ from nonequilibrium.files import say
 
 
 def usable_device(name: str) -> torch.device:
-    """The device cpu, cuda or cuda:N, on which a tensor has been tried; raises ParameterError.
-
-    Apple's mps has no float64, in which coefficients are kept.
-    """
+    """cpu, cuda or cuda:N, where float64 (mps has none) has been tried; raises ParameterError."""
     try:
         device = torch.device(name)
         torch.ones(2, dtype=torch.float64, device=device).sum().item()
@@ -40,10 +37,7 @@ def hardware(device: str) -> str | None:
 
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
-    """Inside, a GPU computes float32 exactly and trains the ``maps`` of a network compiled.
-
-    By default its convolutions round float32 to ten bits, which loses differences of neighbours.
-    """
+    """Inside, a GPU keeps all bits of float32 and trains the ``maps`` of a network compiled."""
     if torch.device(device).type != "cuda":
         yield
         return
@@ -93,10 +87,7 @@ def enough_memory(what: str):
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors for the next ones.
-
-    By default it asks the system for zeroed pages each time, two thirds of a training step's time.
-    """
+    """Let glibc keep freed memory: zeroed pages took two thirds of a training step's time."""
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: no block of its own, however large

@@ -1,8 +1,8 @@
 """Processes, started by ``torchrun``, that share one piece of work by torch's own engine.
 
-All run the same program and draw the same random numbers. Each computes its part of the network's
-answers, and then all have all of them: the number of processes changes a result by the rounding of
-sums alone. Outside ``group`` there is one process, and nothing here does anything.
+All draw the same random numbers; each computes its part of the network's answers, and then all have
+all of them, so that their number changes a result by the rounding of sums alone. Outside ``group``
+there is one process, and nothing here does anything.
 """
 
 from __future__ import annotations
@@ -101,10 +101,7 @@ def from_first(function: Callable, *arguments):
 
 
 def of_batch(mean: Tensor, share: float) -> Tensor:
-    """The mean over a batch, from that over the ``rows`` of this process, ``share`` of the batch.
-
-    Its gradient is the part of these rows, see ``synchronised``.
-    """
+    """The mean over a batch, from that over this process's rows, with the gradient of its share."""
     if world() == 1:
         return mean
     own = mean * share

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -69,21 +70,18 @@ def fit(
     run = _Run(model, groups, steps, seed, ascent, watch, checkpoint)
     draws, estimate = ascent.recorded or (lambda generator: (generator,), objective)
 
-    def gradient(*inputs) -> tuple[Tensor, ...]:
+    def climb(*inputs) -> tuple[Tensor, ...]:
         """K, and the length of its gradient before it is shortened."""
         run.optimiser.zero_grad()
         value = estimate(*inputs)
         (-value).backward()
         synchronised(run.parameters)
         norm = nn.utils.clip_grad_norm_(run.parameters, ascent.max_norm)
+        if run.replayed:
+            run.move()
         return value.detach().double(), norm.double()
 
-    def whole(*inputs) -> tuple[Tensor, ...]:
-        result = gradient(*inputs)
-        run.move()
-        return result
-
-    begun = Recorded(whole) if run.replayed else gradient
+    begun = Recorded(climb) if run.replayed else climb
     shown = bar(total=steps, initial=run.step, desc=watch.label, mininterval=1.0)
     model.train()
     with own_stream(run.device), shown:
@@ -117,31 +115,29 @@ class _Run:
             lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
             groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
         self.optimiser = ascent.optimiser(groups)
-        self.decay = LambdaLR(self.optimiser, self.height)
+        self.decay = LambdaLR(self.optimiser, partial(_height, steps, ascent.warmup))
         self.parameters = [p for g in groups for p in g["params"]]
         self.parts = {"model": model, "optimiser": self.optimiser, "decay": self.decay}
         self.pairs = []  # a parameter and its average
         if ascent.average is not None:
-            module = ascent.average[0]
+            module, decay = ascent.average
+            self.towards = get_ema_multi_avg_fn(decay)
             self.parts["averaged"] = averaged = copy.deepcopy(module)
             self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
         self.generator = torch.Generator().manual_seed(seed)
-        self.step, self.curve = 0, list[dict]()
-        self.recent, self.unread = list[float](), list[tuple[Tensor, ...]]()
+        self.step = 0
+        self.curve: list[dict] = []
+        self.recent: list[float] = []  # K since the last row of the curve
+        self.unread: list[tuple[Tensor, ...]] = []  # of steps that a GPU may still be computing
         self.began = self.saved = time.monotonic()
         self.checkpoint, self.complained = checkpoint, False
         if checkpoint is not None:
             self.identity = checkpoint.identity | {"steps": steps, "seed": seed}
-            self.restore(from_first(read_state, checkpoint.path, self.identity))
+            state = from_first(read_state, checkpoint.path, self.identity)
+            if state is not None:
+                self.restore(state)
 
-    def height(self, step: int) -> float:
-        """The step size as a part of the largest."""
-        fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return min(1.0, (step + 1) / (self.ascent.warmup + 1)) * fallen
-
-    def restore(self, state: dict | None) -> None:
-        if state is None:
-            return
+    def restore(self, state: dict) -> None:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
@@ -162,7 +158,7 @@ class _Run:
         return late or self.step == self.steps
 
     def read(self) -> None:
-        """Note K of the steps up to this one, which a GPU may still have been computing."""
+        """Note K of the steps up to this one."""
         values = torch.stack([torch.stack(pair) for pair in self.unread]).tolist()
         for step, (value, norm) in enumerate(values, self.step - len(values) + 1):
             if not (math.isfinite(value) and math.isfinite(norm)):
@@ -179,7 +175,7 @@ class _Run:
         self.optimiser.step()
         if self.ascent.average is not None:
             now, averaged = zip(*self.pairs, strict=True)
-            get_ema_multi_avg_fn(self.ascent.average[1])(list(averaged), list(now), None)
+            self.towards(list(averaged), list(now), None)
 
     @torch.no_grad()
     def after(self) -> None:
@@ -224,6 +220,11 @@ class _Run:
             if not self.complained:
                 say(f"{self.watch.label}: {words}")
             self.complained = True
+
+
+def _height(steps: int, warmup: int, step: int) -> float:
+    fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / (warmup + 1)) * fallen
 
 
 def check_log_every(log_every: int) -> None:

@@ -1,8 +1,7 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv:2409.11321).
 
-It takes the place of SFO, the quasi-Newton method by which the paper trained its small networks.
-Features under a readout are strongly correlated, which slows plain Adam down; this method follows
-the correlations of the gradient along each axis of a parameter.
+It replaces SFO, the paper's quasi-Newton method: features under a readout are correlated, which
+slows Adam down, and this method follows the correlations along each axis of a parameter.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from torch import Tensor
 class SOAP(torch.optim.Optimizer):
     """Adam in slowly rotating coordinates, one rotation for each axis of each parameter.
 
-    betas: decay of the means of the gradient and its square. beta_axis: decay of the gradient's
-    second moment along each axis. every: steps between rotations.
+    beta_axis: decay of the gradient's second moment along an axis. every: steps between rotations.
     """
 
     largest_axis, eps = 512, 1e-8  # longer axes keep their coordinates
@@ -29,18 +27,14 @@ class SOAP(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, p.grad, self.state[p] or self._start(p), group)
-
-    def _start(self, p: Tensor) -> dict:
-        axes = [n if 1 < n <= self.largest_axis else 0 for n in p.shape]
-        moments, bases = ([p.new_zeros(n, n) for n in axes] for _ in range(2))
-        mean, square = torch.zeros_like(p), torch.zeros_like(p)
-        self.state[p] |= {"moments": moments, "bases": bases, "mean": mean, "square": square}
-        return self.state[p]
+                    self._update(p, p.grad, self.state[p], group)
 
     def _update(self, p: Tensor, grad: Tensor, state: dict, group: dict) -> None:
-        count = state.get("count", 0)
-        moments, bases = state["moments"], state["bases"]
+        if not state:
+            axes = [n if 1 < n <= self.largest_axis else 0 for n in p.shape]
+            state["moments"], state["bases"] = ([p.new_zeros(n, n) for n in axes] for _ in "mb")
+            state |= {"mean": torch.zeros_like(p), "square": torch.zeros_like(p), "count": 0}
+        count, moments, bases = state["count"], state["moments"], state["bases"]
         for axis, moment in enumerate(moments):
             if len(moment):
                 unfolded = grad.movedim(axis, 0).flatten(1) if grad.dim() > 1 else grad[:, None]
@@ -58,7 +52,7 @@ class SOAP(torch.optim.Optimizer):
             for axis, moment in enumerate(moments):
                 if len(moment):
                     bases[axis] = torch.linalg.eigh(moment.double())[1].flip(1).to(moment.dtype)
-        state["count"] = count + 1
+        state["count"] += 1
 
 
 def _rotate(x: Tensor, bases: list[Tensor]) -> Tensor:

@@ -12,10 +12,9 @@ BEFORE = 3  # calls that are not recorded, in which libraries choose their ways
 
 
 class Recorded:
-    """A function from tensors of fixed shapes to tensors that always does the same operations.
+    """A function of tensors of fixed shapes that always does the same, called on ``own_stream``.
 
-    It may change other tensors in place, and must ask a GPU for no value; see CUDA graphs in
-    torch's documentation. Call it on ``own_stream``.
+    It must ask a GPU for no value; see CUDA graphs in torch's documentation.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]):
