@@ -1,7 +1,7 @@
 """Posteriors on images (section 2.5), all that is measured of them: restorations, digits of a
 wanted class, and the average (9).
 
-    nonequilibrium restorations
+    nonequilibrium measure restorations
 
 writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets
 and the weights in models/, and two and a half hours on one core. Quick, as a notebook calls it, it
@@ -106,12 +106,12 @@ def load(reports: Path | str) -> Measured:
         return Measured.load(reports, NAME)
     except MeasuredError as error:
         raise MeasuredError(
-            f"{str(error).split(';')[0]}; `nonequilibrium {NAME}` measures it"
+            f"{str(error).split(';')[0]}; `nonequilibrium measure {NAME}` measures it"
         ) from None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium restorations``."""
+    """Words of ``nonequilibrium measure restorations``."""
     parser.add_argument(
         "--outputs",
         type=Path,

@@ -99,7 +99,8 @@ def test_every_command_that_is_printed_names_a_stage():
         for path in (ROOT / "notebooks").glob("*.ipynb")
         for cell in nbformat.read(path, 4).cells
     ]
-    sources = [path for pattern in ("*.py", "*.j2") for path in (ROOT / "src").rglob(pattern)]
+    kinds = ("src/**/*.py", "replication/**/*.py", "replication/pages/*.j2")
+    sources = [path for kind in kinds for path in ROOT.glob(kind)]
     texts += [path.read_text(encoding="utf-8") for path in sources]
     texts.append((ROOT / "README.md").read_text(encoding="utf-8"))
     named = set()
