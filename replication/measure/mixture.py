@@ -1,6 +1,6 @@
 """The MCGSM beside which dead leaves are measured, doubled for as long as that helps.
 
-    nonequilibrium mcgsm
+    nonequilibrium train mcgsm
 
 trains it on the training images, half an hour on one core, and writes it to models/ with a card.
 """

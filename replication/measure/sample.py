@@ -2,7 +2,10 @@
 
     nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
 
-A thinned chain keeps the steps by which K loses least, or evenly spaced ones where none is measured.
+With ``--steps`` the chain keeps the noise levels by which K loses least, as ``measure MODEL
+--spacing`` measured them, or evenly spaced ones. Each sample has the noise of the last step, as
+p(x^0) has. The i-th depends on the seed and on i alone, so that more samples begin with the same
+ones.
 """
 
 from __future__ import annotations

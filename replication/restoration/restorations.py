@@ -1,6 +1,6 @@
 """Posteriors on images (section 2.5): restorations, digits of a wanted class, and the average (9).
 
-    nonequilibrium restorations
+    nonequilibrium measure restorations
 
 writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets
 and the weights in models/, and two and a half hours on one core. Quick, as a notebook calls it, it
@@ -91,11 +91,11 @@ def load(reports: Path | str) -> Measured:
         return Measured.load(reports, NAME)
     except MeasuredError as error:
         reason = str(error).split(";")[0]
-        raise MeasuredError(f"{reason}; `nonequilibrium {NAME}` measures it") from None
+        raise MeasuredError(f"{reason}; `nonequilibrium measure {NAME}` measures it") from None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium restorations``."""
+    """Words of ``nonequilibrium measure restorations``."""
     place = "where metrics/ and measured/ are; reports"
     parser.add_argument("--outputs", type=Path, default=Path("reports"), help=place)
 

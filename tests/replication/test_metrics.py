@@ -94,7 +94,7 @@ def test_every_command_that_is_printed_names_a_stage():
         for path in (ROOT / "notebooks").glob("*.ipynb")
         for cell in nbformat.read(path, 4).cells
     ]
-    for pattern in ("src/**/*.py", "replication/**/*.py", "replication/**/*.j2"):
+    for pattern in ("src/**/*.py", "replication/**/*.py"):
         texts += [path.read_text(encoding="utf-8") for path in ROOT.glob(pattern)]
     texts.append((ROOT / "README.md").read_text(encoding="utf-8"))
     named = set()
