@@ -118,13 +118,18 @@ def sample_each(
     block.
     """
     places = [(one, i) for one in (seed if isinstance(seed, list) else [seed]) for i in range(n)]
-    parts = {}
+    blocks, parts = torch.arange(len(places)).split(block), {}
+    steps = sum(map(mine, range(len(blocks)))) * (kernel.T - 1)
+    bar = tqdm(total=steps, desc="samples", unit="step", disable=quiet())
+
+    def step(xt: Tensor, t: Tensor | int) -> P:
+        bar.update()
+        return reverse(xt, t)
+
     # The outer context lets the networks' low-precision copies of their weights live from step to
     # step.
-    with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number, part in enumerate(
-            tqdm(torch.arange(len(places)).split(block), desc="samples", disable=quiet())
-        ):
+    with bar, torch.autocast("cpu", torch.bfloat16, enabled=False):
+        for number, part in enumerate(blocks):
             if not mine(number):
                 continue
             each = [
@@ -133,6 +138,6 @@ def sample_each(
             ]
             factor = None if r is None else r(part, each)
             parts[number] = sample(
-                kernel, reverse, (len(part), *shape), each, r=factor, dtype=torch.float32
+                kernel, step, (len(part), *shape), each, r=factor, dtype=torch.float32
             )
     return torch.cat(collected(parts))
