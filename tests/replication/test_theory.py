@@ -218,8 +218,8 @@ def test_the_brackets_close_as_T_grows_and_the_truth_stays_in_them():
     assert all(0 < row["place"] < 1 for row in widths)
     assert all(
         a["mean"] > 3 * b["mean"] and a["largest"] > 2 * b["largest"]
-        for a, b in zip(widths, widths[1:])
-    )  # noqa: B905
+        for a, b in zip(widths, widths[1:], strict=False)
+    )
 
 
 def test_the_density_of_the_noised_roll_is_one_in_all_and_gives_the_entropy():
