@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         return
     began, arrays = time.time(), options.outputs / "measured" / NAME / "arrays.safetensors"
     metrics = options.outputs / "metrics" / f"{NAME}.json"
-    check_writable(metrics, arrays)
+    check_writable(metrics, arrays, options.outputs / "provenance" / f"{NAME}.json")
     if (free := shutil.disk_usage(arrays.parent).free) < ROOM:
         needed = f"{free >> 20} MB are free, and {ROOM >> 20} MB must be"
         raise OutputError(f"{arrays} cannot be written: {needed}")

@@ -90,12 +90,6 @@ def back_and_forth(seen: Observed) -> Tensor:
     return torch.stack([sample(*seen.chain, shape, random, **options) for random in draws])
 
 
-def noise_taken(seen: Observed, annealed: bool) -> Tensor:
-    """The paper's way of denoising, r the same at all t, or annealed."""
-    seeds = range(seen.seed, seen.seed + seen.sizes.others)
-    return without_noise(seen.chain, seen.y, seeds, annealed, 32)
-
-
 def from_there(seen: Observed) -> Tensor:
     """The chain from the step whose noise is that of y."""
     chain, var = noise_chain(seen.model, seen.task.var, seen.sizes.steps), seen.task.var
@@ -120,11 +114,15 @@ def by_one_call(seen: Observed) -> Tensor:
 
 def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
     """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
-    if task.A is None:
-        annealed = {CONSTANT: False, ANNEALED: True}
-        recipes = {name: partial(noise_taken, annealed=value) for name, value in annealed.items()}
-        return recipes | {THROUGH: from_there, MEAN: by_one_call}
     found: dict[str, Callable[[Observed], Tensor]] = {}
+    if task.A is None:
+
+        def recipe(seen: Observed, annealed: bool = False) -> Tensor:
+            seeds = range(seen.seed, seen.seed + seen.sizes.others)
+            return without_noise(seen.chain, seen.y, seeds, annealed, 32)
+
+        found = {CONSTANT: recipe, ANNEALED: partial(recipe, annealed=True)}
+        return found | {THROUGH: from_there, MEAN: by_one_call}
     if task.known is not None:
         found = {CONSTANT: partial(posterior, r="constant")}
         found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}

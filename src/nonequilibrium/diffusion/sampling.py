@@ -110,12 +110,19 @@ def sample_each(
     seeds = seed if isinstance(seed, list) else [seed]
     own = [1_000_003 * s + i for s in seeds for i in range(n)]  # with s + i, seeds would collide
     blocks, parts = torch.arange(len(own)).split(block), {}
+    steps = sum(map(mine, range(len(blocks)))) * (kernel.T - 1)
+    done = bar(total=steps, desc="samples", unit="step")
+
+    def step(xt: Tensor, t: Tensor | int) -> P:
+        done.update()
+        return reverse(xt, t)
+
     # The outer context keeps the networks' low-precision copies of their weights between steps.
-    with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        for number, part in enumerate(bar(blocks, desc="samples")):
+    with done, torch.autocast("cpu", torch.bfloat16, enabled=False):
+        for number, part in enumerate(blocks):
             if mine(number):
                 generators = [Generator().manual_seed(own[k]) for k in part]
                 options = {"r": None if r is None else r(part, generators), "dtype": torch.float32}
                 whole = (len(part), *shape)
-                parts[number] = sample(kernel, reverse, whole, generators, **options)
+                parts[number] = sample(kernel, step, whole, generators, **options)
     return torch.cat(collected(parts))
