@@ -4,12 +4,13 @@ export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff mypy nonequilibrium
 
-.PHONY: reproduce test units cells bench data lab clean again
+.PHONY: reproduce test units cells same bench data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
-	dvc repro --quiet code             # both of the next read what it writes; each of them on a core of its own
+	dvc repro --quiet code             # both of the next read what it writes, each on a core
 	dvc --wait-for-lock repro --single-item train@heartbeat measure@heartbeat & \
-	dvc --wait-for-lock repro --single-item train@swiss_roll train@swiss_roll_wide measure@swiss_roll measure@swiss_roll_wide; wait
+	dvc --wait-for-lock repro --single-item train@swiss_roll train@swiss_roll_wide \
+		measure@swiss_roll measure@swiss_roll_wide; wait
 	dvc repro
 	@echo "Open reports/index.html"
 
@@ -22,31 +23,40 @@ units: .venv/installed
 cells: .venv/installed
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
+same: .venv/installed                 ## quick metrics of everything, compared with kept ones
+	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 python tests/same.py
+
 bench: .venv/installed                ## what it all costs, forty minutes: reports/benchmarks.json
 	NONEQUILIBRIUM_QUIET=1 python -m benchmarks
 
-data: .venv/installed                 ## MNIST, CIFAR-10 and bark, from their public addresses or NONEQUILIBRIUM_MIRROR
+data: .venv/installed                 ## MNIST, CIFAR-10 and bark, verified
 	python -m replication data
 
 lab: .venv/installed                  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
 
 clean:                                ## back to a bare clone, but for the environment
-	@command -v git > /dev/null && test -e .git || { echo "error: make clean needs git and a clone"; exit 1; }
+	@command -v git > /dev/null && test -e .git \
+		|| { echo "error: make clean needs git and a clone"; exit 1; }
 	git clean -fdX -e '!/.venv'
 
-# The marker holds the folder's name and is written last, after every command that is called here has answered. Without it, in another
-# folder, or after the Python that it was made from has gone, the environment is made anew from nothing.
-WHOLE := $(shell test "$$(cat .venv/installed 2>&1)" = "$$(pwd -P)" && .venv/bin/python -c "" 2>&1 && echo yes)
+# The marker holds the folder's name and is written last, after every command here has answered. In
+# another folder, or after its Python has gone, the environment is made anew from nothing.
+WHOLE := $(shell test "$$(cat .venv/installed 2>&1)" = "$$(pwd -P)" \
+	&& .venv/bin/python -c "" 2>&1 && echo yes)
+TOO_OLD := error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
 .venv/installed: requirements.txt pyproject.toml $(if $(filter yes,$(WHOLE)),,again)
-	@PATH="$$OUTSIDE"; $(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11, 5) or sys.exit('error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…' % (sys.executable, *v[:3]))"
+	@PATH="$$OUTSIDE"; $(PYTHON) -c "import sys; v = sys.version_info; \
+		v >= (3, 11, 5) or sys.exit('$(TOO_OLD)' % (sys.executable, *v[:3]))"
 	PATH="$$OUTSIDE"; $(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@for command in $(COMMANDS); do \
-		".venv/bin/$${command%% *}" $$(test "$${command#* }" = "$$command" || echo "$${command#* }") --help > .venv/answer 2>&1 \
-			|| { cat .venv/answer; echo "error: $$command does not answer, so the environment is not whole; make again makes it anew"; exit 1; }; \
+		words=$$(test "$${command#* }" = "$$command" || echo "$${command#* }"); \
+		".venv/bin/$${command%% *}" $$words --help > .venv/answer 2>&1 \
+			|| { cat .venv/answer; echo "error: $$command does not answer; make again"; exit 1; }; \
 	done
-	@test -e .git || .venv/bin/dvc config --local core.no_scm true # an unpacked archive: dvc works without git if it is told
+	@test -e .git || .venv/bin/dvc config --local core.no_scm true  # an archive: dvc without git
 	@pwd -P > .venv/installed

@@ -34,7 +34,7 @@ def costs_of(experiment: str) -> StepCosts:
     costs = load_costs(ROOT / "models" / f"{experiment}.safetensors")
     if costs is None:
         raise SystemExit(
-            f"error: the costs of steps are not there; `nonequilibrium spacing {experiment}` measures them"
+            f"error: the costs of steps are not there; `nonequilibrium measure {experiment} --spacing`"
         )
     return costs
 

@@ -1,32 +1,26 @@
-"""Where things are, atomic writes, hashes: the ground on which every other module stands."""
+"""Where things are, places that can be written, hashes: the ground of every other module."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import subprocess
+import tempfile
 from pathlib import Path
 
-from nonequilibrium.errors import Refusal, one_line
-from nonequilibrium.files import save_atomically
+from nonequilibrium.errors import ParameterError, Refusal
+from nonequilibrium.files import save_contents
 
 
 def _root() -> Path:
-    """The checkout that this code is part of; where the code is installed apart from it, the one
-    that the process was started in.
-    """
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "params.yaml").exists():
-        return checkout
+    """The clone that this code is part of; else the one that the process was started in."""
     here = Path.cwd()
-    return next(
-        (folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here
-    )
+    places = (Path(__file__).resolve().parents[1], here, *here.parents)
+    return next((folder for folder in places if (folder / "params.yaml").exists()), here)
 
 
 ROOT = _root()
-PACKAGES = (ROOT / "src" / "nonequilibrium", ROOT / "replication")
+PLACES = ("metrics", "measured", "figures", "models", "reports/plots")  # where notebooks write
 
 
 class OutputError(Refusal):
@@ -34,12 +28,8 @@ class OutputError(Refusal):
 
 
 def commit() -> str | None:
-    """The checkout's commit in twelve digits; None where there is no git, or no clone but an
-    unpacked archive.
-    """
-    if not (
-        ROOT / ".git"
-    ).exists():  # git itself would ask the folders above, which are another project's
+    """The clone's commit in twelve digits; None without git, or in an unpacked archive."""
+    if not (ROOT / ".git").exists():  # git would ask the folders above, which are not ours
         return None
     command = ["git", "rev-parse", "--short=12", "HEAD"]
     try:
@@ -49,22 +39,41 @@ def commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def is_path(text: str) -> bool:
+    """Whether a text can be a path: no zero byte, no home of a user who does not exist."""
+    try:
+        return bool(text.strip() and Path(text).expanduser()) and "\0" not in text
+    except RuntimeError:
+        return False
+
+
 def check_writable(*paths: Path) -> None:
-    """Make the folders of ``paths`` and try to write in each; raises OutputError. For use before
-    slow work whose result goes there.
+    """Raises OutputError unless a file can be written to each path, whose folders need not exist
+    yet; for use before slow work.
     """
     for path in paths:
         try:
+            above = next(p for p in path.parents if p.exists() or p.is_symlink())
             if path.is_dir():
                 raise IsADirectoryError("it is a folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-            try:
-                probe.write_bytes(b"probe")
-            finally:
-                probe.unlink(missing_ok=True)
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            raise OutputError(f"{path} cannot be written: {one_line(error)}") from None
+            if not above.is_dir():
+                raise NotADirectoryError(f"{above} is not a folder")
+            tempfile.TemporaryFile(dir=above).close()
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def folder_for(outputs: str | Path | None) -> Path | None:
+    """The folder that a notebook's ``outputs`` names, None for None; raises OutputError unless its
+    files can be written there.
+    """
+    if outputs is None:
+        return None
+    if not isinstance(outputs, str | Path) or not is_path(str(outputs)):
+        raise ParameterError(f"outputs is {str(outputs)[:60]!r}; it must be a folder")
+    folder = Path(outputs).expanduser().resolve()
+    check_writable(*(folder / place / "file" for place in PLACES))
+    return folder
 
 
 def to_json(content: dict) -> str:
@@ -74,9 +83,7 @@ def to_json(content: dict) -> str:
 
 def write_json(path: Path, content: dict) -> None:
     """Write JSON atomically."""
-    save_atomically(
-        path, lambda temporary: temporary.write_text(to_json(content), encoding="utf-8")
-    )
+    save_contents({path: to_json(content).encode()})
 
 
 def fingerprint(settings: dict) -> str:

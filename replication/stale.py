@@ -1,10 +1,7 @@
 """Which code a stage of the pipeline needs: a digest of each file that it imports, directly or not.
 
-    nonequilibrium code
-
-writes ``.code/<stage>.txt``, a line a file. A stage depends on its text, so that a change of code
-makes stale what it should; comments, docstrings and formatting change no digest. What became stale,
-and by what, is the difference between two such texts.
+``nonequilibrium code`` writes ``.code/<stage>.txt``, a line per file. A stage depends on this text:
+a new line of code makes stale what imports its file; comments, docstrings and formatting do not.
 """
 
 from __future__ import annotations
@@ -14,21 +11,22 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from nonequilibrium import _HOME
 from nonequilibrium.files import save_contents
 from replication.files import ROOT
 
-CODE = ROOT / ".code"
 PLACES = {"nonequilibrium": ROOT / "src", "replication": ROOT}  # where each package lies
-NO_NUMBERS = ROOT / "replication" / "pages"  # draws and frames, and changes no number
 
 
 def tree(node) -> str:
-    """A syntax tree as text without places, docstrings and empty fields, which differ between versions of Python."""
+    """A syntax tree as text, without docstrings, places and empty fields."""
     if isinstance(node, list):
-        return f"[{','.join(tree(item) for item in node if not _is_text_alone(item))}]"
+        return f"[{','.join(filter(None, map(tree, node)))}]"
+    if isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str):
+        return ""  # a docstring
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = ((name, getattr(node, name, None)) for name in node._fields)
@@ -36,102 +34,77 @@ def tree(node) -> str:
     return f"{type(node).__name__}({inner})"
 
 
-def _is_text_alone(node) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-@functools.lru_cache(maxsize=512)  # the bytes are the key
-def digest(source: bytes) -> str:
-    """The SHA-256 of what a program does; of its bytes where it is not Python."""
-    try:
-        return hashlib.sha256(tree(ast.parse(source)).encode()).hexdigest()
-    except (SyntaxError, ValueError):
-        return hashlib.sha256(source).hexdigest()
-
-
 def file_of(module: str) -> Path | None:
     """The file of a module of ours."""
     parts = module.split(".")
-    if parts[0] not in PLACES:
-        return None
-    path = PLACES[parts[0]].joinpath(*parts)
-    found = (path.with_suffix(".py"), path / "__init__.py")
-    return next((file for file in found if file.is_file()), None)
+    path = PLACES.get(parts[0], ROOT / "nowhere").joinpath(*parts)
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
 
 
-def imports(source: bytes) -> Iterator[Path]:
-    """The files of ours that a program imports, inside functions too."""
-    from nonequilibrium import _HOME
+@functools.lru_cache(maxsize=512)
+def read(source: bytes) -> tuple[str, set[Path]]:
+    """The digest of what a program does, and the files of ours that it imports."""
+    program = ast.parse(source)
+    modules: list[str] = []
+    for node in ast.walk(program):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            base = getattr(node, "module", None)
+            homes = [_HOME.get(name, name) if base == "nonequilibrium" else name for name in names]
+            modules += [base, *(f"{base}.{name}" for name in homes)] if base else names
+    digest = hashlib.sha256(tree(program).encode()).hexdigest()
+    return digest, {*filter(None, map(file_of, modules))}
 
-    for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "nonequilibrium":
-                names = [_HOME.get(name, name) for name in names]
-            names = [node.module, *(f"{node.module}.{name}" for name in names)]
-        yield from filter(None, map(file_of, names))
 
-
-def manifest(start: Iterable[Path], source: bytes = b"", without: Path | None = None) -> str:
-    """A line for each file that ``start``, and a program ``source``, import; ``without``: a folder left out."""
-    found: dict[Path, str] = {}
-    new = {*start, *imports(source)}
+def manifest(start: Iterable[Path | None], source: bytes = b"") -> str:
+    """A line for each file that ``start`` and a program ``source`` need."""
+    digests: dict[Path, str] = {}
+    new = {*filter(None, start), *read(source)[1]}
     while new:
         path = new.pop()
-        if path in found or (without and without in path.parents):
-            continue
-        raw = path.read_bytes()
-        found[path] = digest(raw)
-        new.update(imports(raw))
-    lines = sorted(f"{path.relative_to(ROOT).as_posix()} {value}" for path, value in found.items())
-    return "".join(f"{line}\n" for line in lines)
+        if path not in digests:
+            digests[path], more = read(path.read_bytes())
+            new |= more
+    lines = (f"{path.relative_to(ROOT).as_posix()} {text}\n" for path, text in digests.items())
+    return "".join(sorted(lines))
 
 
 def cells(path: Path) -> bytes:
-    """The code cells of a notebook as one program, without the lines that only IPython understands."""
-    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in found if cell["cell_type"] == "code")
-    kept = (line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
-    return "\n".join(kept).encode()
+    """The code cells of a notebook as one program, without lines for IPython."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in notebook if cell["cell_type"] == "code")
+    return "\n".join(line for line in code.splitlines() if line.lstrip()[:1] not in "%!").encode()
 
 
 def stages() -> dict[str, str]:
     """What ``.code`` holds: {stage: text}.
 
-    Trainings of images take up to hours, so they depend on what their data set is alone: they run
-    when parameters change, and by force.
+    Trainings of images take up to hours, so they depend on their data set alone: they run when
+    parameters change, and by force.
     """
-    from replication.data.sources import DATA_SETS  # here, as the register brings PyTorch
+    from replication.data.sources import DATA_SETS
     from replication.settings.registry import EXPERIMENTS
 
-    shop, notebooks = ROOT / "replication", ROOT / "notebooks"
-    commands = {"data": "data/fetch", "restorations": "restoration/restorations"}
-    texts = {name: manifest([shop / f"{file}.py"]) for name, file in commands.items()}
-    for path in sorted(notebooks.glob("[0-9]*.ipynb")):
-        texts[path.stem] = manifest([shop / "pages" / "notebooks.py"], cells(path))
-    train, measure = (cells(notebooks / f"{name}.ipynb") for name in ("train", "measure"))
+    commands = {"data": "data.fetch", "restorations": "restoration.restorations"}
+    texts = {k: manifest([file_of(f"replication.{module}")]) for k, module in commands.items()}
+    programs = {path.stem: cells(path) for path in (ROOT / "notebooks").glob("*.ipynb")}
+    pages = file_of("replication.pages.notebooks")
+    texts |= {name: manifest([pages], program) for name, program in programs.items()}
     for name, its in EXPERIMENTS.items():
-        if its.draws is not None:  # the code that draws the images is the data set
-            texts[f"train_{name}"] = manifest(filter(None, [file_of(its.draws.__module__)]))
+        files = {part: file_of(module) for part, module in its.code.items()}
+        if "draws" in its.code:  # the code that draws the images is the data set
+            texts[f"train_{name}"] = manifest([files["draws"]])
         elif its.images:
-            about = hashlib.sha256(repr(DATA_SETS[its.data]).encode()).hexdigest()
-            texts[f"train_{name}"] = f"{its.data} {about}\n"
+            texts[f"train_{name}"] = f"{its.data} {DATA_SETS[its.data].files}\n"
         else:
-            texts[f"train_{name}"] = manifest([], train, NO_NUMBERS)
+            texts[f"train_{name}"] = manifest([files["model"], files.get("law")], programs["train"])
         texts[f"measure_{name}"] = manifest(
-            filter(None, [file_of(its.measure)]), measure, NO_NUMBERS
+            [file_of(its.measure), *files.values()], programs["measure"]
         )
     return texts
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """``nonequilibrium code`` takes no words."""
-
-
 def run(_: argparse.Namespace) -> None:
     """Write the digests of the code that every stage needs."""
-    save_contents({CODE / f"{name}.txt": text.encode() for name, text in stages().items()})
+    save_contents({ROOT / f".code/{name}.txt": text.encode() for name, text in stages().items()})

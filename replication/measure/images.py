@@ -20,14 +20,6 @@ from replication.restoration import posteriors
 from replication.settings.evaluation import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
-# Of the true samples that figures show: what is added to the seed, and the most that is drawn.
-SHOWN = {"mnist_conv": (5, 40), "mnist_unet": (4, 40), "cifar10": (9, 1000)}
-SHOWN |= dict.fromkeys(("cifar10_wide", "cifar10_unet", "cifar10_unet_large"), (9, 20))
-SHOWN_ELSE = (4, 1000)
-# Of the bound of the thinned chain, by data set: what is added to the seed, and the steps t an
-# image in each replicate.
-THINNED = {"mnist": (10, 1), "cifar10": (4, 2)}
-
 
 def measured(experiment: str, model: ImageModel, its: ImageEvaluation) -> Measured:
     """K of test images by the sampled sum over t, its errors, the part of each step, and the parts
@@ -119,10 +111,10 @@ def thinned(given: Given) -> Measured:
     """K of the thinned chain, by which many samples are drawn, beside that of all T steps on the
     same images.
     """
-    offset, draws = THINNED[EXPERIMENTS[given.experiment].data]
-    chain, random = given.thin(), given.seeded(offset)
+    of_thinned = EXPERIMENTS[given.experiment].thinned
+    chain, random = given.thin(), given.seeded(of_thinned["offset"])
     pilot = pilot_proposal(full_bound(*chain, given.heldout[:20], random, block=500))
-    bound = sampled_bound(*chain, given.heldout, random, draws, pilot, block=100)
+    bound = sampled_bound(*chain, given.heldout, random, of_thinned["draws"], pilot, block=100)
     return Measured(
         {"thin_steps": given.thin_steps, **thinning(given.bound, bound, given.model.pixels)}
     )
@@ -130,9 +122,9 @@ def thinned(given: Given) -> Measured:
 
 def shown(given: Given) -> Measured:
     """True samples by all T steps, none chosen: array ``shown``."""
-    offset, most = SHOWN.get(given.experiment, SHOWN_ELSE)
-    n = min(given.its.n_shown, most)
-    x = sample_each(given.kernel, given.reverse, n, given.shape, given.its.seed + offset)
+    of_shown = EXPERIMENTS[given.experiment].shown
+    n, seed = min(given.its.n_shown, of_shown["most"]), given.its.seed + of_shown["offset"]
+    x = sample_each(given.kernel, given.reverse, n, given.shape, seed)
     return Measured({}, {}, {"shown": given.model.scale.to_pixels(x)})
 
 

@@ -1,7 +1,7 @@
 """The MCGSM beside which dead leaves are measured: trained on the same images, and doubled for as
 long as that helps.
 
-    nonequilibrium mcgsm
+    nonequilibrium train mcgsm
 
 trains it, half an hour on one core, and writes it to models/ with a card. Measuring reads it from
 there.

@@ -2,8 +2,8 @@
 
     nonequilibrium sample cifar10 --number 40 --out samples.png
 
-With ``--steps`` the chain keeps the noise levels by which K loses least, as ``nonequilibrium
-spacing`` measured them, or evenly spaced ones. Each sample has the noise of the last step, as
+With ``--steps`` the chain keeps the noise levels by which K loses least, as ``measure MODEL
+--spacing`` measured them, or evenly spaced ones. Each sample has the noise of the last step, as
 p(x^0) has. The i-th depends on the seed and on i alone, so that more samples begin with the same
 ones.
 """

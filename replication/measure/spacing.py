@@ -1,6 +1,6 @@
 """Which of a trained image model's T steps a thinned chain keeps: those by which K loses least.
 
-    nonequilibrium spacing cifar10_unet
+    nonequilibrium measure cifar10_unet --spacing
 
 This measures once, on training images that were set aside, what every step between two noise levels
 costs K (``bound.thinning``), and writes it beside the weights. ``nonequilibrium sample cifar10_unet

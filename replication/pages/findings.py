@@ -10,7 +10,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from replication.data.sources import DATA_SETS
-from replication.settings.registry import EXPERIMENTS, SETTINGS
+from replication.settings.registry import EXPERIMENTS
 
 MINUS = str.maketrans("-", "−")
 
@@ -23,7 +23,7 @@ class Findings:
     in the order of the official file.
     curves: training curves, columns step, K, for images also seconds, K_validation. cards: how the
     weights were made.
-    records: how the numbers were made. choices, seeds: what the commands of those names found.
+    records: how the numbers were made. seeds: K of several training seeds of each toy.
     absent: data sets that are not on this machine, so that the numbers about them are those
     committed with the code. benchmarks: what `make bench` measured, by part.
     """
@@ -34,7 +34,6 @@ class Findings:
     curves: dict = field(default_factory=dict)
     cards: dict = field(default_factory=dict)
     records: dict = field(default_factory=dict)
-    choices: dict = field(default_factory=dict)
     seeds: dict = field(default_factory=dict)
     absent: list = field(default_factory=list)
     benchmarks: dict = field(default_factory=dict)
@@ -88,12 +87,6 @@ def load(reports: Path, models: Path | None = None) -> Findings:
         curves={name: pd.read_csv(path) for name, path in curves.items() if path.exists()},
         cards=_all(models or reports.parent / "models", "{}.json", EXPERIMENTS),
         records=_all(reports, "provenance/measure_{}.json", EXPERIMENTS),
-        choices={
-            n: c
-            for n in EXPERIMENTS
-            if f"{n}_choices" in SETTINGS
-            and (c := read_json(reports / f"metrics/{n}_choices.json"))
-        },
         seeds=read_json(reports / "metrics" / "seeds.json"),
         benchmarks=read_json(reports / "benchmarks.json"),
     )

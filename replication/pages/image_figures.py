@@ -111,26 +111,6 @@ def K_against_time(
     return figure
 
 
-def choices_bars(rows: list[dict], paper: float | None = None) -> Figure:
-    """K of short trainings that differ in one thing from the first row. rows: {"choice", "K"}, bits
-    per pixel.
-    """
-    style()
-    figure, ax = plt.subplots(figsize=(7.6, 0.38 * len(rows) + 1.2))
-    values = [row["K"] for row in rows]
-    ax.barh([row["choice"] for row in rows], values, color=[OURS] + [MUTED] * (len(rows) - 1))
-    for y, value in enumerate(values):
-        ax.text(max(value, 0) + 0.05, y, f"{value:.2f}", va="center", fontsize=9)
-    if paper is not None:
-        ax.axvline(paper, color=PAPER, ls="--", lw=1)
-        ax.text(paper, -0.7, f"paper, {paper}", color=PAPER, ha="center", fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlabel="K (bits/pixel) after equally many steps")
-    ax.set_title("Each grey bar differs from the blue one in a single choice")
-    figure.tight_layout()
-    return figure
-
-
 MEASURES = {"PSNR": "PSNR (dB)", "SSIM": "SSIM", "spectrum": "spectrum, off by (dB)"}
 DOTS = "Blue: the model's samples and their means; grey: other methods. Further right is better"
 

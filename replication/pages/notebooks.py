@@ -20,26 +20,18 @@ import time
 from pathlib import Path
 from typing import cast
 
+import matplotlib
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 
 from nonequilibrium.errors import ParameterError, Refusal, one_line
 from nonequilibrium.files import save_atomically
-from replication.files import ROOT
+from replication.files import ROOT, check_writable, folder_for, is_path
 from replication.pages import page
-from replication.settings.fields import check_name, overrides
-from replication.settings.values import as_number, shown
+from replication.settings.fields import SEED, as_number, check_name, overrides, read_value, shown
 
 NOTEBOOKS = ROOT / "notebooks"
-OUTPUTS = (
-    "metrics",
-    "measured",
-    "figures",
-    "models",
-    "reports",
-    "reports/plots",
-)  # folders that notebooks write to
 REPORT = "08_report"
 
 
@@ -95,74 +87,34 @@ def declared_parameters(path: Path) -> dict:
 
 
 def checked(notebook: str, parameters: dict, declared: dict) -> dict:
-    """``parameters`` with numbers in any notation made numbers; raises ParameterError for a wrong
-    name or kind of value.
-
-    The default says the kind: a number, a text or a mapping. Where it is None, a path belongs, for
-    some a mapping of paths.
+    """``parameters`` as the kinds of their defaults have them; raises ParameterError for a wrong
+    name or value. Where the default is None, a path belongs, for weights also a mapping of paths.
     """
     result = {}
     for name, value in parameters.items():
         check_name(f"{notebook}: parameter", name, declared)
-        default, wrong = declared[name], None
-        if isinstance(default, (int, float)):
-            value = (
-                as_number(value)
-                if isinstance(value, str) and as_number(value) is not None
-                else value
-            )
-            wrong = (
-                "a number"
-                if isinstance(value, bool) or not isinstance(value, (int, float))
-                else None
-            )
-        elif isinstance(default, dict):
-            wrong = None if isinstance(value, dict) else "a mapping, as in {seed: 1}"
-        elif isinstance(default, str):
-            wrong = None if isinstance(value, str) else "text"
-        elif value is not None:
+        label, default = f"{notebook}: parameter {name!r}", declared[name]
+        if default is None:
+            value = None if value in ("null", "None", "~", "") else value
             paths = value.values() if isinstance(value, dict) and name == "weights" else [value]
-            wrong = (
-                None
-                if all(isinstance(path, (str, Path)) and str(path) for path in paths)
-                else "a path"
-            )
+            if value is not None and not all(map(names_a_path, paths)):
+                told = f"{label} is {shown(value)}; it must be a path"
+                raise ParameterError(f"{told}, such as ./{value}" if as_number(value) else told)
             value = str(value) if isinstance(value, Path) else value
-        if wrong:
-            raise ParameterError(
-                f"{notebook}: parameter {name!r} is {shown(value)}; it must be {wrong}"
-            )
+        elif isinstance(default, dict):
+            if not isinstance(value, dict):
+                told = f"{label} is {shown(value)}; it must be a mapping"
+                raise ParameterError(f"{told}, as in {{seed: 1}}")
+        else:
+            value = read_value(label, value, type(default), low=0, high=SEED)
         result[name] = value
     return result
 
 
-def check_folder(folder: Path, inside: tuple[str, ...] = ()) -> None:
-    """Raises NotebookError unless files can be written into ``folder`` and the folders ``inside``
-    it, which need not exist yet.
-    """
-    for path in (folder, *(folder / name for name in inside)):
-        above = next(p for p in (path, *path.parents) if p.exists() or p.is_symlink())
-        if not above.is_dir():
-            raise NotebookError(
-                f"{above} is not a folder, so that nothing can be written to {path}"
-            )
-    try:
-        tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())).close()
-    except OSError as error:
-        raise NotebookError(f"nothing can be written to {folder}: {error.strerror}") from None
-
-
-def folder_for(outputs: str | Path | None) -> Path | None:
-    """The folder that a notebook's ``outputs`` names, None for None; raises ParameterError,
-    NotebookError if it cannot be one.
-    """
-    if outputs is None:
-        return None
-    if not isinstance(outputs, (str, Path)) or not str(outputs):
-        raise ParameterError(f"outputs is {shown(outputs)}; it must be a folder")
-    folder = Path(outputs).expanduser().resolve()
-    check_folder(folder, OUTPUTS)
-    return folder
+def names_a_path(value) -> bool:
+    """Whether ``value`` is a path, which a number is not."""
+    text = str(value) if isinstance(value, str | Path) else ""
+    return is_path(text) and isinstance(as_number(text), str)
 
 
 def execute(
@@ -178,17 +130,20 @@ def execute(
     path = source(notebook)
     notebook, declared = path.stem, declared_parameters(path)
     parameters = checked(notebook, parameters, declared)
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
-        raise ParameterError(
-            f"the result's name is {shown(name)}; it must be of letters, digits, - and _, at most 100"
-        )
-    check_folder(ROOT / "reports", ("notebooks", "provenance"))
+    name, is_report = notebook if name is None else name, notebook == REPORT
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+        told = f"the result's name is {shown(name)}; it must be of at most 100 letters, digits, - and _"
+        raise ParameterError(told)
+    target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
+    check_writable(target, ROOT / "reports" / "provenance" / "file")
     if parameters.get("outputs") is not None:
         folder_for(ROOT / Path(parameters["outputs"]).expanduser())
     began = time.time()
     # Threads gain nothing on networks this small, and without them the numbers do not depend on how
-    # many cores there are.
+    # many cores there are. Nor do figures depend on anybody's settings.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    os.environ["MATPLOTLIBRC"] = matplotlib.get_data_path()
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / f"{notebook}.ipynb"
         try:
@@ -214,10 +169,7 @@ def execute(
         ) as error:  # no kernel of that name, one that does not start, a full disk, and more
             raise NotebookError(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
         result = normalised(nbformat.read(executed, as_version=4))
-    name = name or notebook
-    is_report = notebook == REPORT
     html = page.render(result, name, ROOT / "reports", is_report, base=NOTEBOOKS)
-    target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
     save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
     if not quietly:
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
@@ -258,7 +210,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter; VALUE is read as YAML",
+        help="a parameter to change",
     )
     parser.add_argument(
         "--as", dest="name", metavar="NAME", help="name of the result, if not the notebook's"
@@ -267,9 +219,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run one notebook."""
-    declared = declared_parameters(source(options.notebook))
-    texts = [
-        name for name, default in declared.items() if default is None or isinstance(default, str)
-    ]
-    parameters = overrides(options.p, texts)
-    execute(options.notebook, parameters, options.name)
+    execute(options.notebook, overrides(options.p), options.name)

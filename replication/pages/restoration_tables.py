@@ -1,4 +1,4 @@
-"""Tables of posteriors on images, as ``nonequilibrium restorations`` measured them; ``tables`` has
+"""Tables of posteriors on images, as ``measure restorations`` measured them; ``tables`` has
 them with the others.
 """
 

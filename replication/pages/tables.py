@@ -281,22 +281,6 @@ def posteriors(found: Findings, name: str) -> DataFrame:
     )
 
 
-def choices(found: Findings, name: str) -> DataFrame:
-    """What each choice is worth: short trainings that differ in one thing from the first."""
-    rows = found.choices.get(name, {}).get("rows", [])
-    return DataFrame(
-        {
-            "choice": row["choice"],
-            "K (bits/pixel)": number(row["K"], 3),
-            "against the choice made": "" if row is rows[0] else number(row["K"] - rows[0]["K"], 3),
-            **({"Parzen window (bits)": number(row["parzen"], 0)} if "parzen" in row else {}),
-            "parameters": f"{row['parameters']:,}",
-            "seconds": f"{row['seconds']:.0f}",
-        }
-        for row in rows
-    )
-
-
 def provenance(found: Findings) -> DataFrame:
     """Command, commit, seed, time and device by which weights and numbers were made."""
     rows = []

@@ -154,19 +154,4 @@ def differences(found: Findings) -> DataFrame:
         }
         for e in theory(found, "theory").get("differences", {"rows": []})["rows"]
     ]
-    if rows and "cifar10" in found.choices:
-        K = {row["choice"]: row["K"] for row in found.choices["cifar10"]["rows"]}
-        told = ("the reference program", "the paper's (64)", "leaky ReLU")
-        for choice in (name for name in K if any(words in name for words in told)):
-            what, _, there = choice.partition(": ")
-            off = number(K[choice] - K["as chosen"], 2)
-            rows.append(
-                {
-                    "what": what,
-                    "data": "CIFAR-10",
-                    "here": "as chosen",
-                    "there": there,
-                    "K there − K here": off,
-                }
-            )
     return DataFrame(rows).fillna("")

@@ -1,19 +1,24 @@
-"""Dataclass fields that say which values they allow, and one sentence for a name or a value that is
-not allowed.
-
-A parameter's sentence is the same whether it came from the file, the command line or a notebook.
-"""
+"""Settings that say which values they allow, and one sentence for a wrong name or value."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import numbers
 import re
+import reprlib
 from dataclasses import MISSING, field
+from functools import partial
+from typing import ClassVar, dataclass_transform
 
-from nonequilibrium.errors import ParameterError
-from replication.settings.values import as_flag, as_number, read_yaml, shown
+import yaml
+
+from nonequilibrium.errors import ParameterError, one_line
+from replication.files import is_path
+
+SEED = 2**31 - 1  # the largest
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 60, 60
 
 
 def number(low, high, default=MISSING, kind=float):
@@ -21,127 +26,131 @@ def number(low, high, default=MISSING, kind=float):
     return field(default=default, metadata={"low": low, "high": high, "kind": kind})
 
 
-def whole(low, high, default=MISSING):
-    """A whole-number field in [low, high]."""
-    return number(low, high, default, int)
+def one_of(*choices, default=MISSING, kind=str):
+    """A field whose value must be one of ``choices``; without any, a name or a path."""
+    return field(default=default, metadata={"kind": kind, "choices": choices})
 
 
-def flag(default=MISSING):
-    """A field that must be true or false."""
-    return field(default=default, metadata={"kind": bool})
+whole, flag = partial(number, kind=int), partial(one_of, kind=bool)
 
 
-def one_of(*choices, default=MISSING):
-    """A field whose value must be one of ``choices``."""
-    return field(default=default, metadata={"kind": str, "choices": choices})
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Settings:
+    """A section of params.yaml: a frozen dataclass of such fields."""
+
+    evaluation: ClassVar[type]  # of parameters: the kind of section by which they are measured
+
+    def __init_subclass__(cls):
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+    def conflict(self) -> str | None:
+        """What no value alone is at fault for, or None."""
 
 
-def text(default=MISSING):
-    """A field that is any text: a name that is looked up where it is used, or a path."""
-    return field(default=default, metadata={"kind": str, "choices": None})
+def shown(value) -> str:
+    """``repr(value)`` cut to what a sentence bears, whatever its size."""
+    return " ".join(_short.repr(value).split())
 
 
 def nearest(name, known) -> str | None:
-    """The one of ``known`` that ``name`` most likely means: other case, spaces for underscores, an
-    abbreviation, a slip; or None.
-    """
-
-    def plain(text) -> str:
-        return re.sub(r"[\s_.-]+", "_", str(text)[:100].strip().casefold())
-
-    wanted, plains = plain(name), {plain(one): one for one in known}
-    if wanted in plains:
-        return plains[wanted]
-    parts = [one for one in plains if wanted and (one.startswith(wanted) or one.endswith(wanted))]
+    """The one of ``known`` that ``name`` most likely means, or None."""
+    wanted, *plains = (re.sub(r"[\s_.-]+", "_", str(word)[:100].lower()) for word in (name, *known))
+    parts = [word for word in plains if word.startswith(wanted) or word.endswith(wanted)]
     near = parts if len(parts) == 1 else difflib.get_close_matches(wanted, plains, n=1) or parts
-    return plains[near[0]] if near else None
+    return list(known)[plains.index(near[0])] if near and wanted else None
 
 
 def check_name(kind: str, name: str, known) -> None:
     """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
-    known = list(known)
-    if name not in known:
-        near = nearest(name, known)
-        allowed = f"it must be one of {', '.join(map(str, known))}"
+    if name not in (known := list(known)):
+        near, allowed = nearest(name, known), f"it must be one of {', '.join(known)}"
         if near:  # a long list is then of no use
             allowed = f"did you mean {near!r}?" + (f" {allowed}" if len(allowed) < 300 else "")
         raise ParameterError(f"{kind} {shown(name)} is unknown; {allowed}")
 
 
-def overrides(items: list[str], texts=()) -> dict:
-    """Command-line items NAME=VALUE as a mapping, values read as YAML, but for the names ``texts``
-    a number stays as it was typed.
+class _Loader(yaml.SafeLoader):
+    """``yaml.safe_load``, which also refuses a name that stands twice in a mapping."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                told = f"the name {shown(key.value)} stands twice, again"
+                raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str | bytes, label: str):
+    """The value of YAML ``text``; raises ParameterError, which begins with ``label``."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        told = "is nested too deeply"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        told = f"is not YAML: {error.problem}{f' in line {mark.line + 1}' if mark else ''}"
+    except Exception as error:  # the reader's own constructors fail in many ways
+        told = f"is not YAML: {one_line(error)[:100]}"
+    raise ParameterError(f"{label} {told}")
+
+
+def overrides(items: list[str]) -> dict:
+    """Command-line items NAME=VALUE as a mapping. A list or mapping is read as YAML; any other
+    value stays text, which the parameter's own kind reads.
     """
-    given = {}
+    given: dict = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise ParameterError(f"parameter {shown(item)} is not of the form NAME=VALUE")
-        if name in given:
-            raise ParameterError(f"parameter {shown(name)} is given twice")
-        try:
-            given[name] = read_yaml(value)
-        except ValueError as error:
-            raise ParameterError(
-                f"parameter {shown(name)}: the value {shown(value)} {error}"
-            ) from None
-        if name in texts and not isinstance(given[name], (str, dict, list, type(None))):
-            given[name] = value.strip()
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not name or name in given:
+            wrong = "is given twice" if name in given else "is not of the form NAME=VALUE"
+            raise ParameterError(f"parameter {shown(name if name in given else item)} {wrong}")
+        label = f"parameter {shown(name)}: the value {shown(value)}"
+        given[name] = read_yaml(value, label) if value[:1] in ("[", "{") else value
     return given
 
 
 def checked(kind: type, label: str, values: dict):
-    """An instance of the dataclass ``kind`` from a mapping of names to values, defaults for the
-    others; raises ParameterError.
-
-    label: what the sentence calls it.
+    """Settings from a mapping of names to values, defaults for the others; raises ParameterError,
+    which begins with ``label``.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for name in values:
         check_name(f"{label}: parameter", name, fields)
-    missing = [
-        name for name, its in fields.items() if name not in values and its.default is MISSING
-    ]
-    if missing:
-        raise ParameterError(f"{label}: parameter {missing[0]!r} is missing")
-    made = kind(
-        **{
-            name: _value(f"{label}.{name}", value, fields[name].metadata)
-            for name, value in values.items()
-        }
-    )
-    conflict = getattr(made, "conflict", lambda: None)()
-    if conflict:
+    for name, its in fields.items():
+        if name not in values and its.default is MISSING:
+            raise ParameterError(f"{label}: parameter {name!r} is missing")
+    kinds = {name: its.metadata for name, its in fields.items()}
+    made = kind(**{k: read_value(f"{label}.{k}", v, **kinds[k]) for k, v in values.items()})
+    if conflict := made.conflict():
         raise ParameterError(f"{label}: {conflict}")
     return made
 
 
-def _value(name: str, value, meta):
-    kind, given = meta["kind"], shown(value)
+def as_number(value, kind=float):
+    """The number that a text is (``1e-5``, ``.5``, ``+3``, ``1_000``); anything else as it is."""
+    try:
+        value = float(value) if isinstance(value, str) else value
+        return kind(value) if kind(value) == value and not isinstance(value, bool) else value
+    except (ValueError, TypeError, OverflowError):
+        return value
+
+
+def read_value(name: str, value, kind: type, choices=(), low=0, high=0):
+    """``value`` as a field of that kind has it; raises ParameterError about ``name``."""
+    given = shown(value)
     if kind is bool:
-        value = as_flag(value) if isinstance(value, str) else value
-        if not isinstance(value, bool):
-            raise ParameterError(f"{name} is {given}; it must be true or false")
-        return value
-    if kind is str and meta["choices"] is None:
-        if not isinstance(value, str) or not value.strip():
-            raise ParameterError(f"{name} is {given}; it must be a name or a path")
-        return value
-    if kind is str:
-        if value not in meta["choices"]:
-            near = nearest(value, meta["choices"])
-            hint = f"did you mean {near!r}? " if near else ""
-            raise ParameterError(
-                f"{name} is {given}; {hint}it must be one of {', '.join(meta['choices'])}"
-            )
-        return value
-    words = f"{'a whole number' if kind is int else 'a number'} from {meta['low']:.12g} to {meta['high']:.12g}"
-    value = as_number(value) if isinstance(value, str) else value
-    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if (
-        not numeric
-        or not meta["low"] <= value <= meta["high"]
-        or (kind is int and value != int(value))
-    ):
+        value, words = WORDS.get(str(value).lower(), value), "true or false"
+        fits = isinstance(value, bool)
+    elif kind is str:
+        near = nearest(value, choices)
+        words = f"one of {', '.join(choices)}" if choices else "a name or a path"
+        words += f"; did you mean {near!r}?" if near else ""
+        fits = value in choices if choices else isinstance(value, str) and is_path(value)
+    else:
+        value = as_number(value, kind)
+        words = f"{'a whole number' if kind is int else 'a number'} from {low:.12g} to {high:.12g}"
+        fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+    if not fits:
         raise ParameterError(f"{name} is {given}; it must be {words}")
-    return kind(value)
+    return value

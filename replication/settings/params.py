@@ -1,45 +1,37 @@
-"""Hyperparameters of each kind of experiment: names, types, ranges and defaults. ``evaluation`` has
-those of measuring.
+"""Hyperparameters of each kind of experiment: names, types, ranges and defaults.
 
-``params.yaml`` has the values in which an experiment differs from the defaults;
-``experiment.settings`` reads it. A default must be what the program did before the parameter
-existed: weights that were stored without it are then still what they were.
+``params.yaml`` has the values in which an experiment differs from the defaults. A default must be
+what the program did before the parameter existed: stored weights then remain what they were.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
-from replication.settings.fields import flag, number, one_of, text, whole
-
-SEED = 2**31 - 1  # the largest
+from replication.settings import evaluation as measuring
+from replication.settings.fields import SEED, Settings, flag, number, one_of, whole
 
 
 def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
-    """What is wrong with a schedule from ᾱ_1 = 1 − beta_1 down to ``alpha_bar_T``, if it has no way
-    to go; else None.
-    """
+    """What is wrong with a schedule from ᾱ_1 = 1 − beta_1 down to ``alpha_bar_T``, or None."""
     if 1 - beta_1 > alpha_bar_T * (1 + 1e-9):  # less, and a rate of some step is zero in float64
         return None
-    return f"beta_1 = {beta_1:g} leaves no more signal than alpha_bar_T = {alpha_bar_T:g}; one of them must be smaller"
+    told = f"beta_1 = {beta_1:g} leaves no more signal than alpha_bar_T = {alpha_bar_T:g}"
+    return f"{told}; one of them must be smaller"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PointsParams:
-    """Points such as the swiss roll's (section 3.1.1 and D.1.1). Lengths in coordinates of unit
-    variance.
-    """
+class PointsParams(Settings):
+    """Points such as the swiss roll's (D.1.1). Lengths in coordinates of unit variance."""
 
+    evaluation: ClassVar[type] = measuring.PointsEvaluation
     noise: float = number(1e-5, 0.5, 1e-3)  # σ of the law; for less, the optimum would take hours
     n_steps: int = whole(2, 1000, 40)  # T
     beta_1: float = number(1e-12, 0.1, 1e-6)  # fixed; caps K
     alpha_bar_T: float = number(1e-8, 0.9, 0.03)  # of the schedule at the start
-    learn_beta: bool = flag(True)
+    learn_beta: bool = flag(default=True)
     units: int = whole(1, 4096, 16)  # radial basis functions
     width: float = number(1e-3, 100, 1.5)  # their width at the start
-    centres: str = one_of(
-        "points", "k_means", default="points"
-    )  # their centres at the start: of the data, blurred, or their means
+    centres: str = one_of("points", "k_means", default="points")  # at the start
     starts: int = whole(1, 1000, 1)  # short trainings of which the best goes on
     start_steps: int = whole(1, 10_000_000, 1500)  # training steps of each
     train_steps: int = whole(1, 10_000_000, 15_000)
@@ -49,67 +41,51 @@ class PointsParams:
     seed: int = whole(0, SEED, 0)
 
     def conflict(self) -> str | None:
-        """What no value alone is at fault for."""
         return schedule_conflict(self.beta_1, self.alpha_bar_T)
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeartbeatParams:
-    """Binary heartbeat (section 3.1.2 and D.1.2)."""
+class HeartbeatParams(Settings):
+    """Binary heartbeat (D.1.2)."""
 
+    evaluation: ClassVar[type] = measuring.HeartbeatEvaluation
     n_steps: int = whole(2, 100_000, 2000)  # T
     pi: float = number(1e-3, 0.999, 0.2)  # rate of ones in π
     hidden: int = whole(20, 4096, 50)  # sigmoid units a layer
     layers: int = whole(1, 10, 3)
-    knots: int = whole(
-        2, 1000, 32
-    )  # of the part of the readouts that neighbouring t share while training
+    knots: int = whole(2, 1000, 32)  # of what the readouts of neighbouring t share in training
     train_steps: int = whole(1, 10_000_000, 5000)
     batch_t: int = whole(1, 100_000, 250)  # steps t in a training step, stratified over 2..T
-    batch: int = whole(1, 100_000, 32)  # sequences for each of them
-    small_t: float = number(
-        0, 0.99, 0.3
-    )  # part of the draws of t in proportion to 1/t, the rest uniform
+    batch: int = whole(1, 100_000, 32)  # sequences for each t
+    small_t: float = number(0, 0.99, 0.3)  # part of the draws of t in proportion to 1/t
     learning_rate: float = number(1e-8, 1, 0.04)
     seed: int = whole(0, SEED, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageParams:
+class ImageParams(Settings):
     """An image experiment (section 3.2), whatever its network."""
 
+    evaluation: ClassVar[type] = measuring.ImageEvaluation
     data: str = one_of("mnist", "cifar10", "digits", "photographs")
     n_steps: int = whole(2, 10_000, 1000)  # T
     schedule: str = one_of("even_log_snr", "reference", "learned", default="even_log_snr")
     beta_1: float = number(1e-12, 0.1, 1e-6)  # caps K
     alpha_bar_T: float = number(1e-8, 0.9, 1e-4)
-    mean: str = one_of(
-        "paper", "reference", "posterior", "velocity", default="velocity"
-    )  # how z^μ and z^Σ give μ and Σ
-    precision: str = one_of(
-        "float32", "bfloat16", default="bfloat16"
-    )  # of the dense layers and the convolutions after the first
-    flip: bool = flag(False)  # train on mirror images too
+    mean: str = one_of("paper", "reference", "posterior", "velocity", default="velocity")  # of z^μ
+    precision: str = one_of("float32", "bfloat16", default="bfloat16")  # of wide layers in training
+    flip: bool = flag(default=False)  # train on mirror images too
     train_steps: int = whole(1, 100_000_000, 10_000)
     batch: int = whole(1, 1_000_000, 32)  # images a training step, one t each
     optimiser: str = one_of("adam", "rmsprop", "soap", "batched_soap", default="soap")
     learning_rate: float = number(1e-8, 1, 6e-3)
     ema: float = number(0, 0.999999, 0.999)  # decay of the average of the weights that is kept
-    stored_in: str = one_of(
-        "float32", "float16", default="float32"
-    )  # on disk, weights that may lose digits
+    stored_in: str = one_of("float32", "float16", default="float32")  # weights that may lose digits
     seed: int = whole(0, SEED, 0)
 
     def conflict(self) -> str | None:
-        """What no value alone is at fault for."""
-        return (
-            None
-            if self.schedule == "reference"
-            else schedule_conflict(self.beta_1, self.alpha_bar_T)
-        )
+        fixed = self.schedule == "reference"
+        return None if fixed else schedule_conflict(self.beta_1, self.alpha_bar_T)
 
 
-@dataclass(frozen=True, kw_only=True)
 class PaperNetworkParams(ImageParams):
     """The paper's network for images (D.2)."""
 
@@ -126,23 +102,15 @@ class PaperNetworkParams(ImageParams):
     pixel_units: int = whole(1, 4096, 48)
 
 
-@dataclass(frozen=True, kw_only=True)
 class SplitNetworkParams(PaperNetworkParams):
-    """Two of the paper's networks, for small and for large noise."""
+    """Two of the paper's networks, for small and for large noise σ_t = √((1−ᾱ_t)/ᾱ_t)."""
 
-    split: float = number(
-        0, 1e6, 0.0
-    )  # noise σ_t = √((1−ᾱ_t)/ᾱ_t) above which the second takes over; 0: only one
-    dense_layers_above: int = whole(
-        0, 20, 0
-    )  # of the second network, which is like the first but for this
+    split: float = number(0, 1e6, 0.0)  # σ_t above which the second takes over; 0: one network
+    dense_layers_above: int = whole(0, 20, 0)  # of the second, which is like the first but for this
     pixel_layers_above: int = whole(0, 20, 0)  # and this
-    emphasis: float = number(
-        0, 2, 0.0
-    )  # of large noise in training, where KL_t counts ᾱ_t^−emphasis times; 0: K itself
+    emphasis: float = number(0, 2, 0.0)  # KL_t is weighted by ᾱ_t^−emphasis; 0: K itself
 
 
-@dataclass(frozen=True, kw_only=True)
 class UNetParams(ImageParams):
     """A small U-Net, which later papers use."""
 
@@ -150,39 +118,34 @@ class UNetParams(ImageParams):
     levels: int = whole(1, 6, 3)  # resolutions
     blocks: int = whole(1, 10, 1)  # residual blocks at each of them on the way down
     widest: int = whole(1, 64, 4)  # most maps at a resolution, in multiples of channels
-    told_t: bool = flag(True)  # t is an input
-    differences: bool = flag(True)  # between neighbouring pixels, in units of the noise, are inputs
-    waves: int = whole(
-        0, 16, 0
-    )  # of the grey level that the network sees: periods of 1, 1/2, ... levels
-    attention: bool = flag(True)  # between all places of the lowest resolution
+    told_t: bool = flag(default=True)  # t is an input
+    differences: bool = flag(default=True)  # of neighbouring pixels are inputs
+    waves: int = whole(0, 16, 0)  # of the grey level as inputs: periods of 1, 1/2, ... levels
+    attention: bool = flag(default=True)  # between all places of the lowest resolution
 
 
-@dataclass(frozen=True, kw_only=True)
 class TextureParams(PaperNetworkParams):
-    """Pictures of any size (dead leaves, bark): the convolutional path alone, trained on patches of
-    them.
-    """
+    """Pictures of any size: the convolutional path alone, trained on patches of them."""
 
-    data: str = text("bark")  # "bark", or a picture or a folder of pictures of one's own
+    evaluation: ClassVar[type] = measuring.TextureEvaluation
+    data: str = one_of(default="bark")  # "bark", or a picture or a folder of pictures of one's own
     channels: int = whole(1, 3, 1)  # of a pixel: 1 grey, 3 colour
     patch: int = whole(8, 1024, 64)  # side of a patch, pixels
 
     def conflict(self) -> str | None:
-        """What no value alone is at fault for."""
         if self.dense_layers or not self.conv_layers:
-            return "a dense path sees pictures of one size only; dense_layers must be 0 and conv_layers at least 1"
+            return "pictures of any size need dense_layers = 0 and at least one of conv_layers"
         if self.channels == 2:
             return "channels must be 1 (grey) or 3 (colour)"
         if self.patch % 2 ** (self.scales - 1):
-            return f"patch = {self.patch} cannot be halved {self.scales - 1} times, which scales = {self.scales} needs"
+            return f"patch = {self.patch} cannot be halved scales − 1 = {self.scales - 1} times"
         return super().conflict()
 
 
-@dataclass(frozen=True, kw_only=True)
 class LeavesLaw(ImageParams):
     """Dead leaves: what is drawn. Greys are uniform on 0..1."""
 
+    evaluation: ClassVar[type] = measuring.LeavesEvaluation
     data: str = one_of("dead_leaves", default="dead_leaves")
     patch: int = whole(8, 1024, 64)  # side of a patch to train on, pixels
     noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel
@@ -193,7 +156,6 @@ class LeavesLaw(ImageParams):
     n_test: int = whole(2, 100_000, 100)
 
     def conflict(self) -> str | None:
-        """What no value alone is at fault for."""
         if self.smallest >= self.largest:
             return f"smallest = {self.smallest:g} must be less than largest = {self.largest:g}"
         if self.patch > self.size:
@@ -201,11 +163,9 @@ class LeavesLaw(ImageParams):
         return super().conflict()
 
 
-@dataclass(frozen=True, kw_only=True)
 class LeavesParams(LeavesLaw, TextureParams):
     """Dead leaves, and the paper's network that learns them."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class LeavesUNetParams(LeavesLaw, UNetParams):
     """Dead leaves, and a U-Net that learns them."""

@@ -8,8 +8,6 @@ worth early in training, not at its end.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -21,7 +19,7 @@ from nonequilibrium.diffusion.schedules import inverse_schedule, reference_sched
 from nonequilibrium.network.outputs import PARAMETERISATIONS
 from nonequilibrium.network.toys import RBFNetwork
 from replication.measure.metrics import seeded
-from replication.settings.fields import check_name
+from replication.settings import settings
 from replication.theory.schedules import (
     EVEN,
     T_ROLL,
@@ -34,10 +32,6 @@ from replication.theory.schedules import (
 from replication.theory.theory import NOISE, PI
 
 MINIBATCH = 128
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"train": 40, "heldout": 400, "T": 50},
-    "full": {"train": 600, "heldout": 2000, "T": 200},
-}
 
 
 class DirectNetwork(RBFNetwork):
@@ -69,8 +63,7 @@ def differences(profile: str, seed: int = 7) -> dict:
     """A row a difference; ``differences`` in reports/metrics/theory.json, bits. Raises
     ParameterError for another profile.
     """
-    check_name("profile", profile, PROFILES)
-    its, law = PROFILES[profile], SwissRoll(NOISE)
+    its, law = settings.profile("differences", profile), SwissRoll(NOISE)
     heldout, even = law.sample(its["heldout"], seeded(seed)), roll_schedules()[EVEN]
     ours, sum_kl = K_of(even, None, its["train"], seed, heldout)
     rows = bound_rows(GaussianKernel(even), heldout, ours, sum_kl)

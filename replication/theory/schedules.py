@@ -29,7 +29,7 @@ from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.network.toys import RBFNetwork
 from nonequilibrium.training.fit import Watch, fit
 from replication.measure.metrics import seeded
-from replication.settings.fields import check_name
+from replication.settings import settings
 from replication.settings.params import PointsParams
 from replication.theory.theory import ALPHA_BAR_T, BETA_1, NOISE, PI, heartbeat_chain
 
@@ -37,24 +37,6 @@ T_ROLL = 40
 EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "after ascent on K*"
 # Which schedules are trained with, β fixed and learned from there.
 TRAINED = {EVEN: (False, True), INVERSE: (False, True), "constant": (), BEST: (False,)}
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {
-        "climb": 3,
-        "points": 40,
-        "heldout": 300,
-        "train": 30,
-        "heartbeat": (20,),
-        "steps": 10,
-    },
-    "full": {
-        "climb": 30,
-        "points": 100,
-        "heldout": 2000,
-        "train": 600,
-        "heartbeat": (20, 50),
-        "steps": 40,
-    },
-}
 
 
 def roll_schedules() -> dict[str, Tensor]:
@@ -71,8 +53,7 @@ def schedules(profile: str, seed: int = 7) -> dict:
     """Both toys' schedules; ``schedules`` in reports/metrics/theory.json, bits. Raises
     ParameterError for another profile.
     """
-    check_name("profile", profile, PROFILES)
-    its = PROFILES[profile]
+    its = settings.profile("schedules", profile)
     return {
         "train_steps": its["train"],
         "swiss_roll": roll_rows(its, seed),

@@ -8,8 +8,6 @@ Gaussian row, which are in nats.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -25,35 +23,13 @@ from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from replication.measure.metrics import seeded
-from replication.settings.fields import check_name
+from replication.settings import settings
 from replication.theory.gaussian_row import row_divergences
 
 PI, NOISE, BETA_1, ALPHA_BAR_T = 0.2, 1e-3, 1e-6, 0.03  # the two toys as ``params.yaml`` has them
 RESAMPLES = 1000  # of the bootstrap
 BLOCK = 4096  # trajectories at a time
 # T of the chains; how many held-out examples and points; n of the averages (9); posteriors.
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {
-        "T": 50,
-        "examples": {"heartbeat": 60, "swiss_roll": 30},
-        "averages": (1, 4, 16, 64),
-        "chains": (10, 30, 100),
-        "chain_examples": 30,
-        "points": 500,
-        "row": {"correlations": (0.8, 0.99), "sizes": (50,), "draws": 1200},
-        "bits": {"T": 60, "n": 1000},
-    },
-    "full": {
-        "T": 50,
-        "examples": {"heartbeat": 400, "swiss_roll": 150},
-        "averages": (1, 4, 16, 64, 256),
-        "chains": (10, 30, 100, 300, 1000, 3000),
-        "chain_examples": 50,
-        "points": 4000,
-        "row": {"correlations": (0.8, 0.95, 0.99), "sizes": (50, 100, 200, 400), "draws": 2000},
-        "bits": {"T": 200, "n": 3000},
-    },
-}
 
 
 def heartbeat_chain(T: int) -> BinomialKernel:
@@ -70,8 +46,7 @@ def theory(profile: str, seed: int = 7) -> dict:
     """Equations (9) and (24) on both toys; reports/metrics/theory.json. Raises ParameterError for
     another profile.
     """
-    check_name("profile", profile, PROFILES)
-    its = PROFILES[profile]
+    its = settings.profile("theory", profile)
     heartbeat, roll = Heartbeat(), SwissRoll(NOISE)
     kernel, points = heartbeat_chain(its["T"]), swiss_roll_chain()
     best = SwissRollOptimum(points, roll)
@@ -295,8 +270,7 @@ def posteriors(profile: str, seed: int = 7) -> dict:
     """Posteriors beside exact ones, Gaussian row (nats) and heartbeat;
     reports/metrics/posteriors.json. Raises ParameterError.
     """
-    check_name("profile", profile, PROFILES)
-    its, law = PROFILES[profile], Heartbeat()
+    its, law = settings.profile("theory", profile), Heartbeat()
     kernel = heartbeat_chain(its["bits"]["T"])
     bits_rows = bit_posteriors(kernel, HeartbeatOptimum(kernel, law), law, its["bits"]["n"], seed)
     row = row_divergences(**its["row"], seed=seed)

@@ -9,7 +9,6 @@ little off it, by the T steps; no number of particles mends that.
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from replication.measure.metrics import seeded
-from replication.settings.fields import check_name
+from replication.settings import settings
 from replication.theory.gaussian_row import Row
 from replication.theory.theory import evidence, heartbeat_chain
 
@@ -35,28 +34,13 @@ EDGES = torch.linspace(-2, 4, 61, dtype=torch.float64)  # of the histogram of th
 BACK_AND_FORTH = 0, 1, 4, 16, 64
 EVIDENCE = "bits 3 and 4 are one, 9:1 each"  # no heartbeat has both
 # draws: particles of all runs together. sizes: T.
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {
-        "pair": {"sizes": (20, 40), "counts": (1, 256), "draws": 5120},
-        "row": {"T": 40, "counts": (1, 64), "draws": 1280},
-        "bits": {"sizes": (40,), "counts": (1, 256), "draws": 1024},
-        "correlations": (0.8,),
-    },
-    "full": {
-        "pair": {"sizes": (20, 50, 100, 200), "counts": (1, 4, 16, 64, 256), "draws": 10_240},
-        "row": {"T": 100, "counts": (1, 16, 256), "draws": 5120},
-        "bits": {"sizes": (20, 60, 200), "counts": (1, 16, 256), "draws": 4096},
-        "correlations": (0.8, 0.95, 0.99),
-    },
-}
 
 
 def weighted(profile: str, seed: int = 7) -> dict:
     """All that is said above; ``particles`` in reports/metrics/posteriors.json. Raises
     ParameterError for another profile.
     """
-    check_name("profile", profile, PROFILES)
-    its = PROFILES[profile]
+    its = settings.profile("weighted", profile)
     return {
         "correlation": CORRELATION,
         "var": VAR,

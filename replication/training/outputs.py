@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from nonequilibrium.files import save_contents
@@ -11,51 +13,60 @@ from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.weights import weights_bytes
 from nonequilibrium.training.devices import hardware
-from replication.files import commit
+from nonequilibrium.training.distributed import first
+from replication.files import commit, fingerprint
 from replication.settings.registry import EXPERIMENTS
+from replication.settings.settings import load
 
 
-def outputs_of(experiment: str, outputs: Path) -> dict[str, Path]:
-    """The files that a training run leaves in ``outputs``: weights, a card about them and the
-    training curve.
+def free_name(experiment: str, params, outputs: Path, force: bool = False) -> str:
+    """Under what name the weights of a training go to ``outputs``.
+
+    Weights that are there stay, and others get the fingerprint of their parameters in their name,
+    unless ``force`` replaces them by those of params.yaml.
     """
-    weights = outputs / "models" / f"{experiment}.safetensors"
-    curve = outputs / "reports" / "plots" / f"{experiment}_training.csv"
+    kept, usual = outputs_of(experiment, outputs)["weights"], params == load(experiment)
+    if not kept.is_file() or (force and usual):
+        return experiment
+    name = f"{experiment}-{fingerprint(dataclasses.asdict(params))}"
+    why = "--force replaces them" if usual else "these parameters are not those of params.yaml"
+    if first():
+        print(f"{kept} stays, and the new weights are called {name}; {why}", file=sys.stderr)
+    return name
+
+
+def outputs_of(name: str, outputs: Path) -> dict[str, Path]:
+    """The files of a training in ``outputs``: its weights, a card about them and its curve."""
+    weights = outputs / "models" / f"{name}.safetensors"
+    curve = outputs / "reports" / "plots" / f"{name}_training.csv"
     return {"weights": weights, "card": weights.with_suffix(".json"), "curve": curve}
 
 
 def save_trained(
-    model: Model, experiment: str, curve: list[dict], outputs: Path, device: str
+    model: Model, experiment: str, curve: list[dict], outputs: Path, device: str, name: str = ""
 ) -> None:
-    """Write what a training run leaves, all of it or nothing. outputs: the folder that has models/
-    and reports/.
-    """
-    raw = weights_bytes(model, experiment)
-    lines = [",".join(curve[0])] + [",".join(str(value) for value in row.values()) for row in curve]
-    images = isinstance(model, ImageModel)
+    """Write the files of a training, all of them or none. name: where not the experiment's."""
+    raw, last, its = weights_bytes(model, experiment), curve[-1], EXPERIMENTS[experiment]
+    lines = [",".join(curve[0]), *(",".join(map(str, row.values())) for row in curve)]
+    if isinstance(model, ImageModel):
+        K, where = {"K_validation": last["K_validation"]}, "on training images that were set aside"
+    else:
+        K, where = {"K_training": last["K"]}, "last batches"
     card = {
         "experiment": experiment,
-        "data": EXPERIMENTS[experiment].data,
+        "data": its.data,
         "sha256": hashlib.sha256(raw).hexdigest(),
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "commit": commit(),
         "device": device,
         "hardware": hardware(device),
-        "steps": curve[-1]["step"],
-        "seconds": curve[-1].get(
-            "seconds"
-        ),  # a toy's curve and card are the same whenever it is trained
-        **(
-            {"K_validation": curve[-1]["K_validation"]}
-            if images
-            else {"K_training": curve[-1]["K"]}
-        ),
-        "unit": EXPERIMENTS[experiment].unit
-        + (", on training images that were set aside" if images else ", last batches"),
+        "steps": last["step"],
+        "seconds": last.get("seconds"),  # of a toy none, whose card is the same at each training
+        **K,
+        "unit": f"{its.unit}, {where}",
         "params": vars(model.params),
     }
-    paths, text = outputs_of(experiment, outputs), "\n".join(lines) + "\n"
-    card_text = json.dumps(card, indent=2) + "\n"
-    save_contents(
-        {paths["weights"]: raw, paths["card"]: card_text.encode(), paths["curve"]: text.encode()}
-    )
+    texts = {"card": json.dumps(card, indent=2), "curve": "\n".join(lines)}
+    paths = outputs_of(name or experiment, outputs)
+    files = {paths[part]: f"{text}\n".encode() for part, text in texts.items()}
+    save_contents({paths["weights"]: raw} | files)

@@ -16,7 +16,7 @@ from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training import fit as training
 from replication.__main__ import main
 from replication.data.images import DataError, load_images
-from replication.settings.settings import load, quick
+from replication.settings.settings import quick
 from replication.training import train as experiment
 from replication.training.outputs import save_trained
 from replication.training.train import train
@@ -303,19 +303,3 @@ def test_a_thinned_chain_of_the_best_model_is_the_best_model_of_the_longer_steps
         ours, best = reverse(xt, t), exact(thin, xt, t)
         assert torch.allclose(ours.mean, best.mean, rtol=1e-6, atol=1e-9)
         assert torch.allclose(ours.var, best.var, rtol=1e-6)
-
-
-def test_a_finished_choice_is_kept(trained, tmp_path, monkeypatch):
-    from replication.measure import choices
-
-    monkeypatch.setattr(choices, "ROOT", tmp_path)
-    monkeypatch.setattr(
-        choices, "load", lambda name: small() if name == "mnist_dense" else load(name)
-    )
-    first = choices.one_variant("mnist_dense", {"bumps": 3}, steps=3)
-    monkeypatch.setattr(choices, "train", None)  # would fail if it trained again
-    assert (
-        choices.one_variant("mnist_dense", {"bumps": 3}, steps=3) == first
-        and first["parameters"] > 0
-    )
-    assert first["parzen"] < choices.parzen_of(trained[0]), "three steps of training"

@@ -248,10 +248,6 @@ def write(folder) -> Findings:
             "seconds": 1.0,
         }
         texts[reports / f"provenance/measure_{name}.json"] = record
-        if name in ("mnist_dense", "cifar10", "cifar10_unet"):
-            row = {"choice": "as chosen", "K": 1.0, "parzen": 9.0, "parameters": 10, "seconds": 1.0}
-            rows = [row, row | {"choice": "a better one", "K": 2.0}]
-            texts[reports / f"metrics/{name}_choices.json"] = {"train_steps": 500, "rows": rows}
         for path, content in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content), encoding="utf-8")

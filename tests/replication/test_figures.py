@@ -137,7 +137,6 @@ def every_figure():
         pd.DataFrame({"samples": ["a"], "bits": [1], "±": [1], "source": ["ours"]})
     )
     yield image_figures.K_against_time({"a": curve}, {"b": 1}, 0)
-    yield image_figures.choices_bars([{"choice": "a", "K": 1}], 2)
     yield image_figures.quality_dots({"a": quality, "b": quality})
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes, leftovers, and digests of code."""
+"""Atomic writes, leftovers, places that can be written, and digests of code."""
 
 import errno
 import os
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_atomically, save_together, sweep
-from replication.files import OutputError, check_writable, code_digest
+from replication.files import OutputError, check_writable, folder_for
+from replication.stale import read
 
 
 def test_atomic_saving_leaves_the_old_file_when_writing_fails(tmp_path):
@@ -100,16 +102,16 @@ def test_leftovers_of_killed_runs_are_swept_and_nothing_else(tmp_path):
 
 def test_a_place_where_nothing_can_be_written_is_found_out_before_the_work(tmp_path):
     check_writable(tmp_path / "models" / "a")
-    assert list((tmp_path / "models").iterdir()) == []
+    assert folder_for(tmp_path / "new") == tmp_path / "new" and not list(tmp_path.iterdir())
     (tmp_path / "reports").write_text("a file")
     (tmp_path / "folder").mkdir()
-    for path in (
-        tmp_path / "reports" / "plots" / "a.csv",
-        tmp_path / "folder",
-        Path("/proc/none/a"),
-    ):
+    for path in (tmp_path / "reports" / "plots" / "a.csv", tmp_path / "folder", Path("/proc/no/a")):
         with pytest.raises(OutputError, match=f"{path} cannot be written: .+"):
             check_writable(path)
+    for outputs in (5, "", "~no_such_user/x", "a\0b"):
+        with pytest.raises(ParameterError, match="outputs is .*; it must be a folder"):
+            folder_for(outputs)
+    assert folder_for(None) is None
 
 
 CODE = b'''"""Doc."""
@@ -144,30 +146,6 @@ class A:
         (b"class A", b"class A(int)", False),
     ],
 )
-def test_the_digest_of_code_is_of_what_it_does(tmp_path, old, new, same):
-    file = tmp_path / "code.py"
-    file.write_bytes(CODE)
-    before = code_digest([file])
+def test_the_digest_of_code_is_of_what_it_does(old, new, same):
     assert old in CODE
-    file.write_bytes(CODE.replace(old, new))
-    assert (code_digest([file]) == before) is same
-
-
-def test_the_digest_of_folders_depends_on_names_inside_but_not_on_order_or_place(tmp_path):
-    def tree(root, name="a.py"):
-        for room in ("one", "two"):
-            (root / room / "inner").mkdir(parents=True)
-            (root / room / "inner" / name).write_text(f"x = {room!r}")
-            (root / room / "notes.txt").write_text(str(root))
-        (root / "alone.py").write_text("y = 1")
-        return [root / "one", root / "two", root / "alone.py"]
-
-    first = tree(tmp_path / "here")
-    digest = code_digest(first)
-    assert code_digest(tree(tmp_path / "there")) == code_digest(reversed(first)) == digest
-    assert code_digest(tree(tmp_path / "renamed", "b.py")) != digest
-    assert code_digest(first[:2]) != digest
-    (first[0] / "more.py").write_text("this is not Python")
-    broken = code_digest(first)
-    (first[0] / "more.py").write_text("nor is this, at all")
-    assert len({digest, broken, code_digest(first)}) == 3
+    assert (read(CODE)[0] == read(CODE.replace(old, new))[0]) is same

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot
 
 from replication.__main__ import main
-from replication.files import ROOT
+from replication.files import ROOT, OutputError
 from replication.pages import notebooks
 
 
@@ -61,7 +61,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(outputs, tmp
     monkeypatch.setattr(
         notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("work began")
     )
-    with pytest.raises(notebooks.NotebookError, match="is not a folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         notebooks.execute("train", {"outputs": str(tmp_path / outputs)})
 
 
@@ -71,7 +71,7 @@ def test_reports_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch
     monkeypatch.setattr(
         notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("work began")
     )
-    with pytest.raises(notebooks.NotebookError, match="reports is not a folder"):
+    with pytest.raises(OutputError, match="reports is not a folder"):
         notebooks.execute("train", {})
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -128,28 +129,30 @@ def test_CI_says_what_it_says(monkeypatch, word, is_quiet):
 
 
 def root_of(package, start):
-    """ROOT in a process started in ``start`` whose package is under ``package``."""
-    program = "from replication.files import ROOT; print(ROOT)"
-    environment = os.environ | {"PYTHONPATH": str(package)}
+    """ROOT in a process started in ``start`` whose code is in ``package``."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import replication.files as f; print(f.ROOT)"
+    )
     result = subprocess.run(
-        [sys.executable, "-c", program], cwd=start, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program, str(package)], cwd=start, capture_output=True, text=True
     )
     return result.stdout.strip()
 
 
 def test_the_root_is_the_code_s_own_checkout_or_where_one_stands(tmp_path):
-    package = tmp_path / "site/lib/nonequilibrium"
-    package.mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "files.py"):
-        shutil.copy(ROOT / "src/nonequilibrium" / name, package)
-    inside = tmp_path / "checkout/notebooks"
+    site, inside = tmp_path / "site", tmp_path / "checkout/notebooks"
     inside.mkdir(parents=True)
-    assert root_of(package.parent, inside) == str(inside)  # no checkout anywhere: where one stands
+    for name in ("nonequilibrium/__init__", "nonequilibrium/errors", "nonequilibrium/files"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / f"src/{name}.py", site / f"{name}.py")
+    (site / "replication").mkdir()
+    for name in ("__init__", "files"):
+        shutil.copy(ROOT / f"replication/{name}.py", site / "replication")
+    assert root_of(site, inside) == str(inside)  # no checkout anywhere: where one stands
     (tmp_path / "checkout/params.yaml").touch()
-    assert root_of(package.parent, inside) == str(tmp_path / "checkout")
-    (tmp_path / "site/params.yaml").touch()
-    shutil.move(package.parent, tmp_path / "site/src")
-    assert root_of(tmp_path / "site/src", inside) == str(tmp_path / "site")
+    assert root_of(site, inside) == str(tmp_path / "checkout")
+    (site / "params.yaml").touch()
+    assert root_of(site, inside) == str(site)
 
 
 def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
@@ -167,7 +170,9 @@ def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
         ([], "a command is missing; it must be one of data, train"),
         (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["NOTEBOOK"], "command 'NOTEBOOK' is unknown; did you mean 'notebook'?"),
-        (["seeds", "5"], "seeds takes no names, but was given '5'"),
+        (["report", "5"], "'5' is not understood; `nonequilibrium report --help` shows what is"),
+        (["train", "swiss_roll", "--outputs", "a\0b"], "'a\\x00b' holds a zero byte"),
+        (["measure", "restorations", "--spacing"], "restorations has no options but --outputs"),
         (
             ["measure", "heartbeat", "--weihgts", "x"],
             "'--weihgts' is not understood; did you mean --weights?",
@@ -187,3 +192,41 @@ def test_every_command_says_what_it_takes(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0 and f"Example: nonequilibrium {command}" in capsys.readouterr().out
+
+
+def apart(folder, *blocked):
+    """What ``nonequilibrium`` says in ``folder``, from a copy of the code outside any clone."""
+    for name in ("src/nonequilibrium", "replication"):
+        shutil.copytree(ROOT / name, folder / Path(name).name, dirs_exist_ok=True)
+    program = "import sys; sys.modules |= dict.fromkeys(sys.argv.pop(1).split()); "
+    program += "from replication.__main__ import main; raise SystemExit(main())"
+
+    def said(*words):
+        command = [sys.executable, "-c", program, " ".join(blocked), *words]
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    return said
+
+
+def test_outside_a_clone_a_command_gets_one_sentence(tmp_path):
+    said = apart(tmp_path)
+    for command in ("train", "measure", "sample", "inpaint", "report", "data"):
+        words = [command, *(["x"] if command in ("train", "measure", "sample", "inpaint") else [])]
+        result = said(*words)
+        assert result.returncode in (1, 2) and result.stderr.count("\n") == 1, result.stderr
+        assert "clone of this project" in result.stderr
+
+
+def test_a_library_that_is_not_there_is_named_with_its_extra(tmp_path):
+    blocked = (
+        "pandas matplotlib seaborn skimage sklearn PIL papermill nbformat nbconvert dvc requests"
+    )
+    said = apart(tmp_path, *blocked.split(), "IPython", "bs4", "jinja2", "filelock", "pooch")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for command in COMMANDS:
+        result = said(command, "--help")
+        assert result.returncode == 0 and f"Example: nonequilibrium {command}" in result.stdout
+    result = said("report")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "pip install 'nonequilibrium[lab]'" in result.stderr

@@ -39,6 +39,7 @@ from nonequilibrium.errors import BoundError
 from replication.files import ROOT, to_json
 from replication.pages import shown
 from replication.pages.equations import EQUATIONS
+from replication.settings import settings
 from replication.theory import theory
 from replication.theory.gaussian_row import Row
 
@@ -435,14 +436,15 @@ def test_lines_are_shown_without_their_docstrings():
 
 
 def test_equal_seeds_give_equal_numbers_and_a_wrong_profile_is_named(monkeypatch):
-    few = theory.PROFILES["quick"] | {
+    few = settings.profile("theory", "quick") | {
         "examples": {"heartbeat": 3, "swiss_roll": 2},
         "averages": (1, 2),
         "chains": (5,),
     }
     few |= {"T": 5, "chain_examples": 2, "points": 10, "bits": {"T": 5, "n": 10}}
     few |= {"row": {"correlations": (0.8,), "sizes": (10,), "draws": 400}}
-    monkeypatch.setitem(theory.PROFILES, "quick", few)
+    whole = settings.profile
+    monkeypatch.setattr(settings, "profile", lambda n, p: few if p == "quick" else whole(n, p))
     assert to_json(theory.theory("quick", 1)) == to_json(theory.theory("quick", 1))
     assert json.loads(to_json(theory.posteriors("quick", 1))) == theory.posteriors("quick", 1)
     with pytest.raises(Exception, match="profile"):

@@ -1,6 +1,4 @@
-"""``nonequilibrium train``, ``choices`` and ``seeds``: what is found out before any training, and
-what is said.
-"""
+"""``nonequilibrium train``: what is found out before any training, and what is said and kept."""
 
 import dataclasses
 import json
@@ -10,32 +8,24 @@ import pytest
 import torch
 
 from nonequilibrium.errors import ParameterError
-from nonequilibrium.model import weights
+from nonequilibrium.model.images import ImageModel
 from nonequilibrium.training import devices
 from nonequilibrium.training import fit as training
 from replication import files
 from replication.__main__ import main
-from replication.pages import stages
+from replication.pages import notebooks
 from replication.settings.settings import load, quick
+from replication.training import outputs, starts
 from replication.training import train as experiment
 
-SHORT = [
-    "train",
-    "swiss_roll",
-    "-p",
-    "train_steps=2",
-    "-p",
-    "starts=1",
-    "-p",
-    "n_steps=5",
-    "-p",
-    "batch=4",
-]
+SHORT = ["train", "swiss_roll"]
+for changed in ("train_steps=2", "starts=1", "n_steps=5", "batch=4"):
+    SHORT += ["-p", changed]
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Checkpoints of a test belong in the test's folder, and what it does to memory stays undone."""
+    """Checkpoints of a test lie in its folder, and memory is left as it was."""
     monkeypatch.setattr(experiment, "ROOT", tmp_path / "root")
     monkeypatch.setattr(experiment, "keep_freed_memory", lambda: None)
 
@@ -45,7 +35,8 @@ def no_training(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("training began")
 
-    monkeypatch.setattr(experiment, "fit", fail)
+    for module in (experiment, starts):
+        monkeypatch.setattr(module, "fit", fail)
 
 
 def said(capsys, arguments, status):
@@ -89,32 +80,50 @@ def test_outputs_that_cannot_be_written(tmp_path, capsys, no_training):
     (tmp_path / "reports").write_text("mine")
     taken = tmp_path / "taken" / "models" / "swiss_roll.safetensors"
     taken.mkdir(parents=True)
-    for outputs in (a_file, a_file / "below", tmp_path, tmp_path / "taken", "/proc/none"):
-        err = said(capsys, ["train", "swiss_roll", "--outputs", str(outputs)], 1)
-        assert "cannot be written" in err and str(outputs) in err
+    for folder in (a_file, a_file / "below", tmp_path, tmp_path / "taken", "/proc/none"):
+        err = said(capsys, ["train", "swiss_roll", "--outputs", str(folder)], 1)
+        assert "cannot be written" in err and str(folder) in err
     assert a_file.read_text() == "mine"
-    for command in (["choices", "mnist_dense"], ["seeds"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(f"nonequilibrium.measure.{command[0]}.ROOT", tmp_path)
-            assert "cannot be written" in said(capsys, command, 1)
 
 
 def test_a_wrong_name(capsys, no_training):
     assert "did you mean 'swiss_roll'" in said(capsys, ["train", "swissroll"], 2)
-    assert "did you mean 'mnist_dense'" in said(capsys, ["choices", "mnist_dnese"], 2)
-    assert "it must be one of mnist_dense, cifar10" in said(capsys, ["choices", "heartbeat"], 2)
-    assert "seeds takes no names, but was given 'swiss_rol'" in said(
-        capsys, ["seeds", "swiss_rol"], 2
+    assert "did you mean 'mcgsm'" in said(capsys, ["train", "MCGSM"], 2)
+    assert "the parameters of params.yaml alone" in said(
+        capsys, ["train", "mcgsm", "-p", "steps=5"], 2
     )
+
+
+def test_weights_that_are_there_are_replaced_only_by_force_and_by_the_usual_parameters(
+    tmp_path, capsys
+):
+    kept = tmp_path / "models" / "swiss_roll.safetensors"
+    kept.parent.mkdir()
+    kept.write_text("trained")
+    usual, other = load("swiss_roll"), load("swiss_roll", {"n_steps": 5})
+    assert outputs.free_name("heartbeat", load("heartbeat"), tmp_path) == "heartbeat"
+    assert outputs.free_name("swiss_roll", usual, tmp_path, force=True) == "swiss_roll"
+    assert capsys.readouterr().err == ""
+    names = [
+        outputs.free_name("swiss_roll", p, tmp_path, f) for p, f in ((usual, False), (other, True))
+    ]
+    assert len({"swiss_roll", *names}) == 3
+    err = capsys.readouterr().err.splitlines()
+    assert "--force replaces them" in err[0] and "are not those of params.yaml" in err[1]
+    assert main([*SHORT, "--outputs", str(tmp_path), "--force"]) == 0
+    assert kept.read_text() == "trained"
+    (weights,) = tmp_path.glob("models/swiss_roll-*.safetensors")
+    assert weights.with_suffix(".json").exists() and str(weights) in capsys.readouterr().out
+    assert (tmp_path / f"reports/plots/{weights.stem}_training.csv").exists()
 
 
 def test_a_full_disk_after_training_says_where_the_training_is(tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights, "save_contents", full)
+    monkeypatch.setattr(outputs, "save_contents", full)
     err = said(capsys, [*SHORT, "--outputs", str(tmp_path)], 1)
-    assert "No space left on device" in err and "holds the finished training" in err
+    assert "No space left on device" in err and "holds the training" in err
     monkeypatch.undo()
     monkeypatch.setattr(experiment, "ROOT", tmp_path / "root")
     drawn = []
@@ -171,7 +180,7 @@ def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypa
         quick("mnist_dense"), n_steps=5, dense_units=4, pixel_units=4, bumps=3
     )
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
-    weights.save_trained(weights.ImageModel(**vars(params)), "mnist_dense", curve, tmp_path, "cpu")
+    outputs.save_trained(ImageModel(**vars(params)), "mnist_dense", curve, tmp_path, "cpu")
     assert json.loads((tmp_path / "models" / "mnist_dense.json").read_text())["commit"] is None
 
 
@@ -190,7 +199,7 @@ def test_the_commit_of_a_folder_around_the_code_is_not_the_code_s(tmp_path, monk
 def test_weights_and_outputs_of_measuring_are_those_of_the_folder_one_is_in(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(
-        stages, "execute", lambda notebook, parameters, name: given.update(parameters)
+        notebooks, "execute", lambda notebook, parameters, name: given.update(parameters)
     )
     monkeypatch.chdir(tmp_path)
     for words in (

@@ -1,0 +1,61 @@
+"""Measure trained weights on held-out data, outside the pipeline.
+
+nonequilibrium measure heartbeat
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from nonequilibrium.errors import ParameterError
+from replication.files import ROOT, check_writable
+from replication.settings.fields import check_name
+from replication.settings.registry import EXPERIMENTS
+from replication.settings.settings import evaluation
+
+RESTORATIONS = "restorations"  # by several experiments' models
+KNOWN = [*EXPERIMENTS, RESTORATIONS]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of ``nonequilibrium measure``."""
+    spacing = "measure the steps for `sample --steps` instead, and write them beside the weights"
+    parser.add_argument("experiment", help=", ".join(KNOWN))
+    parser.add_argument("--weights", type=Path, help="default: models/EXPERIMENT.safetensors")
+    parser.add_argument("--outputs", type=Path, help="for metrics/ and measured/; default: reports")
+    parser.add_argument("--spacing", action="store_true", help=spacing)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write metrics/ and measured/, or say that the data set is not here."""
+    name, weights, outputs = options.experiment, options.weights, options.outputs
+    check_name("experiment", name, KNOWN)
+    if name == RESTORATIONS:
+        if weights or options.spacing:
+            raise ParameterError(f"{name} has no options but --outputs")
+        options.outputs = outputs or ROOT / "reports"
+        check_writable(
+            *(options.outputs / f"{place}/{name}.json" for place in ("metrics", "measured"))
+        )
+        return import_module("replication.restoration.restorations").run(options)
+    if options.spacing:
+        options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
+        spacing = import_module("replication.measure.spacing")
+        check_writable(spacing.place(options.weights))
+        options.images = spacing.FEW
+        return spacing.run(options)
+    its = EXPERIMENTS[name]
+    if its.images and not import_module("replication.data.images").present(its.data):
+        told = f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it"
+        return print(told, file=sys.stderr)
+    weights = str(weights.absolute()) if weights else f"models/{name}.safetensors"
+    if import_module("nonequilibrium.training.distributed").first():
+        given = {"experiment": name, "profile": "full", "weights": weights}
+        given["outputs"] = str(outputs.absolute()) if outputs else "reports"
+        import_module("replication.pages.notebooks").execute("measure", given, f"measure_{name}")
+    else:  # torchrun: the first process runs the notebook, and the others share what it measures
+        measure = import_module("replication.measure.measure")
+        measure.measure(name, measure.trained(name, weights), evaluation(name))
