@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -16,7 +15,7 @@ import torch
 
 from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
-from nonequilibrium.files import forget, sweep
+from nonequilibrium.files import forget, say, sweep
 from nonequilibrium.model.model import Model
 from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.devices import (
@@ -25,7 +24,7 @@ from nonequilibrium.training.devices import (
     prepared,
     usable_device,
 )
-from nonequilibrium.training.distributed import first, group, own_device, world
+from nonequilibrium.training.distributed import first, group, launched, own_device
 from nonequilibrium.training.fit import Watch, check_log_every, fit
 from replication.data.loading import training_data
 from replication.files import ROOT, check_writable, fingerprint
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         options.out = paths["weights"]
         return import_module("replication.measure.mixture").run(options)
     if not EXPERIMENTS[name].images and device != "cpu":
-        print(f"{name}: a toy always trains on the cpu, not on {device}", file=sys.stderr)
+        say(f"{name}: a toy always trains on the cpu, not on {device}")
     keep_freed_memory()
 
     def save(model: Model, curve: list[dict]) -> None:
@@ -100,6 +99,10 @@ def train(
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
     usable_device(device)
+    its, size = EXPERIMENTS[experiment], launched()[1]
+    if size > (params.batch if its.images else 1):
+        work = f"a batch of {params.batch}" if its.images else "a toy"
+        raise ParameterError(f"{experiment}: {work} has no share for each of {size} processes")
     key = fingerprint({"experiment": experiment, **vars(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
     if checkpoints:
@@ -128,13 +131,11 @@ def fitted(
     """The trained model, on the CPU, and its training curve: the work of each process."""
     its, threads = EXPERIMENTS[experiment], torch.get_num_threads()
     device = str(usable_device(own_device(device)))
-    if world() > (params.batch if its.images else 1):
-        work = f"a batch of {params.batch}" if its.images else "a toy"
-        raise ParameterError(f"{experiment}: {work} has no share for each of {world()} processes")
     images = training_data(params) if its.images else None
-    kept = None
-    if checkpoint is not None:
-        kept = Checkpoint(checkpoint, identity(experiment, params, images))
+    kept = (
+        None if checkpoint is None else Checkpoint(checkpoint, identity(experiment, params, images))
+    )
+    watch = Watch(experiment, log_every)
     try:
         with enough_memory(experiment):
             if images is not None:
@@ -143,16 +144,14 @@ def fitted(
                     model.images = model.images.to(device)
             else:
                 torch.set_num_threads(1)
-                several = getattr(params, "starts", 1) > 1
-                told = Watch(experiment, log_every)
-                ours = best_start(its.model, params, told, kept) if several else None
-                model = its.model(**vars(params)) if ours is None else ours
-            options = model.fit_options()
-            watch = options["watch"]._replace(label=experiment, log_every=log_every)
-            steps, seed, ascent = params.train_steps, params.seed, options["ascent"]
+                one = getattr(params, "starts", 1) == 1
+                starts = its.model, params, watch, kept
+                model = its.model(**vars(params)) if one else best_start(*starts)
+            how = model.fit_options()
+            watch = how["watch"]._replace(label=experiment, log_every=log_every)
+            work = model, model.objective, model.groups(), params.train_steps, params.seed
             with prepared(model.network, device):
-                groups = model.groups()
-                curve = fit(model, model.objective, groups, steps, seed, ascent, watch, kept)
+                curve = fit(*work, how["ascent"], watch, kept)
     finally:
         torch.set_num_threads(threads)
     model.finish()

@@ -51,11 +51,3 @@ def read_state(path: Path, identity: dict) -> dict | None:
     except Exception as error:  # torch raises many kinds
         say(f"{path.name} is not used, the work begins anew: {one_line(error)}")
         return None
-
-
-def write_result(path: Path, identity: dict, result: dict) -> None:
-    """Save a part of longer work for ``read_state``; where that fails, the work goes on."""
-    try:
-        write_state(path, identity, result)
-    except OSError as error:
-        say(f"{path.name} could not be saved ({one_line(error)}); the work goes on")
