@@ -8,9 +8,8 @@ COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff 
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # both of the next read what it writes, each on a core
-	dvc --wait-for-lock repro --single-item train@heartbeat measure@heartbeat & \
-	dvc --wait-for-lock repro --single-item train@swiss_roll train@swiss_roll_wide \
-		measure@swiss_roll measure@swiss_roll_wide; wait
+	dvc --wait-for-lock repro --force --single-item train@heartbeat & \
+	dvc --wait-for-lock repro --force --single-item train@swiss_roll train@swiss_roll_wide; wait
 	dvc repro
 	@echo "Open reports/index.html"
 

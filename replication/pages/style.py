@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import ipywidgets
 import matplotlib
 import seaborn as sns
 from IPython import get_ipython
@@ -16,7 +18,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 INK, OURS, PAPER, LIMIT, MUTED = "#1b2a41", "#1f6f8b", "#c8553d", "#588157", "#9aa5b1"
 COLOURS = (OURS, LIMIT, PAPER, INK, MUTED)
-DPI = 200  # of files: about two pixels to each of the screen's where a figure is shown at its own size
+DPI = 200  # of files: about two pixels to each of the screen's, at a figure's own size
 
 
 def style() -> None:
@@ -55,3 +57,19 @@ def show(figure: Figure, alt: str) -> Figure:
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
     return figure
+
+
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
+    """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
+    t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
+    picture = ipywidgets.Image(width=380)
+
+    def look(_=None) -> None:
+        figure, file = draw(t.value), io.BytesIO()
+        figure.savefig(file)
+        plt.close(figure)
+        picture.value = file.getvalue()
+
+    t.observe(look, "value")
+    look()
+    return ipywidgets.VBox([t, picture])
