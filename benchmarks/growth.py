@@ -86,7 +86,7 @@ def work(which: str, model: ImageModel) -> None:
 
 
 def held(field: str) -> int:
-    """Bytes by /proc: VmRSS is what the process holds, VmHWM the most since it was last forgotten."""
+    """Bytes by /proc: VmRSS is what the process holds, VmHWM the most so far."""
     with open("/proc/self/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 

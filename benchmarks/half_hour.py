@@ -42,7 +42,7 @@ MARKS = 6  # entries of the curve, each after twice the steps of the one before
 
 
 class DenoisingDiffusionPytorch:
-    """``GaussianDiffusion`` at its defaults: T = 1000, a sigmoid schedule, the velocity predicted."""
+    """``GaussianDiffusion`` at its defaults: T = 1000, a sigmoid schedule, v predicted."""
 
     name = "denoising_diffusion_pytorch"
 

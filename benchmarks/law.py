@@ -41,8 +41,8 @@ def fitted(sizes: list[float], costs: list[float]) -> Growth:
     """
     if len(sizes) != len(costs) or len(set(sizes)) < 2 or min(*sizes, *costs) <= 0:
         raise GrowthError(
-            f"the sizes are {sizes} and the costs {costs}; each cost needs a size, all must be positive, and at "
-            "least two sizes must differ"
+            f"the sizes are {sizes} and the costs {costs}; each cost needs a size, all must be "
+            "positive, and at least two sizes must differ"
         )
     x, y = np.log(sizes), np.log(costs)
     spread = float(((x - x.mean()) ** 2).sum())

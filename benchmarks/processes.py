@@ -17,9 +17,9 @@ import torch
 from benchmarks.steps import trained
 from benchmarks.timing import Settings, spread
 from nonequilibrium.bound.bound import sampled_bound
+from nonequilibrium.distributed import first, group
 from nonequilibrium.model.images import OPTIMISERS
 from nonequilibrium.training.devices import keep_freed_memory
-from nonequilibrium.training.distributed import first, group
 from nonequilibrium.training.fit import Ascent, Watch, fit
 from replication.data.images import load_images
 

@@ -34,7 +34,7 @@ def costs_of(experiment: str) -> StepCosts:
     costs = load_costs(ROOT / "models" / f"{experiment}.safetensors")
     if costs is None:
         raise SystemExit(
-            f"error: the costs of steps are not there; `nonequilibrium measure {experiment} --spacing`"
+            f"error: no costs of steps; `nonequilibrium measure {experiment} --spacing`"
         )
     return costs
 
@@ -50,7 +50,7 @@ def chains(model: ImageModel, experiment: str, steps) -> list[tuple[int, str, li
 
 
 def chain_of(model: ImageModel, kept: list[int]) -> tuple:
-    """(kernel, reverse) of the chain that keeps these levels; the model's own where it keeps all."""
+    """(kernel, reverse) of the chain that keeps these levels; the model's own if it keeps all."""
     kernel = model.kernel()
     reverse = model.reverse(kernel)
     return (kernel, reverse) if len(kept) == kernel.T else thin(kernel, reverse, kept)

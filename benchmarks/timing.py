@@ -1,4 +1,4 @@
-"""Several ways to do one thing, timed in turn, so that a machine that slows down slows all of them."""
+"""Several ways to do one thing, timed in turn: a machine that slows down slows all of them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -69,7 +68,6 @@ def main() -> int:
     for name, run in runs().items():
         if chosen and name not in chosen:
             continue
-        began = time.time()
         found = digest(run())
         path = FOLDER / ("kept" if keep else "now") / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +78,7 @@ def main() -> int:
             part for part in found.keys() | other.keys() if found.get(part) != other.get(part)
         )
         print(
-            f"{name}: {'same' if not wrong else 'DIFFERS in ' + ', '.join(wrong)}, {time.time() - began:.0f} s",
+            f"{name}: {'DIFFERS in ' + ', '.join(wrong) if wrong else 'same'}",
             flush=True,
         )
         different += wrong

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         told = f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it"
         return print(told, file=sys.stderr)
     weights = str(weights.absolute()) if weights else f"models/{name}.safetensors"
-    if import_module("nonequilibrium.training.distributed").first():
+    if import_module("nonequilibrium.distributed").first():
         given = {"experiment": name, "profile": "full", "weights": weights}
         given["outputs"] = str(outputs.absolute()) if outputs else "reports"
         import_module("replication.pages.notebooks").execute("measure", given, f"measure_{name}")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
+from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet, Scale
@@ -176,3 +177,10 @@ def histograms(images: ImageSet, aside: int) -> dict[str, Tensor]:
         ),
         name + "given left and upper pixel": two_neighbours(*parts),
     }
+
+
+def centroids(train: Tensor, k: int, seed: int) -> Tensor:
+    """k centroids (k, d) of the training images: no samples, yet the window prefers them."""
+    settings = dict(init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed)
+    means = MiniBatchKMeans(k, **settings)
+    return torch.from_numpy(means.fit(train.numpy()).cluster_centers_).float()

@@ -18,7 +18,7 @@ from nonequilibrium.bound.bound import (
     mean_se,
     sampled_bound,
 )
-from nonequilibrium.bound.parzen import centroids, in_unit_interval, parzen
+from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.bound.proposals import pilot_proposal
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample, sample_each
@@ -122,7 +122,7 @@ def calibration(given: Given) -> Measured:
         noised_to[name] = sigma
         scores |= _parzen(name, _unit(given, torch.cat(ends)), images)
     counted = in_unit_interval(counted, images.levels)
-    means = centroids(counted, n // 10, given.its.seed)
+    means = baselines.centroids(counted, n // 10, given.its.seed)
     scores |= _parzen("k-means centroids (no samples)", means, images)
     return Measured({"parzen": scores, "noised_to": noised_to})
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from nonequilibrium.distributed import group, here
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
-from nonequilibrium.training.distributed import group, here
 from replication.measure.measured import Measured
 from replication.settings import settings
 from replication.settings.fields import check_name

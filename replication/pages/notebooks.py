@@ -133,8 +133,8 @@ def execute(
     parameters = checked(notebook, parameters, declared)
     name, is_report = notebook if name is None else name, notebook == REPORT
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
-        told = f"the result's name is {shown(name)}; it must be of at most 100 letters, digits, - and _"
-        raise ParameterError(told)
+        told = "it must be of at most 100 letters, digits, - and _"
+        raise ParameterError(f"the result's name is {shown(name)}; {told}")
     target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
     check_writable(target, ROOT / "reports" / "provenance" / "file")
     if parameters.get("outputs") is not None:

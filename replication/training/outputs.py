@@ -8,12 +8,12 @@ import json
 import sys
 from pathlib import Path
 
+from nonequilibrium.distributed import first
 from nonequilibrium.files import save_contents
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.weights import weights_bytes
 from nonequilibrium.training.devices import hardware
-from nonequilibrium.training.distributed import first
 from replication.files import commit, fingerprint
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from nonequilibrium.data.images import ImageSet, Pictures
+from nonequilibrium.distributed import first, group, launched, own_device
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import forget, say, sweep
 from nonequilibrium.model.model import Model
@@ -24,7 +25,6 @@ from nonequilibrium.training.devices import (
     prepared,
     usable_device,
 )
-from nonequilibrium.training.distributed import first, group, launched, own_device
 from nonequilibrium.training.fit import Watch, check_log_every, fit
 from replication.data.loading import training_data
 from replication.files import ROOT, check_writable, fingerprint

@@ -233,7 +233,7 @@ def test_a_checkpoint_that_cannot_be_saved_stops_nothing(tmp_path, monkeypatch, 
 def test_a_result_that_cannot_be_written_is_kept_in_the_checkpoint(tmp_path, steps):
     with pytest.raises(
         TrainingError,
-        match="could not be written .*No space left.*; .* holds the finished training",
+        match="could not be written .*No space left.*; .* holds the training",
     ):
         train("swiss_roll", PARAMS, tmp_path, save=full)
     given = []

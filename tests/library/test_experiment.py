@@ -5,7 +5,8 @@ import torch
 
 from nonequilibrium.bound.bound import full_bound
 from nonequilibrium.model.weights import load_weights, save_weights
-from nonequilibrium.training.checkpoint import read_state
+from nonequilibrium.training.checkpoint import Checkpoint, read_state
+from nonequilibrium.training.fit import Watch
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load
 from replication.training.starts import best_start
@@ -69,8 +70,8 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
 
 def test_the_best_of_several_starts_goes_on(tmp_path):
     params = load("swiss_roll", {"train_steps": 20, "start_steps": 60, "n_steps": 10, "starts": 3})
-    options = {"checkpoint": tmp_path / "roll.pt", "label": "roll"}
-    best = best_start(EXPERIMENTS["swiss_roll"].model, params, options)
+    options = Watch("roll"), Checkpoint(tmp_path / "roll.pt")
+    best = best_start(EXPERIMENTS["swiss_roll"].model, params, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"roll.start{i}.pt" for i in range(3)
     ]
@@ -86,7 +87,7 @@ def test_the_best_of_several_starts_goes_on(tmp_path):
         model.load_state_dict(state["model"])
         scores.append(model.score())
     assert best.score() == max(scores) > min(scores)
-    assert best_start(EXPERIMENTS["swiss_roll"].model, params, options).score() == max(scores), (
+    assert best_start(EXPERIMENTS["swiss_roll"].model, params, *options).score() == max(scores), (
         "finished starts are kept"
     )
     trained, curve = train("swiss_roll", params, tmp_path)

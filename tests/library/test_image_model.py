@@ -197,9 +197,9 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
     whole, _ = train("mnist_dense", params)
     original = training.fit
 
-    def stopped(*arguments, **options):
-        monkeypatch.setattr(experiment, "fit", lambda *a, **k: original(*a, **k, every_seconds=0.0))
-        K, calls = arguments[1], []
+    def stopped(*arguments):
+        monkeypatch.setattr(experiment, "fit", original)
+        K, calls, checkpoint = arguments[1], [], arguments[-1]._replace(every_seconds=0.0)
 
         def until(generator):
             calls.append(1)
@@ -207,7 +207,7 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return K(generator)
 
-        return original(arguments[0], until, *arguments[2:], **options, every_seconds=0.0)
+        return original(arguments[0], until, *arguments[2:-1], checkpoint)
 
     monkeypatch.setattr(experiment, "fit", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -238,7 +238,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
 
     monkeypatch.setattr("replication.data.loading.load_images", absent)
     assert main(["train", "mnist_dense"]) == 1
-    assert capsys.readouterr().err == "error: mnist is not here; `make data` fetches it\n"
+    assert capsys.readouterr().err.endswith("error: mnist is not here; `make data` fetches it\n")
     assert (
         main(["train", "mnist_dnese"]) == 2
         and "did you mean 'mnist_dense'?" in capsys.readouterr().err
@@ -257,7 +257,7 @@ def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
     # Checkpoints of a test belong in the test's folder.
     monkeypatch.setattr(experiment, "ROOT", tmp_path)
     assert main(["train", "mnist_dense", *options, "--outputs", str(tmp_path)]) == 0
-    assert "mnist_dense: K = " in capsys.readouterr().out
+    assert "mnist_dense.safetensors: K = " in capsys.readouterr().out
     assert bits(1.0) > 1 and (tmp_path / "models" / "mnist_dense.safetensors").exists()
 
 

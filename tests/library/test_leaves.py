@@ -117,7 +117,7 @@ def test_settings_that_do_not_go_together_are_refused():
         ({"smallest": 40.0}, "must be less than largest"),
         ({"patch": 128}, "larger than an image"),
         ({"patch": 30}, "cannot be halved"),
-        ({"dense_layers": 1}, "dense path"),
+        ({"dense_layers": 1}, "need dense_layers = 0"),
         ({"channels": 2}, "1 .grey. or 3"),
     ]:
         with pytest.raises(ParameterError, match=words):

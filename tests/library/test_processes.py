@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nonequilibrium import distributed as processes
 from nonequilibrium.bound.bound import full_bound, sampled_bound
 from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.kernels import BinomialKernel
@@ -22,7 +23,6 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError, TrainingError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.network import precision
-from nonequilibrium.training import distributed as processes
 from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.fit import fit
 from replication.__main__ import main
@@ -299,9 +299,9 @@ def test_variables_that_a_launcher_left_behind_mean_one_process(monkeypatch):
 def test_a_toy_trains_in_one_process_and_a_batch_has_a_share_for_each(monkeypatch):
     for name, value in LAUNCHED.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ParameterError, match="swiss_roll is a toy"):
+    with pytest.raises(ParameterError, match="a toy has no share"):
         train("swiss_roll", load("swiss_roll"))
-    with pytest.raises(ParameterError, match="a batch of 3 has too few shares"):
+    with pytest.raises(ParameterError, match="a batch of 3 has no share for each of 4"):
         train("mnist_dense", small(batch=3))
     assert not processes.first()
 

@@ -140,7 +140,8 @@ def test_committed_costs_are_those_of_the_committed_weights(name):
 )
 def test_help_and_the_package_itself_import_no_torch(program):
     """SystemExit is how argparse ends after --help."""
-    source = f"import json, sys\ntry:\n    {program}\nexcept SystemExit:\n    pass\nprint(json.dumps('torch' in sys.modules))"
+    source = f"import json, sys\ntry:\n    {program}\nexcept SystemExit:\n    pass\n"
+    source += "print(json.dumps('torch' in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, check=True
     )

@@ -308,22 +308,6 @@ def test_the_command(tmp_path, mirror, monkeypatch, capsys):
     assert main(["data", "CIFAR-10"]) == 2 and "did you mean 'cifar10'?" in capsys.readouterr().err
 
 
-def test_outside_of_a_clone_nothing_but_the_data_is_written(tmp_path, mirror):
-    """As for an installed package: no params.yaml is above."""
-    (tmp_path / "here").mkdir()
-    code = (
-        "import replication.files as f; f.ROOT = f.Path.cwd()\n"
-        "from replication.data.sources import DATA_SETS, DataSet\n"
-        f"DATA_SETS['toy'] = DataSet('toy-batches', {SUMS}, {{'toy.tar.gz': {list(SUMS)}}}, ())\n"
-        "from replication.__main__ import main\n"
-        "raise SystemExit(main(['data', 'toy']))"
-    )
-    env = os.environ | {"NONEQUILIBRIUM_MIRROR": str(mirror)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "here", env=env, check=True)
-    (tmp_path / "here" / "data").rename(tmp_path / "data")
-    assert whole(tmp_path) and not list((tmp_path / "here").iterdir())
-
-
 def test_the_pipeline_tries_again_what_failed():
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["fetch"]["do"]
     assert stage["always_changed"] is True and stage["deps"] == [".code/data.txt"]

@@ -91,7 +91,7 @@ def test_every_command_that_is_printed_names_a_stage():
     stages |= {name for name, stage in declared.items() if "foreach" not in stage}
     texts = [
         cell.source
-        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for path in (ROOT / "notebooks").rglob("*.ipynb")
         for cell in nbformat.read(path, 4).cells
     ]
     for pattern in ("src/**/*.py", "replication/**/*.py"):
@@ -117,4 +117,4 @@ def test_every_command_that_is_printed_names_a_stage():
             )  # a name that is filled in, or none: any experiment
             named |= {f"{first}@{name}" for name in EXPERIMENTS} if any_of else {stage}
     assert named <= stages, named - stages
-    assert {"train@heartbeat", "measure@heartbeat"} <= named
+    assert "measure@heartbeat" in named

@@ -33,7 +33,7 @@ def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(
     changes = changes | {"train_steps": 3, "starts": 1}
     few = {"n_heldout": 2, "n_optimum": 2, "n_samples": 2}
     for name in ("swiss_roll", "swiss_roll_wide"):
-        run_here("train", experiment=name, overrides=changes, outputs=tmp_path)
+        run_here("pipeline/train", experiment=name, overrides=changes, outputs=tmp_path)
         weights = tmp_path / f"models/{name}.safetensors"
         run_here(
             "measure",
@@ -49,7 +49,9 @@ def test_legal_parameters_of_the_roll_give_results_with_a_warning_at_most(
 
 
 def test_a_heartbeat_of_two_steps_gives_a_result_with_a_warning(capsys):
-    names = run_here("train", experiment="heartbeat", overrides={"n_steps": 2, "train_steps": 3})
+    names = run_here(
+        "pipeline/train", experiment="heartbeat", overrides={"n_steps": 2, "train_steps": 3}
+    )
     assert len(names["curve"]) and "Warning: K hardly rose" in capsys.readouterr().out
 
 

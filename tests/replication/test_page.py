@@ -1,4 +1,4 @@
-"""The pages: what is mathematics and what is not; in a headless Chromium, that they need no network."""
+"""The pages: what is mathematics; in headless Chromium, that they need no network."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from replication.pages import page
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 TEXT = r"""# 1. The bound of $K$
 
-Inline $q(x^t|x^{t-1}) = \mathcal N(0, I)$, `echo $HOME $$`, $5 or $6, and [the next](02_next.ipynb).
+Inline $q(x^t|x^{t-1}) = \mathcal N(0, I)$, `echo $HOME $$`, $5 or $6, and [next](02_next.ipynb).
 
 $$K = -\sum_{t=2}^T \mathbb E_q\, \mathrm{KL}\left(q\,\|\,p\right)$$
 
@@ -147,12 +147,14 @@ def test_a_page_in_a_browser(browser, reports, name, width):
     assert look("return document.documentElement.scrollWidth") == width, (
         "the page does not scroll sideways"
     )
-    beyond = "return [...document.images].filter(i => i.getBoundingClientRect().right > innerWidth).length"
+    right = "i => i.getBoundingClientRect().right > innerWidth"
+    beyond = f"return [...document.images].filter({right}).length"
     assert look(beyond) == 0, "no picture is cut"
     assert look("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert look("return document.querySelectorAll('nav li a').length") > 0
     links = look(
-        "return [...document.querySelectorAll('a[href]')].map(a => [a.getAttribute('href'), a.href])"
+        "return [...document.querySelectorAll('a[href]')]"
+        ".map(a => [a.getAttribute('href'), a.href])"
     )
     for written, address in links:
         if written.startswith("#"):
@@ -162,7 +164,8 @@ def test_a_page_in_a_browser(browser, reports, name, width):
         elif address.startswith("file:") and not name.startswith("/"):
             assert (path.parent / written.split("#")[0]).exists(), written
     seen = look(
-        "const c = document.body.cloneNode(true); c.querySelectorAll('code, pre').forEach(e => e.remove()); return c.textContent"
+        "const c = document.body.cloneNode(true);"
+        "c.querySelectorAll('code, pre').forEach(e => e.remove()); return c.textContent"
     )
     assert "$$" not in seen and not re.search(
         r"\\(mathbb|mathcal|frac|sum|left|text|beta|hat|bar)\b", seen

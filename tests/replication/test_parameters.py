@@ -176,7 +176,7 @@ def test_a_params_file_that_is_not_one_gets_one_sentence(content, message, tmp_p
 
 
 def test_near_misses_are_suggested():
-    names = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    names = sorted(path.stem for path in (ROOT / "notebooks").rglob("*.ipynb"))
     for said, meant in {
         "swiss roll": "01_swiss_roll",
         "01": "01_swiss_roll",
@@ -250,12 +250,15 @@ def test_dvc_sets_every_parameter_written_out_or_not(change, tmp_path):
         (["01_swiss_roll", "-p", "seed=[1, 2]"], "'seed' is [1, 2]; it must be a whole number"),
         (["01_swiss_roll", "-p", "seed=true"], "'seed' is 'true'; it must be a whole number"),
         (["01_swiss_roll", "-p", "seed=1e30"], "'seed' is '1e30'; it must be a whole number"),
-        (["01_swiss_roll", "-p", "reports={a: b}"], "'reports' is {'a': 'b'}; it must be a path"),
+        (
+            ["01_swiss_roll", "-p", "reports={a: b}"],
+            "'reports' is {'a': 'b'}; it must be a name or a path",
+        ),
         (["train", "-p", "experiment=heartbeats"], "experiment 'heartbeats' is unknown"),
         (["train", "-p", "overrides={n_steps: 0}"], "swiss_roll.n_steps is 0"),
         (["measure", "-p", "weights=nowhere.safetensors"], "no weights at nowhere.safetensors"),
         (["measure", "-p", "profile=fast"], "profile 'fast' is unknown; it must be one of quick"),
-        (["02_heartbeat", "-p", "reports=nowhere"], "holds no measurements"),
+        (["03_mnist", "-p", "reports=nowhere"], "holds no measurements"),
     ],
 )
 def test_the_command_line_refuses_with_one_sentence_and_leaves_nothing(

@@ -16,13 +16,10 @@ from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import profile
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-RESTORATION = "10_restoration"  # draws what several experiments' models restored
-SUBJECTS = {its.notebook for its in EXPERIMENTS.values()} | {RESTORATION}
+SUBJECTS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+PIPELINE = {path.stem for path in (ROOT / "notebooks/pipeline").glob("*.ipynb")}
 TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
-THEORY = "07_theory"  # computes what it shows, for it needs no data and no training
-OWN = "09_your_own_model"  # for a model of another library; no stage
-DIFFUSE = {THEORY, OWN, "restorations", *SUBJECTS}
+DIFFUSE = {"theory", "restorations", *SUBJECTS} - {"00_forty_lines"}
 DIFFUSE |= {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS}
 FULL = profile("restorations", "full")
 RESTORED = {*FULL["restored"], FULL["digits"]["model"], *FULL["averages"]}
@@ -51,11 +48,11 @@ def changed(before):
 
 def test_every_stage_depends_on_its_code_and_its_notebook():
     works = {f"{work}_{name}" for work in ("train", "measure") for name in EXPERIMENTS}
-    assert set(stale.stages()) == {"data", "restorations"} | NOTEBOOKS | works
-    assert NOTEBOOKS == {"08_report", THEORY, OWN, "train", "measure", *SUBJECTS}
+    assert set(stale.stages()) == {"data", "theory", "restorations"} | SUBJECTS | PIPELINE | works
+    assert {its.notebook for its in EXPERIMENTS.values()} < SUBJECTS
     weights = {f"models/{name}.safetensors" for name in RESTORED}
     sets = {"reports/data/cifar10.json", "reports/data/mnist.json"}
-    page = {"notebooks/08_report.ipynb", "reports/measured", "reports/metrics", "models"}
+    page = {"notebooks/pipeline/report.ipynb", "reports/figures", "reports/metrics", "models"}
     measured = {"models/${key}.safetensors", "${item.needs}"}
     wanted = {
         "fetch": {".code/data.txt"},
@@ -63,10 +60,8 @@ def test_every_stage_depends_on_its_code_and_its_notebook():
         "measure": {".code/measure_${key}.txt"} | measured,
         "subject": {".code/${item}.txt", "notebooks/${item}.ipynb", "reports/measured", "models"},
         "restorations": {".code/restorations.txt"} | weights | sets,
-        "theory": {".code/07_theory.txt", "notebooks/07_theory.ipynb"},
-        "report": {".code/08_report.txt"}
-        | page
-        | {f"reports/figures/{s}" for s in (THEORY, *SUBJECTS)},
+        "theory": {".code/theory.txt"},
+        "report": {".code/report.txt"} | page,
     }
     for name, needs in wanted.items():
         assert needs <= set(STAGES[name].get("do", STAGES[name])["deps"]), name
@@ -133,7 +128,7 @@ def test_a_new_line_reaches_every_stage_that_imports_its_file_and_prose_reaches_
     assert changed(before) == set()
     with (copy / "src/nonequilibrium/diffusion/kernels.py").open("a") as file:
         file.write("x = 1\n")
-    assert changed(before) - {"08_report"} == DIFFUSE, "training images is by force"
+    assert DIFFUSE <= changed(before) <= DIFFUSE | PIPELINE | {"00_forty_lines"}
 
 
 def test_a_colour_makes_pages_stale_and_no_number(copy):
@@ -141,7 +136,7 @@ def test_a_colour_makes_pages_stale_and_no_number(copy):
     with (copy / "replication/pages/style.py").open("a") as file:
         file.write("x = 1\n")
     drawn = changed(before)
-    assert "08_report" in drawn and drawn <= NOTEBOOKS
+    assert "report" in drawn and drawn <= SUBJECTS | PIPELINE
 
 
 def test_what_stages_depend_on_is_the_same_in_every_process():

@@ -241,7 +241,7 @@ def test_a_chain_for_denoising_has_a_step_of_nearly_this_noise():
 def test_a_profile_that_is_none_and_measurements_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(ParameterError, match="profile"):
         restorations.restorations("fulll")
-    with pytest.raises(MeasuredError, match="`nonequilibrium restorations` measures it"):
+    with pytest.raises(MeasuredError, match="`nonequilibrium measure restorations` measures it"):
         restorations.load(tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_without_the_data_sets_the_command_says_so_and_writes_nothing(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(restorations, "present", lambda name: name != "mnist")
-    assert main(["restorations", "--outputs", str(tmp_path)]) == 0
+    assert main(["measure", "restorations", "--outputs", str(tmp_path)]) == 0
     assert "mnist not here" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
@@ -257,8 +257,8 @@ def test_the_place_of_the_results_is_probed_before_hours_of_work(tmp_path, monke
     monkeypatch.setattr(restorations, "present", lambda _: True)
     monkeypatch.setattr(restorations, "restorations", lambda _: pytest.fail("work has begun"))
     (tmp_path / "file").touch()
-    assert main(["restorations", "--outputs", str(tmp_path / "file")]) == 1
+    assert main(["measure", "restorations", "--outputs", str(tmp_path / "file")]) == 1
     assert "restorations.json cannot be written" in capsys.readouterr().err
     monkeypatch.setattr(restorations.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
-    assert main(["restorations", "--outputs", str(tmp_path)]) == 1
+    assert main(["measure", "restorations", "--outputs", str(tmp_path)]) == 1
     assert "arrays.safetensors cannot be written: 1 MB" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_a_device_that_does_not_exist(tmp_path, capsys, no_training, name):
         pytest.skip("there is such a device")
     for what in ("swiss_roll", "cifar10"):
         err = said(capsys, ["train", what, "--device", name, "--outputs", str(tmp_path)], 2)
-        assert f"device is {name!r}" in err and "it must be cpu, or a cuda" in err
+        assert f"device is {name!r}" in err and "it must be cpu, or cuda" in err
     with pytest.raises(ParameterError, match="it must be cpu"):
         experiment.train("swiss_roll", load("swiss_roll"), device=name)
 
@@ -71,7 +71,7 @@ def test_log_every_is_at_least_one(tmp_path, capsys, no_training, value):
         with pytest.raises(ParameterError, match="log_every is"):
             experiment.train("swiss_roll", load("swiss_roll"), log_every=bad)
         with pytest.raises(ParameterError, match="log_every is"):
-            training.fit(None, None, [], 1, 0, log_every=bad)
+            training.fit(None, None, [], 1, 0, watch=training.Watch(log_every=bad))
 
 
 def test_outputs_that_cannot_be_written(tmp_path, capsys, no_training):

@@ -21,8 +21,8 @@ from nonequilibrium.bound.checks import (
 )
 from nonequilibrium.bound.tails import draw
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
+from nonequilibrium.distributed import mine, total
 from nonequilibrium.errors import BoundError
-from nonequilibrium.training.distributed import mine, total
 
 
 def bits(nats):

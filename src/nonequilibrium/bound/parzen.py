@@ -54,12 +54,3 @@ def parzen(samples: Tensor, validation: Tensor, test: Tensor) -> dict:
 def in_unit_interval(pixels: Tensor, levels: int) -> Tensor:
     """Images (n, c, h, w) of uint8 grey levels as rows of [0, 1]^d, float32."""
     return pixels.flatten(1).float() / (levels - 1)
-
-
-def centroids(train: Tensor, k: int, seed: int) -> Tensor:
-    """k centroids (k, d) of the training images: no samples, yet the window prefers them."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    settings = dict(init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed)
-    means = MiniBatchKMeans(k, **settings)
-    return torch.from_numpy(means.fit(train.numpy()).cluster_centers_).float()

@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from nonequilibrium.diffusion.chain import Factor, Kernel, P, Random, Reverse
+from nonequilibrium.distributed import collected, mine
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import bar
-from nonequilibrium.training.distributed import collected, mine
 
 
 def reverse_chain(

@@ -17,13 +17,13 @@ from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.diffusion.thinning import even, thin
+from nonequilibrium.distributed import gathered, of_batch, rows, world
 from nonequilibrium.model.model import Model
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.precision import is_dense, loses_digits
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.settings import chosen
 from nonequilibrium.training.batched import BatchedSOAP
-from nonequilibrium.training.distributed import gathered, of_batch, rows, world
 from nonequilibrium.training.fit import Ascent, Watch
 from nonequilibrium.training.optimiser import SOAP
 

@@ -15,10 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nonequilibrium.bound.bound import bits
+from nonequilibrium.distributed import first, from_first, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
-from nonequilibrium.training.distributed import first, from_first, synchronised
 from nonequilibrium.training.optimiser import SOAP
 from nonequilibrium.training.recorded import Recorded, own_stream, records
 
