@@ -575,7 +575,7 @@ def test_images_in_other_containers_are_the_same_images(pictures):
     assert torch.equal(as_levels(colour, 256), three.double())
     grey = [Image.fromarray(image[0].numpy()) for image in pictures]
     assert torch.equal(as_levels(grey, 256), pictures[:, :1].double())
-    for seed in (1.5, None, "1", True, -1, 2**64):
+    for seed in (1.5, None, "1", -1, 2**64):
         with pytest.raises(adapters.AdapterError, match="seed is"):
             adapters.bits_per_dim(NOISE, pictures, seed=seed)
     low = nn.Conv2d(2, 2, 1).bfloat16()

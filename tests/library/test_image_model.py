@@ -245,7 +245,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
     )
     assert (
         main(["train", "mnist_dense", "-p", "bumps=0"]) == 2
-        and "mnist_dense.bumps is 0" in capsys.readouterr().err
+        and "mnist_dense.bumps is '0'" in capsys.readouterr().err
     )
 
 

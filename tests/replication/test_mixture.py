@@ -103,7 +103,7 @@ def test_one_of_other_leaves_and_what_is_none_are_refused(leaves, trained, tmp_p
         ):
             load_mixture(types.SimpleNamespace(**vars(params) | {name: value}), path)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(WeightsError, match="not the file that its card"):
+    with pytest.raises(WeightsError, match="not what its card"):
         load_mixture(params, path)
     path.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match="holds no MCGSM"):

@@ -136,7 +136,7 @@ def test_a_colour_makes_pages_stale_and_no_number(copy):
     with (copy / "replication/pages/style.py").open("a") as file:
         file.write("x = 1\n")
     drawn = changed(before)
-    assert "report" in drawn and drawn <= SUBJECTS | PIPELINE
+    assert "benchmarks" in drawn and drawn <= SUBJECTS | PIPELINE
 
 
 def test_what_stages_depend_on_is_the_same_in_every_process():
