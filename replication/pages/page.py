@@ -81,8 +81,11 @@ class Readable(Preprocessor):
                 cell.metadata["transient"] = {"remove_source": True}
             for output in cell.get("outputs", []):
                 data = output.get("data", {})
-                for kind in [kind for kind in data if "widget" in kind or "javascript" in kind]:
+                live = [kind for kind in data if "widget" in kind or "javascript" in kind]
+                for kind in live:
                     del data[kind]
+                if live and "text/plain" in data:
+                    data["text/plain"] = "(interactive where the notebook runs)"
                 for kind in {"text/markdown", "text/html"} & data.keys():
                     data[kind] = self.marked(data[kind])
             cells.append(cell)
