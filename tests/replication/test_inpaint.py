@@ -157,7 +157,8 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
         part = np.asarray(Image.open(out.with_stem(f"out-{number}")))
         assert (part[known.numpy()] == picture[known.numpy()]).all()
     sheet = np.asarray(Image.open(out))
-    assert sheet.shape[1] > 5 * 192, "known, two samples, mean and spread, enlarged, with gaps"
+    assert sheet.shape[1] == 5 * (192 + 12) - 12, "known, two samples, mean, spread, with gaps"
+    assert (sheet[: 6 * 4, : 6 * 4][::6, ::6] == picture[:4, :4]).all()
 
 
 def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys):
