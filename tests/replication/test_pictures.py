@@ -135,8 +135,8 @@ def test_pictures_are_read_with_standard_error_closed(tmp_path):
         "import sys; from pathlib import Path; from replication.data.pictures import read_picture\n"
     )
     code += "print(int(read_picture(Path(sys.argv[1]), (3, 32, 32))[0].sum()))"
-    command = f'{sys.executable} -c "$0" "$1" 2>&-'
-    done = subprocess.run(["sh", "-c", command, code, tmp_path / "p.tif"], stdout=subprocess.PIPE)
+    command = ["sh", "-c", '"$2" -c "$0" "$1" 2>&-', code, tmp_path / "p.tif", sys.executable]
+    done = subprocess.run(command, stdout=subprocess.PIPE)
     assert int(done.stdout) == COLOUR.sum()
 
 
