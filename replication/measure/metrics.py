@@ -26,12 +26,6 @@ def provenance(name: str, command: str, seed: int, began: float, reports: Path) 
     write_json(reports / "provenance" / f"{name}.json", entry)
 
 
-def warn_unless(right: bool, sentence: str) -> None:
-    """Print a warning where legal parameters give a result that is not as expected."""
-    if not right:
-        print(f"warning: {sentence}")
-
-
 def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> dict:
     """The contract of reports/metrics/<experiment>.json; bound and L_null in nats per unit."""
     K, register = bits(bound.K), EXPERIMENTS[experiment]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets
@@ -37,13 +36,6 @@ def style() -> None:
     )
     if get_ipython() is not None:
         set_matplotlib_formats("retina")
-
-
-def coloured(curves: Iterable, colours: Sequence[str] = COLOURS) -> Iterator[tuple]:
-    """Each of ``curves`` with a colour, the first ones again where there are more curves than
-    colours: none is left out.
-    """
-    return zip(curves, itertools.cycle(colours), strict=False)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -36,6 +36,12 @@ def pictures():
     return load_images("photographs").test[:3]
 
 
+def asked(folder):
+    """The words of ``inpaint`` for the picture and the weights of ``folder``."""
+    weights = str(folder / "w.safetensors")
+    return [str(folder / "p.png"), "--model", "cifar10", "--weights", weights]
+
+
 @pytest.mark.parametrize("r", FACTORS)
 @pytest.mark.parametrize("known", [centre(32, 32), left(32, 32)])
 def test_known_pixels_are_kept_and_the_others_drawn(model, pictures, known, r):
@@ -168,11 +174,7 @@ def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys)
     Image.fromarray(np.dstack([pictures[0].movedim(0, -1).numpy(), alpha])).save(tmp_path / "p.png")
     out = tmp_path / "out.png"
     words = [
-        str(tmp_path / "p.png"),
-        "--model",
-        "cifar10",
-        "--weights",
-        str(tmp_path / "w.safetensors"),
+        *asked(tmp_path),
         "--out",
         str(out),
         "--samples",
@@ -258,11 +260,7 @@ def test_a_disk_that_fails_leaves_nothing_half_written(
 
     monkeypatch.setattr(Image.Image, "save", save)
     words = [
-        str(tmp_path / "p.png"),
-        "--model",
-        "cifar10",
-        "--weights",
-        str(tmp_path / "w.safetensors"),
+        *asked(tmp_path),
         "--samples",
         "1",
     ]

@@ -77,12 +77,6 @@ def test_a_number_that_does_not_exist_is_null(tmp_path):
     assert Measured.load(tmp_path, "toy").numbers == expected
 
 
-def test_expectations_warn_and_do_not_stop(capsys):
-    metrics.warn_unless(True, "nothing")
-    metrics.warn_unless(False, "K is low")
-    assert capsys.readouterr().out == "warning: K is low\n"
-
-
 def test_every_command_that_is_printed_names_a_stage():
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     stages = {
