@@ -40,19 +40,19 @@ def runs() -> dict:
     from replication.measure.measured import Measured
     from replication.restoration import restorations
     from replication.settings.registry import EXPERIMENTS
-    from replication.theory import differences, schedules, theory, weighted
+    from replication.theory import posteriors, schedules, theory
 
     def numbers(function):
         return lambda: Measured(function("quick"))
 
     found = {name: lambda name=name: measure.quick(name)[1] for name in EXPERIMENTS}
-    found |= {"theory": numbers(theory.theory), "posteriors": numbers(theory.posteriors)}
+    found |= {"theory": numbers(theory.theory), "posteriors": numbers(posteriors.posteriors)}
     found |= {
         "schedules": numbers(schedules.schedules),
-        "differences": numbers(differences.differences),
+        "differences": numbers(schedules.differences),
     }
     found |= {
-        "weighted": numbers(weighted.weighted),
+        "weighted": numbers(posteriors.weighted),
         "restorations": lambda: restorations.restorations("quick"),
     }
     return found

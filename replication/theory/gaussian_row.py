@@ -1,13 +1,12 @@
 """Posterior sampling of a row of correlated Gaussian pixels, in closed form.
 
-For x^0 ~ N(0, C) the best diagonal reverse kernel is linear in x^t, and so is each factor r. A
+For x^0 ~ N(0, C) the best diagonal reverse kernel is linear in x^t, and so is each factor r here. A
 sample given known pixels y is therefore N(M y, S), and unit vectors of x^t and y sent through every
-step give M and S. A few steps of conjugate gradients are not linear: M and S then come from draws.
+step give M and S.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -18,13 +17,10 @@ from nonequilibrium.diffusion.chain import Factor, Normal
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.posterior import Inpaint
-from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 
 Make = Callable[[Tensor], Factor]  # from known pixels y (n, d), zero where hidden, to the factor r
-SOLVE = 0, 2, 8, 40  # steps of conjugate gradients: 40 solve for 16 known pixels to the last digit
-NOT_AFFINE = "solve = 2", "solve = 8"
-PARTS = 4  # of the draws, for their standard error
+SOLVE = 0, 40  # steps of conjugate gradients: 40 solve for 16 known pixels to the last digit
 
 
 class Row:
@@ -57,7 +53,7 @@ class Row:
         return ways
 
     def propagated(self, make: Make, times: int = 0) -> tuple[Tensor, Tensor]:
-        """(M, S), (d, d) each: the sampler's x^0 given y is N(M y, S), for affine factors.
+        """(M, S), (d, d) each: the sampler's x^0 given y is N(M y, S).
 
         times: how often each step t ≥ 2 is gone back and forth once more (``diffusion.renoise``).
         """
@@ -77,17 +73,6 @@ class Row:
                 M, S = on_x @ M + on_y, on_x @ S @ on_x.T + added
         return M, S
 
-    def drawn(self, make: Make, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(M, S) fitted by least squares to n samples with known pixels drawn from their law."""
-        white = torch.randn(n, len(self.C), generator=generator, dtype=torch.float64)
-        y = torch.where(self.known, white @ torch.linalg.cholesky(self.C).T, 0.0)
-        skip = Through.skip if isinstance(r := make(y), Through) else self.reverse
-        x = sample(self.kernel, skip, tuple(y.shape), generator, r=r)
-        M = torch.zeros_like(self.C)
-        M[:, self.known] = torch.linalg.lstsq(y[:, self.known], x).solution.T
-        rest = x - y @ M.T
-        return M, rest.T @ rest / (n - int(self.known.sum()))
-
     def posterior(self) -> tuple[Tensor, Tensor]:
         """(M, S) of the exact posterior of missing pixels: (missing, known), (missing, missing)."""
         hole, known = ~self.known, self.known
@@ -102,34 +87,3 @@ class Row:
         spread = off @ self.C[known][:, known] @ off.T
         trace = torch.linalg.solve(P, S + spread).diagonal().sum()
         return float(0.5 * (trace - hole.sum() + torch.logdet(P) - torch.logdet(S)))
-
-    def bias(self, n: int) -> float:
-        """By how much ``expected_kl`` of M and S fitted to n draws is too large on average, nats.
-
-        Exact for the exact posterior: S is Wishart, and the error of M inverse Wishart.
-        """
-        hole, known = int((~self.known).sum()), int(self.known.sum())
-        freedom = torch.tensor(n - known, dtype=torch.float64)
-        log_det = (torch.log(freedom / 2) - torch.digamma((freedom - torch.arange(hole)) / 2)).sum()
-        return float(0.5 * (hole * known / (freedom - 1) + log_det))
-
-
-def row_divergences(correlations, sizes, draws: int, seed: int) -> list[dict]:
-    """KL to the exact posterior of each way of inpainting, nats: a row per correlation, T and way.
-
-    draws: samples for ways that are not affine, whose rows have a standard error over four parts.
-    """
-    rows, n = [], draws // PARTS
-    for correlation, T in itertools.product(correlations, sizes):
-        row = Row(correlation, T)
-        for way, make in row.ways().items():
-            rows.append({"correlation": correlation, "T": T, "way": way})
-            if way.endswith(NOT_AFFINE):
-                random = torch.Generator().manual_seed(seed)
-                parts = [row.expected_kl(*row.drawn(make, n, random)) for _ in range(PARTS)]
-                kl = torch.tensor(parts)
-                rows[-1]["KL"] = float(kl.mean()) - row.bias(n)
-                rows[-1]["KL_se"] = float(kl.std()) / PARTS**0.5
-            else:
-                rows[-1]["KL"] = row.expected_kl(*row.propagated(make))
-    return rows

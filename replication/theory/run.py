@@ -8,15 +8,15 @@ import torch
 
 from nonequilibrium.files import save_contents
 from replication.files import to_json
-from replication.theory import differences, schedules, theory, weighted
+from replication.theory import posteriors, schedules, theory
 
 
 def run(reports: Path, profile: str = "full") -> None:
     """Compute both and write them into ``reports``/metrics."""
     torch.set_num_threads(1)
-    numbers = theory.theory(profile) | {"schedules": schedules.schedules(profile)}
-    numbers |= {"differences": differences.differences(profile)}
-    posteriors = theory.posteriors(profile) | {"particles": weighted.weighted(profile)}
-    records = {"theory": numbers, "posteriors": posteriors}
+    equations = theory.theory(profile) | {"schedules": schedules.schedules(profile)}
+    equations |= {"differences": schedules.differences(profile)}
+    of_posteriors = posteriors.posteriors(profile) | {"particles": posteriors.weighted(profile)}
+    records = {"theory": equations, "posteriors": of_posteriors}
     texts = {reports / f"metrics/{name}.json": to_json(n).encode() for name, n in records.items()}
     save_contents(texts)

@@ -1,4 +1,4 @@
-"""What a schedule is worth in bits (2.4.1, footnote 2): fixed and learned ones, and the largest K*.
+"""What a schedule (2.4.1, footnote 2) and other choices of the paper are worth, in bits.
 
 K* of a schedule is the limit of what training reaches with it. For the heartbeat K* is an exact
 function of β, and its maximum is found. For the swiss roll K* is a mean over points, and a short
@@ -7,44 +7,42 @@ ascent of it ends near its start, above or below: the end is no maximum.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, entropy_terms, full_bound, kl_terms
-from nonequilibrium.bound.optimum import SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.bound import bits, entropy_terms, entropy_terms_eq14, full_bound, kl_terms
+from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion import schedules as library
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.model.toys import PointsModel
-from nonequilibrium.network.toys import RBFNetwork
-from nonequilibrium.training.fit import Watch, fit
+from nonequilibrium.training.fit import fit
 from replication.measure.metrics import seeded
 from replication.settings.settings import profile as sizes_of
-from replication.theory.theory import ALPHA_BAR_T, BETA_1, NOISE, PI, heartbeat_chain
+from replication.theory import theory
+from replication.theory.theory import ALPHA_BAR_T, BETA_1, NOISE, PI, heartbeat_star
 
-T_ROLL = 40
+T_ROLL, MINIBATCH = 40, 128
 EVEN, INVERSE, BEST = "even in log SNR", "1/(T−t+1)", "after ascent on K*"
-# Schedules with which models are trained, β fixed or learned from there.
-TRAINED = {EVEN: (False, True), INVERSE: (False, True), "constant": (), BEST: (False,)}
 
 
 def schedules(profile: str, seed: int = 7) -> dict:
-    """``schedules`` in reports/metrics/theory.json: both toys, bits. Raises ParameterError."""
+    """``schedules`` in reports/metrics/theory.json: K* on both toys. Raises ParameterError."""
     sizes = sizes_of("schedules", profile)
-    rows = {"swiss_roll": roll_rows(sizes, seed)}
-    rows["heartbeat"] = [heartbeat_row(T) for T in sizes["heartbeat"]]
-    return {"train_steps": sizes["train"]} | rows
+    heartbeat = [heartbeat_row(T) for T in sizes["heartbeat"]]
+    return {"swiss_roll": roll_rows(sizes, seed), "heartbeat": heartbeat}
+
+
+# ---------------------------------------------------------------- the swiss roll
 
 
 def roll_schedules() -> dict[str, Tensor]:
     """β_1..β_T of the swiss roll by name, T = 40, all with the same β_1, which is never learned."""
     inverse = library.inverse_schedule(T_ROLL + 1)[:T_ROLL]  # stopped before its β of one
-    even = library.schedule("even_log_snr", T_ROLL, beta_1=BETA_1, alpha_bar_T=ALPHA_BAR_T)
-    constant = torch.full_like(even, 1 - ALPHA_BAR_T ** (1 / T_ROLL))
+    constant = torch.full_like(inverse, 1 - ALPHA_BAR_T ** (1 / T_ROLL))
     inverse[0] = constant[0] = BETA_1
+    even = theory.swiss_roll_chain(T_ROLL).beta[1:]
     return {EVEN: even, INVERSE: inverse, "constant": constant}
 
 
@@ -76,47 +74,23 @@ def best_roll_schedule(beta: Tensor, law: SwissRoll, steps: int, points: int, se
     return torch.cat([beta[:1], torch.sigmoid(free.detach())])
 
 
-class ScheduledRoll(PointsModel):
-    """The swiss roll under the paper's network, with a given schedule, fixed or learned."""
-
-    def __init__(self, beta: Tensor, learn: bool, steps: int, seed: int, network=RBFNetwork):
-        sizes: dict[str, Any] = {"n_steps": len(beta), "train_steps": steps, "seed": seed}
-        super().__init__(noise=NOISE, beta_1=BETA_1, learn_beta=learn, **sizes)
-        self.schedule = (library.LearnedSchedule if learn else library.FixedSchedule)(beta)
-        p = self.params
-        self.network = network(self.kernel(), self.law, seeded(seed), units=p.units, width=p.width)
-
-
-def trained(model: PointsModel, heldout: Tensor) -> tuple[Bound, GaussianKernel]:
-    """The bound of held-out points after a short training of ``model``, and the chain by then."""
-    p, watch = model.params, Watch("schedule", model.params.train_steps)
-    fit(model, model.objective, model.groups(), p.train_steps, p.seed, watch=watch)
-    with torch.no_grad():
-        kernel = model.kernel()
-        return full_bound(kernel, model.reverse(kernel), heldout, seeded(p.seed + 1)), kernel
+def roll_star(beta: Tensor, points: Tensor, seed: int) -> dict[str, float]:
+    """K* of the schedule β_1..β_T on ``points`` and its standard error, bits."""
+    kernel = GaussianKernel(beta)
+    bound = full_bound(kernel, SwissRollOptimum(kernel, SwissRoll(NOISE)), points, seeded(seed))
+    return {"K_star": bits(bound.K), "K_star_se": bits(bound.se)}
 
 
 def roll_rows(sizes: dict, seed: int) -> list[dict]:
-    """K* of each schedule, and K of short trainings with it (``TRAINED``), bits per point."""
-    law, given, rows = SwissRoll(NOISE), roll_schedules(), []
+    """K* of each schedule, bits per point."""
+    law, given = SwissRoll(NOISE), roll_schedules()
     heldout = law.sample(sizes["heldout"], seeded(seed))
-    best = best_roll_schedule(given[EVEN], law, sizes["climb"], sizes["points"], seed + 1)
-    for name, beta in (given | {BEST: best}).items():
-        kernel = GaussianKernel(beta)
-        star = full_bound(kernel, SwissRollOptimum(kernel, law), heldout, seeded(seed + 2))
-        row = {"schedule": name, "K_star": bits(star.K), "K_star_se": bits(star.se)}
-        row["beta"] = beta.tolist()
-        for learn in TRAINED[name]:
-            bound, chain = trained(ScheduledRoll(beta, learn, sizes["train"], seed), heldout)
-            row["K_learned" if learn else "K_fixed"] = bits(bound.K)
-            row |= {"beta_learned": chain.beta[1:].tolist()} if learn else {}
-        rows.append(row)
-    return rows
+    given[BEST] = best_roll_schedule(given[EVEN], law, sizes["climb"], sizes["points"], seed + 1)
+    names = given.items()
+    return [{"schedule": name} | roll_star(beta, heldout, seed + 2) for name, beta in names]
 
 
-def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
-    """K* in nats, exact and differentiable in β."""
-    return entropy_terms(kernel, law.templates()[:1])[0] - heartbeat_optimal_kl(kernel, law).sum()
+# ---------------------------------------------------------------- the heartbeat
 
 
 def best_heartbeat_schedules(T: int) -> list[tuple[float, Tensor]]:
@@ -149,13 +123,51 @@ def heartbeat_row(T: int) -> dict:
 
     "small_first": a first step of 10⁻⁶, then steps that erase equal parts of the signal.
     """
-    law, alpha_bar = Heartbeat(), torch.ones(T + 1, dtype=torch.float64)
-    alpha_bar[1:] = torch.linspace(1, 0, T, dtype=torch.float64)
+    alpha_bar = torch.cat([torch.ones(1), torch.linspace(1, 0, T, dtype=torch.float64)])
     alpha_bar[1] = 1 - BETA_1
+    small_first = BinomialKernel(1 - alpha_bar[1:] / alpha_bar[:-1], PI)
     _, best = max(best_heartbeat_schedules(T), key=lambda end: end[0])
-    chains = {"inverse": heartbeat_chain(T)}
-    chains["small_first"] = BinomialKernel(1 - alpha_bar[1:] / alpha_bar[:-1], PI)
+    chains = {"inverse": theory.heartbeat_chain(T), "small_first": small_first}
     chains["best"] = BinomialKernel(best, PI)
-    stars = {name: bits(float(heartbeat_star(kernel, law))) for name, kernel in chains.items()}
-    signal = {f"alpha_bar_{name}": kernel.alpha_bar.tolist() for name, kernel in chains.items()}
-    return {"T": T} | stars | signal
+    stars = {name: heartbeat_star(kernel, Heartbeat()) for name, kernel in chains.items()}
+    return {"T": T} | {name: bits(float(star)) for name, star in stars.items()}
+
+
+# ---------------------------------------------------------------- paper, program, this project
+
+
+def differences(profile: str, seed: int = 7) -> dict:
+    """``differences`` in reports/metrics/theory.json: each choice alone. Raises ParameterError.
+
+    The first two rows come from a short training of the swiss roll's network.
+    """
+    sizes, law = sizes_of("differences", profile), SwissRoll(NOISE)
+    heldout = law.sample(sizes["heldout"], seeded(seed))
+    model = PointsModel(noise=NOISE, learn_beta=False, train_steps=sizes["train"], seed=seed)
+    fit(model, model.objective, model.groups(), sizes["train"], seed)
+    kernel = model.kernel()
+    with torch.no_grad():
+        bound = full_bound(kernel, model.reverse(kernel), heldout, seeded(seed + 1))
+    K, sum_kl = bits(bound.K), bits(float(bound.kl.sum(1).mean()))
+    printed = entropy_terms_eq14(kernel, heldout) - entropy_terms(kernel, heldout)
+    betas = kernel.beta[1:], library.reference_schedule(T_ROLL)
+    star, star_there = (roll_star(beta, heldout[:1000], 1)["K_star"] for beta in betas)
+    # By how much K moves if data are divided by the deviation of one minibatch.
+    x = law.sample(2000 * MINIBATCH, seeded(seed + 2)).reshape(2000, MINIBATCH, law.dim)
+    scale = x.std((1, 2), correction=0) / x.std(correction=0)
+    moved, there = bits(float(law.dim * torch.log(scale).std())), f"a minibatch of {MINIBATCH}"
+    beats = [BinomialKernel(library.inverse_schedule(sizes["T"]), pi) for pi in (PI, 0.5)]
+    beat, beat_there = (bits(float(heartbeat_star(kernel, Heartbeat()))) for kernel in beats)
+    off, many = bits(float(printed.mean())), sum_kl / (T_ROLL - 1)  # T terms in place of T − 1
+    rows = [
+        _row("terms of π in K", "exact", "−H_p(X^T), as (14)", K=K, K_there=K + off),
+        _row("sum over t", "T − 1 terms", "T times their mean", K=K, K_there=K - many),
+        _row("schedule", EVEN, "1/linspace(T, 2)", K_star=star, K_star_there=star_there),
+        _row("scale of the data", "training set", there, K=0.0, K_there=moved),
+        _row(f"π, K* at T = {sizes['T']}", "0.2", "0.5", K=beat, K_there=beat_there),
+    ]
+    return {"rows": [*rows[:-1], rows[-1] | {"data": "heartbeat"}]}
+
+
+def _row(what: str, here: str, there: str, **numbers: float) -> dict:
+    return {"what": what, "data": "swiss roll", "here": here, "there": there} | numbers

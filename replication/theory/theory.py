@@ -1,7 +1,6 @@
-"""The relations of the paper beside (14), measured on the toys with their exact optimal kernels.
+"""The average (9) between K and log p(x^0), and the brackets (24) with the entropy in them.
 
-The average (9) between K and log p(x^0), the brackets (24) with the entropy in them, and posteriors
-(16) to (23) beside exact ones. Numbers are in bits, divergences on the Gaussian row in nats.
+Both are measured on the toys with their exact optimal kernels, in bits.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import bits, entropy_terms, full_bound
+from nonequilibrium.bound.bound import bits, entropy_terms, full_bound, mean_se
 from nonequilibrium.bound.counts import heartbeat_log_p, heartbeat_reverse_entropy
 from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
 from nonequilibrium.bound.theory import (
@@ -19,15 +18,11 @@ from nonequilibrium.bound.theory import (
     reverse_entropy_bounds,
 )
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
-from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
-from nonequilibrium.diffusion.posterior import BitFactor, TemplateFactor, template_posterior
-from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from replication.measure.metrics import seeded
-from replication.restoration.likelihoods import bootstrapped, standard_error
+from replication.restoration.likelihoods import bootstrapped
 from replication.settings.settings import profile as sizes_of
-from replication.theory.gaussian_row import row_divergences
 
 PI, NOISE, BETA_1, ALPHA_BAR_T = 0.2, 1e-3, 1e-6, 0.03  # the two toys as ``params.yaml`` has them
 BLOCK = 4096  # trajectories at a time; all of them together would take a gigabyte
@@ -43,15 +38,19 @@ def swiss_roll_chain(T: int = 40) -> GaussianKernel:
     return GaussianKernel(schedule("even_log_snr", T, beta_1=BETA_1, alpha_bar_T=ALPHA_BAR_T))
 
 
+def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
+    """K* in nats, exact and differentiable in β."""
+    return entropy_terms(kernel, law.templates()[:1])[0] - heartbeat_optimal_kl(kernel, law).sum()
+
+
 def theory(profile: str, seed: int = 7) -> dict:
     """Equations (9) and (24) on both toys; reports/metrics/theory.json. Raises ParameterError."""
     sizes, beat, roll = sizes_of("theory", profile), Heartbeat(), SwissRoll(NOISE)
     beats, points, n = heartbeat_chain(sizes["T"]), swiss_roll_chain(), sizes["points"]
     best, x0 = SwissRollOptimum(points, roll), roll.sample(n, seeded(seed + 2))
-    K_star, log_density = full_bound(points, best, x0, seeded(seed + 3)), best.log_density(x0)
+    K_star, L = full_bound(points, best, x0, seeded(seed + 3)), mean_se(best.log_density(x0))
     limits = {"K_star": bits(K_star.K), "K_star_se": bits(K_star.se)}
-    limits["L_true"] = bits(float(log_density.mean()))
-    limits["L_true_se"] = bits(standard_error(log_density))
+    limits |= {"L_true": bits(L[0]), "L_true_se": bits(L[1])}
 
     def jarzynski(kernel, reverse, law, n: int) -> dict:
         return averages(kernel, reverse, law.sample(n, seeded(seed)), sizes["averages"], seed)
@@ -61,12 +60,10 @@ def theory(profile: str, seed: int = 7) -> dict:
     of_roll = jarzynski(points, best, roll, sizes["examples"]["swiss_roll"]) | limits
     brackets = {"heartbeat": heartbeat_brackets(beats, beat)}
     brackets["swiss_roll"] = swiss_roll_brackets(points, roll, n, seed + 4)
-    chains, examples = sizes["chains"], sizes["chain_examples"]
-    found = {"profile": profile, "seed": seed}
-    found["jarzynski"] = {"heartbeat": of_beats, "swiss_roll": of_roll}
-    found["chains"] = [chain_row(T, beat, examples, seed) for T in chains]
-    found["entropy"] = brackets
-    return found | {"widths": [bracket_widths(heartbeat_chain(T), beat) for T in chains]}
+    result = {"profile": profile, "seed": seed}
+    result["jarzynski"] = {"heartbeat": of_beats, "swiss_roll": of_roll}
+    result["chains"] = [chain_row(T, beat, sizes["chain_examples"], seed) for T in sizes["chains"]]
+    return result | {"entropy": brackets}
 
 
 def averages(kernel, reverse, x0: Tensor, counts, seed: int) -> dict:
@@ -79,27 +76,22 @@ def averages(kernel, reverse, x0: Tensor, counts, seed: int) -> dict:
         values = bits(estimates(log_ratio, n).mean(0))
         rows.append({"trajectories": n} | bootstrapped("mean", values, seed + 5))
     size = float(effective_sample_size(log_ratio).mean())
-    found = {"T": kernel.T, "examples": len(x0), "averages": rows}
-    return found | {"effective_sample_size": size, "of_trajectories": len(log_ratio)}
+    result = {"T": kernel.T, "examples": len(x0), "averages": rows}
+    return result | {"effective_sample_size": size, "of_trajectories": len(log_ratio)}
 
 
 def heartbeat_limits(kernel: BinomialKernel, law: Heartbeat) -> dict:
     """K*, log p(x^0) and L, all exact."""
-    K_star = entropy_terms(kernel, law.templates()[:1]) - heartbeat_optimal_kl(kernel, law).sum()
-    log_p = heartbeat_log_p(kernel, law)
-    return {"K_star": bits(float(K_star)), "log_p": bits(log_p), "L_true": bits(law.log_likelihood)}
+    K_star, log_p = float(heartbeat_star(kernel, law)), heartbeat_log_p(kernel, law)
+    return {"K_star": bits(K_star), "log_p": bits(log_p), "L_true": bits(law.log_likelihood)}
 
 
 def chain_row(T: int, law: Heartbeat, examples: int, seed: int) -> dict:
     """The limits of a chain of T steps of the heartbeat, and the averages (9) of 1 and of 16."""
-    kernel = heartbeat_chain(T)
-    x0 = law.sample(examples, seeded(seed))
+    kernel, x0 = heartbeat_chain(T), law.sample(examples, seeded(seed))
     log_ratio = log_ratios(kernel, HeartbeatOptimum(kernel, law), x0, 16, seeded(seed + T))
-    row = {"T": T} | heartbeat_limits(kernel, law)
-    for n in (1, 16):
-        values = bits(estimates(log_ratio, n).flatten())  # independent: heartbeats are alike
-        row |= {f"mean_{n}": float(values.mean()), f"se_{n}": standard_error(values)}
-    return row | {"spread_1": bits(float(log_ratio.std()))}  # of one trajectory
+    means = {f"mean_{n}": float(bits(estimates(log_ratio, n).flatten()).mean()) for n in (1, 16)}
+    return {"T": T} | heartbeat_limits(kernel, law) | means
 
 
 def heartbeat_brackets(kernel: BinomialKernel, law: Heartbeat) -> dict:
@@ -123,10 +115,9 @@ def swiss_roll_brackets(kernel: GaussianKernel, law: SwissRoll, n: int, seed: in
     lower, upper = reverse_entropy_bounds(kernel, x0)
     truth, error = lower.clone(), torch.zeros_like(lower)
     for t in range(2, kernel.T + 1):
-        fallen = surprise[t - 2] - surprise[t - 1]
-        truth[t] = kernel.step_entropy(x0, t).mean() + fallen.mean()
-        error[t] = standard_error(fallen)
-    return _in_bits(lower=lower, truth=truth, upper=upper, truth_se=error) | {"points": n}
+        fallen, error[t] = mean_se(surprise[t - 2] - surprise[t - 1])
+        truth[t] = kernel.step_entropy(x0, t).mean() + fallen
+    return _in_bits(lower=lower, truth=truth, upper=upper, truth_se=error)
 
 
 def swiss_roll_log_q(optimum: SwissRollOptimum, xt: Tensor, t: int) -> Tensor:
@@ -142,58 +133,3 @@ def swiss_roll_log_q(optimum: SwissRollOptimum, xt: Tensor, t: int) -> Tensor:
 def _in_bits(**by_t: Tensor) -> dict:
     steps = {"t": list(range(2, len(by_t["lower"])))}
     return steps | {name: bits(value)[2:].tolist() for name, value in by_t.items()}
-
-
-def bracket_widths(kernel: BinomialKernel, law: Heartbeat) -> dict:
-    """Mean and largest width of (24) over t, bits, and the entropy's mean place in it, 0 to 1."""
-    bracket = heartbeat_brackets(kernel, law)
-    by_t = [bracket[name] for name in ("lower", "truth", "upper")]
-    lower, truth, upper = torch.tensor(by_t, dtype=torch.float64)
-    width, place = upper - lower, (truth - lower).sum() / (upper - lower).sum()
-    spread = {"mean": float(width.mean()), "largest": float(width.max())}
-    return {"T": kernel.T} | spread | {"place": float(place)}
-
-
-def evidence() -> dict[str, Tensor]:
-    """Evidence of single bits as log odds, (20,) nats each; bits are numbered from 1 (figure 2)."""
-    named = {"bit 3 is one, 9:1": {3: 1}, "bits 3 and 4 are one, 9:1 each": {3: 1, 4: 1}}
-    named["bits 3 and 8 are one, bit 13 is zero, 9:1 each"] = {3: 1, 8: 1, 13: -1}
-    signs = {name: [sign.get(bit, 0) for bit in range(1, 21)] for name, sign in named.items()}
-    nine = torch.log(torch.tensor(9.0, dtype=torch.float64))
-    return {name: nine * torch.tensor(sign) for name, sign in signs.items()}
-
-
-def bit_posteriors(kernel, reverse, law: Heartbeat, n: int, seed: int) -> list[dict]:
-    """Samples given evidence of bits beside the exact posterior: a row per evidence and r.
-
-    total_variation: over six outcomes, the five templates and no heartbeat. among_valid: over the
-    heartbeats among the samples, None if there are none.
-    """
-    rows, templates = [], law.templates()
-    for name, log_odds in evidence().items():
-        exact = template_posterior(templates, log_odds)
-        factors: dict[str, Factor] = {
-            "constant r": BitFactor(log_odds),
-            "annealed r": BitFactor(log_odds, annealed=True),
-            "r through the templates": TemplateFactor(templates, log_odds),
-        }
-        for way, r in factors.items():
-            x = sample(kernel, reverse, (n, law.dim), seeded(seed), r=r)
-            share = (x[:, None] == templates).all(-1).double().mean(0)
-            valid = share.sum()
-            distance = 0.5 * ((share - exact).abs().sum() + 1 - valid)
-            among = float(0.5 * (share / valid - exact).abs().sum()) if valid > 0 else None
-            row = {"evidence": name, "way": way, "total_variation": float(distance)}
-            row |= {"among_valid": among, "valid": float(valid)}
-            rows.append(row | {"share": share.tolist(), "exact": exact.tolist()})
-    return rows
-
-
-def posteriors(profile: str, seed: int = 7) -> dict:
-    """Posteriors beside exact ones; reports/metrics/posteriors.json. Raises ParameterError."""
-    sizes, law = sizes_of("theory", profile), Heartbeat()
-    T, n = sizes["bits"]["T"], sizes["bits"]["n"]
-    kernel = heartbeat_chain(T)
-    bit_rows = bit_posteriors(kernel, HeartbeatOptimum(kernel, law), law, n, seed)
-    found = {"profile": profile, "seed": seed, "row": row_divergences(**sizes["row"], seed=seed)}
-    return found | {"bits": bit_rows, "bits_T": T, "bits_n": n}
