@@ -5,23 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import torch
 from scipy import stats
-from torch import Tensor
 
 from nonequilibrium.bound.bound import L_null, bits, entropy_terms, full_bound, mean_se
 from nonequilibrium.bound.optimum import HeartbeatOptimum, heartbeat_optimal_kl, optimality_gap
-from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.kernels import BinomialKernel
 from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.model.toys import HeartbeatModel
 from replication.measure.measured import Measured
 from replication.measure.metrics import metrics, seeded
 from replication.settings.evaluation import HeartbeatEvaluation
-
-
-def K_star(kernel: BinomialKernel, law: Heartbeat, optimal_kl: Tensor | None = None) -> Tensor:
-    """K* in nats, exact and differentiable in β. optimal_kl: ``heartbeat_optimal_kl``, if known."""
-    optimal_kl = heartbeat_optimal_kl(kernel, law) if optimal_kl is None else optimal_kl
-    return entropy_terms(kernel, law.templates()[:1])[0] - optimal_kl.sum()
 
 
 def evaluate(experiment: str, model: HeartbeatModel, settings: HeartbeatEvaluation) -> Measured:
@@ -34,14 +26,15 @@ def evaluate(experiment: str, model: HeartbeatModel, settings: HeartbeatEvaluati
     law, kernel, seed = model.law, model.kernel(), settings.seed
     reverse, optimum = model.reverse(kernel), HeartbeatOptimum(kernel, law)
     optimal_kl = heartbeat_optimal_kl(kernel, law)
-    best, control = bits(float(K_star(kernel, law, optimal_kl))), (optimum, optimal_kl)
+    K_star = float(entropy_terms(kernel, law.templates()[:1])[0] - optimal_kl.sum())
+    control = optimum, optimal_kl
     heldout, random = law.sample(settings.n_heldout, seeded(seed)), seeded(seed + 1)
     bound = full_bound(kernel, reverse, heldout, random, replicates=2, control=control)
     plain = full_bound(kernel, reverse, heldout, random, noisier_share=0.5)
     gaps = optimality_gap(kernel, optimum, reverse, heldout, random, noisier_share=0.5)
     assert (gaps > -1e-9).all(), "a divergence is not negative"
     numbers = metrics(experiment, bound, float(L_null(kernel, heldout).mean()), seed)
-    numbers["limit"] = {"K_star": best, "L_true": bits(law.log_likelihood)}
+    numbers["limit"] = {"K_star": bits(K_star), "L_true": bits(law.log_likelihood)}
     numbers["gap"], numbers["gap_se"] = map(bits, mean_se(gaps.sum(1)))
     numbers |= {"K_plain": bits(plain.K), "K_plain_se": bits(plain.se)}
     numbers |= {"n_steps": kernel.T, "pi": model.params.pi}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,9 +47,10 @@ class Measured:
 
         Equal contents give equal bytes. A number that does not exist (NaN, infinity) is null.
         """
-        folder, text = reports / "measured" / experiment, to_json(finite(self.numbers))
+        folder = reports / "measured" / experiment
+        numbers = json.loads(json.dumps(self.numbers), parse_constant=lambda _: None)
         arrays = save({name: value.contiguous() for name, value in self.arrays.items()})
-        contents = {reports / "metrics" / f"{experiment}.json": text.encode()}
+        contents = {reports / "metrics" / f"{experiment}.json": to_json(numbers).encode()}
         contents |= {folder / "arrays.safetensors": arrays}
         for name, table in self.tables.items():
             contents[folder / f"{name}.csv"] = table.to_csv(index=False).encode()
@@ -68,15 +68,6 @@ class Measured:
         except Exception as error:  # three libraries' readers, which raise many kinds
             reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
             raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None
-
-
-def finite(value):
-    """``value`` (dicts, lists, numbers) with None in place of NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

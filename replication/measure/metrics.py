@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
-from nonequilibrium.model.images import ImageModel
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
 
@@ -44,8 +43,8 @@ def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> 
     }
 
 
-def of_model(model: ImageModel, numbers: dict) -> dict:
-    """K of ``numbers`` in bits per dimension, and the model's σ, T and number of parameters."""
+def of_model(model, numbers: dict) -> dict:
+    """K of ``numbers`` in bits per dimension; σ, T and the number of parameters of the model."""
     channels, sigma = model.network.shape[0], model.scale.sigma
     return {
         "bits_per_dim": bits_per_dim(numbers["K"], channels, sigma),
@@ -62,9 +61,7 @@ def per_pixel(bound: Bound, pixels: int | Tensor) -> Bound:
     return Bound(kl, bound.rest / pixels, bound.replicates / pixels)
 
 
-def image_metrics(
-    experiment: str, model: ImageModel, bound: Bound, L_null: float, seed: int, **more
-) -> dict:
+def image_metrics(experiment: str, model, bound: Bound, L_null: float, seed: int, **more) -> dict:
     """The contract of an image model in bits per pixel; bound and L_null in nats per image."""
     bound = per_pixel(bound, model.pixels)
     blocks = bits(bound.se_blocks)  # the order of the official file is not random
