@@ -1,7 +1,6 @@
 """What image models are compared with: histograms for the bound, well-known methods for posteriors.
 
-A density of grey levels without a network is the least that a bound must beat. Images are (n, c, h,
-w) uint8, or x of variance one where noise is involved.
+Images are (n, c, h, w) uint8, or x of variance one where noise is involved.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet, Scale
@@ -40,20 +38,11 @@ def non_local_means(noisy: Tensor, sigma: float, h: float) -> Tensor:
     return torch.from_numpy(clean).movedim(-1, 1).to(noisy.dtype)
 
 
-def wiener(noisy: Tensor, sigma: float, train: Tensor, together: bool = False) -> Tensor:
-    """The Wiener filter S (S + σ²)^−1 in Fourier space, S from the images x ``train``: the mean
-    power spectrum of each channel, or with ``together`` the covariance matrix of the colours.
-    """
+def wiener(noisy: Tensor, sigma: float, train: Tensor) -> Tensor:
+    """The Wiener filter S (S + σ²)^−1 in Fourier space, S the mean power spectrum of ``train``."""
     mean = train.mean(0)
-    of_train, of_noisy, n = torch.fft.fft2(train - mean), torch.fft.fft2(noisy - mean), len(train)
-    if together:
-        S = torch.einsum("nchw,ndhw->hwcd", of_train, of_train.conj()) / (n * mean[0].numel())
-        gain = S @ torch.linalg.inv(S + sigma**2 * torch.eye(len(mean)))
-        filtered = torch.einsum("hwcd,ndhw->nchw", gain, of_noisy)
-    else:
-        spectrum = of_train.abs().square().mean(0) / mean[0].numel()
-        filtered = of_noisy * (spectrum / (spectrum + sigma**2))
-    return torch.fft.ifft2(filtered).real + mean
+    S = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
+    return torch.fft.ifft2(torch.fft.fft2(noisy - mean) * (S / (S + sigma**2))).real + mean
 
 
 def quality(truth: Tensor, estimate: Tensor, missing: Tensor | None = None) -> dict[str, Tensor]:
@@ -132,21 +121,21 @@ def pixel_histogram(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     return _costs(index, test, _chosen(index, aside, smoothed))
 
 
-def two_neighbours(train: Tensor, aside: Tensor, test: Tensor, levels: int = 256) -> Tensor:
+def two_neighbours(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     """Bits per dimension of each test image under histograms given the left and upper pixel, (n,).
 
-    levels: to which these two are rounded; outside of the image they are 0. A context that is rare
-    leans on the same with fewer levels, down to none; how much is chosen on ``aside`` for each
-    number of levels in turn. Each channel has its own histograms.
+    Outside of the image a neighbour is 0. A context that is rare leans on the same with fewer
+    levels, down to none; how much is chosen on ``aside`` for each of CONTEXTS in turn. Each channel
+    has its own histograms.
     """
     channels = range(train.shape[1])
-    parts = [(train[:, [c]], aside[:, [c]], test[:, [c]]) for c in channels]
-    return torch.stack([_two_neighbours(*part, levels) for part in parts]).mean(0)
+    parts = ([images[:, [c]] for images in (train, aside, test)] for c in channels)
+    return torch.stack([_of_channel(*part) for part in parts]).mean(0)
 
 
-def _two_neighbours(train: Tensor, aside: Tensor, test: Tensor, most: int) -> Tensor:
+def _of_channel(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     law = torch.full((1, 1, 256), 1 / 256)
-    for levels in (levels for levels in CONTEXTS if levels <= most):
+    for levels in CONTEXTS:
 
         def index(images: Tensor, levels=levels) -> Tensor:
             left, above = torch.zeros(2, *images.shape, dtype=torch.int32)
@@ -170,17 +159,5 @@ def histograms(images: ImageSet, aside: int) -> dict[str, Tensor]:
     choose the smoothing.
     """
     parts, name = (images.train[:-aside], images.train[-aside:], images.test), "a histogram "
-    return {
-        name + "for each pixel": pixel_histogram(*parts),
-        name + "given left and upper pixel, rounded to 16 levels": two_neighbours(
-            *parts, levels=16
-        ),
-        name + "given left and upper pixel": two_neighbours(*parts),
-    }
-
-
-def centroids(train: Tensor, k: int, seed: int) -> Tensor:
-    """k centroids (k, d) of the training images: no samples, yet the window prefers them."""
-    settings = dict(init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed)
-    means = MiniBatchKMeans(k, **settings)
-    return torch.from_numpy(means.fit(train.numpy()).cluster_centers_).float()
+    laws = {"for each pixel": pixel_histogram, "given left and upper pixel": two_neighbours}
+    return {name + given: law(*parts) for given, law in laws.items()}

@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
+from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from nonequilibrium.bound.bound import (
-    L_null,
-    bits,
-    block_se,
-    full_bound,
-    mean_se,
-    sampled_bound,
-)
+from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
-from nonequilibrium.bound.proposals import pilot_proposal
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
@@ -49,14 +42,14 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
     proposal = model.proposal()
     bound = sampled_bound(kernel, reverse, heldout, random, settings.draws, proposal, block=100)
     null = float(torch.cat([L_null(kernel, part) for part in heldout.split(1000)]).mean())
-    kl, K = bits(bound.kl.mean(0)) / model.pixels, bound.per_example
+    kl = bits(bound.kl.mean(0)) / model.pixels
     result = Measured(
         image_metrics(experiment, model, bound, null, settings.seed, draws=settings.draws),
         {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl[2:].numpy()})},
-        {"K_per_example": (bits(K) / model.pixels).float()},
+        {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
     )
     del bound  # n (T + 1) numbers that the parts do without
-    given = Given(experiment, model, kernel, images, heldout, K, settings)
+    given = Given(experiment, model, kernel, images, settings)
     for name in EXPERIMENTS[experiment].parts:
         result.add(PARTS[name](given))
     return result
@@ -69,19 +62,6 @@ def histograms(given: Given) -> Measured:
         mean, error = mean_se(costs)
         rows[name] = {"bits_per_dim": mean, "se": error, "se_blocks": block_se(costs)}
     return Measured({"histograms": rows})
-
-
-def thinned(given: Given) -> Measured:
-    """K of the thinned chain, by which many samples are drawn, and what it loses per image."""
-    of_thinned = EXPERIMENTS[given.experiment].thinned
-    offset, draws = of_thinned["offset"], of_thinned["draws"]
-    chain, random, pixels = given.thin(), given.seeded(offset), given.model.pixels
-    pilot = pilot_proposal(full_bound(*chain, given.heldout[:20], random, block=500))
-    K = sampled_bound(*chain, given.heldout, random, draws, pilot, block=100).per_example
-    numbers = {"thin_steps": given.thin_steps, "K_thinned": bits(float(K.mean())) / pixels}
-    numbers["K_same_images"] = bits(float(given.K.mean())) / pixels
-    loss, error = mean_se(bits(given.K - K) / pixels)
-    return Measured(numbers | {"thinning_loss": loss, "thinning_loss_se": error})
 
 
 def shown(given: Given) -> Measured:
@@ -122,8 +102,12 @@ def calibration(given: Given) -> Measured:
         noised_to[name] = sigma
         scores |= _parzen(name, _unit(given, torch.cat(ends)), images)
     counted = in_unit_interval(counted, images.levels)
-    means = baselines.centroids(counted, n // 10, given.its.seed)
-    scores |= _parzen("k-means centroids (no samples)", means, images)
+    k, seed = n // 10, given.its.seed
+    means = MiniBatchKMeans(
+        k, init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed
+    )
+    centroids = torch.from_numpy(means.fit(counted.numpy()).cluster_centers_).float()
+    scores |= _parzen("k-means centroids (no samples)", centroids, images)
     return Measured({"parzen": scores, "noised_to": noised_to})
 
 
@@ -144,6 +128,6 @@ def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
     return {name: {key: x if key == "sigma" else bits(x) for key, x in score.items()}}
 
 
-_PARTS = [histograms, thinned, shown, window, calibration, posteriors.halves, posteriors.figure_3]
+_PARTS = [histograms, shown, window, calibration, posteriors.halves, posteriors.figure_3]
 _PARTS += [posteriors.inpainting, posteriors.denoising, posteriors.guided]
 PARTS = {part.__name__: part for part in _PARTS}  # by the names of the register

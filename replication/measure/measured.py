@@ -72,17 +72,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Given:
-    """The context of a part: a trained image model, its data set, and what K was measured on.
-
-    heldout: x^0 of the first test images, (n, c, h, w). K: of each, (n,) nats. its: the settings.
-    """
+    """The context of a part: a trained image model, its data set, and ``its`` settings."""
 
     experiment: str
     model: ImageModel
     kernel: GaussianKernel
     images: ImageSet
-    heldout: Tensor
-    K: Tensor
     its: ImageEvaluation
 
     @property

@@ -27,7 +27,7 @@ from nonequilibrium.errors import WeightsError
 from nonequilibrium.files import save_contents
 from nonequilibrium.model.leaves import LeavesModel
 from nonequilibrium.model.weights import check_card
-from replication.files import ROOT, check_writable, commit
+from replication.files import ROOT, commit
 from replication.measure.mcgsm import MCGSM, Draw, drawn_from, fit, per_image
 from replication.measure.metrics import seeded
 from replication.settings.evaluation import MCGSMParams
@@ -97,8 +97,8 @@ def load_mixture(params: LeavesLaw, path: Path = WEIGHTS) -> tuple[MCGSM, list[d
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["nonequilibrium"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        law, rows, C = about["mcgsm"], about["sizes"], len(tensors["a"])
-        mixture = MCGSM(DIM, C, tensors["alpha"].shape[1], len(tensors["b"]), seeded(0))
+        law, rows, (C, S) = about["mcgsm"], about["sizes"], tensors["alpha"].shape
+        mixture = MCGSM(DIM, C, S, len(tensors["b"]), seeded(0))
         mixture.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError):
         raise WeightsError(f"{path} holds no MCGSM of dead leaves; {remedy}") from None
@@ -109,18 +109,12 @@ def load_mixture(params: LeavesLaw, path: Path = WEIGHTS) -> tuple[MCGSM, list[d
     return mixture, rows
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium mcgsm``."""
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="models/mcgsm.safetensors")
-
-
 def run(options: argparse.Namespace) -> None:
     """Train the MCGSM on the leaves of params.yaml and write it."""
-    check_writable(options.out, options.out.with_suffix(".json"))
     began, sizes, params = time.time(), load("mcgsm"), load("dead_leaves")
     data: Any = leaves_pictures(params)
     mixture, rows = grown(LeavesModel(data, **vars(params)), data.train, sizes)
-    card: dict[str, Any] = {"params": dataclasses.asdict(sizes), "commit": commit()}
+    card: dict = {"params": dataclasses.asdict(sizes), "commit": commit()}
     card["seconds"] = round(time.time() - began, 1)
     save_mixture(mixture, rows, params, options.out, card)
     for row in rows:

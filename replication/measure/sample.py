@@ -4,8 +4,7 @@
 
 With ``--steps`` the chain keeps the noise levels by which K loses least, as ``measure MODEL
 --spacing`` measured them, or evenly spaced ones. Each sample has the noise of the last step, as
-p(x^0) has. The i-th depends on the seed and on i alone, so that more samples begin with the same
-ones.
+p(x^0) has. The i-th depends on the seed and on i alone.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ import os
 from pathlib import Path
 
 from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.errors import ParameterError
 from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.pictures import rows, save_pictures
-from replication.measure.spacing import check_range, load_costs, model_of, thinned, weights_of
+from replication.measure.spacing import image_model, load_costs, thinned
 from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
 
 
@@ -34,18 +34,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw samples and write them side by side into one picture.
+    """Draw samples and write them side by side into one picture."""
 
-    The i-th depends on the seed and on i alone, so that more samples begin with the same ones.
-    """
-    weights = weights_of(options)
-    check_range("number", options.number, 1, MOST_SAMPLES)
-    check_range("seed", options.seed, 0, LAST_SEED)
+    def check(name: str, value: int, low: int, high: int) -> None:
+        if not low <= value <= high:
+            wanted = f"it must be a whole number from {low} to {high}"
+            raise ParameterError(f"--{name} is {value}; {wanted}")
+
+    check("number", options.number, 1, MOST_SAMPLES)
+    check("seed", options.seed, 0, LAST_SEED)
+    weights, model = image_model(options.model, options.weights)
     check_out(options.out, [weights])
-    model = model_of(options, weights)
     T = model.params.n_steps
     steps = T if options.steps is None else options.steps
-    check_range("steps", steps, 2, T)
+    check("steps", steps, 2, T)
     keep_freed_memory()
     costs = load_costs(weights)
     chain = thinned(model, costs, steps)

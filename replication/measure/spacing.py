@@ -21,30 +21,29 @@ from nonequilibrium.bound.thinning import StepCosts, step_costs
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.thinning import thin
-from nonequilibrium.errors import ParameterError
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from replication.data.loading import training_data
-from replication.files import ROOT, check_writable
+from replication.files import ROOT
 from replication.measure.metrics import seeded
 from replication.restoration.inpaint import IMAGES
 from replication.settings.fields import check_name
 
 SEED = 0  # of the noise on the images and on x^t
-FEW, MOST = 200, 1000  # images: with fewer than a hundred the levels follow chance
+FEW = 200  # images: with fewer than a hundred the levels follow chance
 
 
-def costs_of(model: ImageModel, number: int = FEW, rows: int = 100) -> StepCosts:
+def costs_of(model: ImageModel) -> StepCosts:
     """``step_costs`` of a trained model on the first training images that are set aside."""
     random, constants = seeded(SEED), model.constants.clone()
     images: Any = training_data(model.params)
     model.take(images, seeded(SEED))
     model.constants.copy_(constants)  # those that are part of the weights
-    x0 = model.x0(model.validation[:number], random)
+    x0 = model.x0(model.validation[:FEW], random)
     with torch.no_grad():
         kernel = model.kernel()
-    return step_costs(kernel, model.reverse(kernel), x0, random, rows)
+    return step_costs(kernel, model.reverse(kernel), x0, random, 100)
 
 
 def place(weights: Path) -> Path:
@@ -82,44 +81,23 @@ def thinned(
     return thin(kernel, model.reverse(kernel), costs.best(kernel, [n_steps])[n_steps][0])
 
 
-# ---------------------------------------------------------------- commands
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium spacing``."""
-    parser.add_argument("model", help=", ".join(IMAGES))
-    parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    meaning = f"training images set aside, 2 to {MOST}"
-    parser.add_argument("--images", type=int, default=FEW, help=meaning)
+def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:
+    """Where the weights of an image experiment are, and its model; raises what a user can mend."""
+    check_name("model", name, IMAGES)
+    weights = weights or ROOT / "models" / f"{name}.safetensors"
+    model = load_weights(weights, name)
+    assert isinstance(model, ImageModel), "IMAGES are image experiments"
+    return weights, model
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure what each step between two noise levels costs K, and write it beside the weights."""
-    weights = weights_of(options)
-    check_range("images", options.images, 2, MOST)
-    check_writable(place(weights))
-    model = model_of(options, weights)
-    costs, T = costs_of(model, options.images), model.params.n_steps
+    weights, model = image_model(options.model, options.weights)
+    costs, T = costs_of(model), model.params.n_steps
     save_costs(costs, weights)
     with torch.no_grad():
         best = costs.best(model.kernel(), [n for n in (25, 50, 100, 250, 500) if n < T] + [T])
     K = {n: bits(value) / model.pixels for n, (_, value) in best.items()}
     loss = ", ".join(f"{K[n] - K[T]:+.3f} with {n} steps" for n in K if n < T)
-    unit = f"bits per pixel, on {options.images} images"
+    unit = f"bits per pixel, on {FEW} images"
     print(f"{place(weights)}: compared with all {T} steps K is {loss} ({unit})")
-
-
-def weights_of(options: argparse.Namespace) -> Path:
-    check_name("model", options.model, IMAGES)
-    return options.weights or ROOT / "models" / f"{options.model}.safetensors"
-
-
-def model_of(options: argparse.Namespace, weights: Path) -> ImageModel:
-    model = load_weights(weights, options.model)
-    assert isinstance(model, ImageModel), "IMAGES are image experiments"
-    return model
-
-
-def check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ParameterError(f"--{name} is {value}; it must be a whole number from {low} to {high}")

@@ -72,7 +72,6 @@ class Experiment:
     optimum: Callable | None = None  # the best reverse for (kernel, law), for K*
     draws: Callable | None = None  # what draws its images, where they are not fetched
     shown: dict = field(default_factory=lambda: {"offset": 4, "most": 1000})
-    thinned: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)  # parameters with which it trains in seconds
     quick_evaluation: dict = field(default_factory=dict)  # and with which it is measured then
     code: dict = field(default_factory=dict)  # the modules of model, law, optimum and draws
