@@ -121,11 +121,10 @@ def _bound(
     numbers["K_mc_se"] = mean_se(bits(bound.replicates.mean(1)))[1]
     numbers["paper"] = numbers["paper"] if pictures.source == "uiuc" else {}
     numbers |= {"n_heldout": len(pieces), "error_unit": unit, "n_units": len(sizes)}
-    numbers |= {"source": pictures.source, "title": pictures.title} | of_model(model, numbers)
-    numbers["draws"] = draws * REPLICATES
+    numbers |= {"source": pictures.source, "title": pictures.title, "draws": draws * REPLICATES}
     steps = pd.DataFrame({"t": range(2, kernel.T + 1), "K": bits(bound.kl.mean(0))[2:].numpy()})
     units = {"K_per_example": bits(bound.per_example).float()}
-    return Measured(numbers, {"K_by_time_step": steps}, units)
+    return Measured(numbers | of_model(model, numbers), {"K_by_time_step": steps}, units)
 
 
 def _kl(kernel, reverse, piece: Piece, t: int, generator: torch.Generator) -> Tensor:
@@ -153,13 +152,13 @@ def hole_in(picture: Tensor, side: int) -> Tensor:
 
 def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluation) -> Measured:
     """A hole in held-out pictures, filled by posterior samples and by methods without training."""
-    rows, arrays, T = [], {}, model.params.n_steps
+    rows, arrays, T, left_out = [], {}, model.params.n_steps, ""
     seeds = [settings.seed + 10 + k for k in range(settings.samples)]
-    thin = min(settings.thin_steps, T)
-    ways = {"constant r": ("constant", T), "through the model": ("through", thin)}
+    ways = {"constant r": ("constant", T)}
+    ways |= {"through the model": ("through", min(settings.thin_steps, T))}
     for number, picture in enumerate(test[: settings.n_shown]):
-        corner = [max(0, (a - b) // 2) for a, b in zip(picture.shape[1:], SHOWN, strict=True)]
-        truth = picture[:, corner[0] :, corner[1] :][:, : SHOWN[0], : SHOWN[1]]
+        top, left = (max(0, (a - b) // 2) for a, b in zip(picture.shape[1:], SHOWN, strict=True))
+        truth = picture[:, top:, left:][:, : SHOWN[0], : SHOWN[1]]
         hole = hole_in(truth, settings.hole)
         noise = torch.randn(truth.shape, generator=seeded(settings.seed + 2))
         noisy = torch.where(hole, model.scale.to_pixels(noise), truth)
@@ -170,19 +169,13 @@ def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluati
         for way, (r, steps) in ways.items():
             samples = fill(model, truth, ~hole, seeds, r, steps, SOLVE)
             arrays[f"figure_5_{number}_{r}"] = samples
-            each = pd.DataFrame([quality(truth, sample, hole) for sample in samples])
-            scores[f"one sample, {way}"] = each.mean()
+            single = pd.DataFrame([quality(truth, sample, hole) for sample in samples])
+            scores[f"one sample, {way}"] = single.mean()
             mean = samples.double().mean(0).round().to(torch.uint8)
             scores[f"mean of {len(samples)} samples, {way}"] = quality(truth, mean, hole)
         scores |= {name: quality(truth, other, hole) for name, other in filled.items()}
         scores["other places of the picture"] = elsewhere(truth, hole)
         rows += [{"picture": number, "method": name, **score} for name, score in scores.items()]
-    table = pd.DataFrame(rows)
-    means = table.drop(columns="picture").groupby("method", sort=False).mean().reset_index()
-    numbers = {"hole": int(hole.any(0).sum()), "samples": settings.samples, "thin_steps": thin}
-    numbers["others"] = list(filled)
-    numbers["holes"] = means.astype(object).where(means.notna(), None).to_dict("records")
     if left_out:
-        numbers["left_out"] = left_out
         print(left_out)
-    return Measured(numbers, {"figure_5": table}, arrays)
+    return Measured({}, {"figure_5": pd.DataFrame(rows)}, arrays)
