@@ -47,10 +47,7 @@ def runs() -> dict:
 
     found = {name: lambda name=name: measure.quick(name)[1] for name in EXPERIMENTS}
     found |= {"theory": numbers(theory.theory), "posteriors": numbers(posteriors.posteriors)}
-    found |= {
-        "schedules": numbers(schedules.schedules),
-        "differences": numbers(schedules.differences),
-    }
+    found["schedules"] = numbers(schedules.schedules)
     found |= {
         "weighted": numbers(posteriors.weighted),
         "restorations": lambda: restorations.restorations("quick"),

@@ -58,7 +58,6 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
     numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)
     numbers["leaf_pixels"] = leaf_pixels
-    numbers["disc_bits"] = disc_bits(leaf_pixels, p.smallest, p.largest)
     numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(theirs)
     numbers["mcgsm_sizes"] = sizes
     numbers["gaussian"] = _gaussians(model, train, heldout, seed + 4)
@@ -117,15 +116,6 @@ def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
         logs = -k * math.log(noise) - (k - 1) / 2 * math.log(2 * math.pi) - squares / (2 * noise**2)
         results.append((logs + torch.log(of_mean) + torch.log(inside)).sum() / x.numel())
     return torch.stack(results)
-
-
-def disc_bits(leaf_pixels: float, smallest: float, largest: float, step: float = 0.25) -> float:
-    """Bits of a disc's place, within the area of a visible leaf, and radius, to ``step`` pixels."""
-    # The density of radii is c r^−3, and −E log(c r^−3) = 3 E log r − log c.
-    kept = smallest**-2 - largest**-2
-    ends = [r**-2 * (math.log(r) + 0.5) for r in (smallest, largest)]
-    radius = 3 * ((ends[0] - ends[1]) / kept) - math.log(2 / kept)
-    return bits(math.log(leaf_pixels) + radius) - 3 * math.log2(step)
 
 
 def _gaussians(

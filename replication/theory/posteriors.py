@@ -1,4 +1,4 @@
-"""Posteriors (16) to (23) beside exact ones, and what particles give back of the Z̃_t left out.
+"""Posteriors of Gaussian rows beside exact ones, and what particles give back of the Z̃_t left out.
 
 Divergences are in nats, from the exact posterior of the data's law. That of the model is a little
 off it because of its T steps, which no number of particles mends.
@@ -12,22 +12,13 @@ import warnings
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.optimum import HeartbeatOptimum
-from nonequilibrium.data.toys import Heartbeat
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
-from nonequilibrium.diffusion.posterior import (
-    BitFactor,
-    Denoise,
-    TemplateFactor,
-    template_posterior,
-)
-from nonequilibrium.diffusion.sampling import sample
+from nonequilibrium.diffusion.posterior import Denoise
 from replication.measure.metrics import seeded
 from replication.settings.settings import profile as sizes_of
 from replication.theory.gaussian_row import Row
-from replication.theory.theory import heartbeat_chain
 
 CORRELATION, VAR = 0.9, 1.0  # between neighbours; of the noise in y, a signal-to-noise ratio of 1
 PAIR = 2.0, 0.0  # y of two pixels
@@ -36,13 +27,9 @@ BACK_AND_FORTH = 0, 1, 4, 16, 64
 
 def posteriors(profile: str, seed: int = 7) -> dict:
     """Posteriors beside exact ones; reports/metrics/posteriors.json. Raises ParameterError."""
-    sizes, law = sizes_of("theory", profile), Heartbeat()
-    T, n = sizes["bits"]["T"], sizes["bits"]["n"]
-    kernel = heartbeat_chain(T)
-    bit_rows = bit_posteriors(kernel, HeartbeatOptimum(kernel, law), law, n, seed)
-    rows = row_divergences(sizes["row"]["correlations"], sizes["row"]["sizes"])
-    result = {"profile": profile, "seed": seed, "row": rows}
-    return result | {"bits": bit_rows, "bits_T": T, "bits_n": n}
+    sizes = sizes_of("theory", profile)["row"]
+    rows = row_divergences(sizes["correlations"], sizes["sizes"])
+    return {"profile": profile, "seed": seed, "row": rows}
 
 
 def row_divergences(correlations, sizes) -> list[dict]:
@@ -53,41 +40,6 @@ def row_divergences(correlations, sizes) -> list[dict]:
         for way, make in row.ways().items():
             KL = row.expected_kl(*row.propagated(make))
             rows.append({"correlation": correlation, "T": T, "way": way, "KL": KL})
-    return rows
-
-
-def evidence() -> dict[str, Tensor]:
-    """Evidence of single bits as log odds, (20,) nats each; bits are numbered from 1 (figure 2)."""
-    named = {"bit 3 is one, 9:1": {3: 1}, "bits 3 and 4 are one, 9:1 each": {3: 1, 4: 1}}
-    named["bits 3 and 8 are one, bit 13 is zero, 9:1 each"] = {3: 1, 8: 1, 13: -1}
-    signs = {name: [sign.get(bit, 0) for bit in range(1, 21)] for name, sign in named.items()}
-    nine = torch.log(torch.tensor(9.0, dtype=torch.float64))
-    return {name: nine * torch.tensor(sign) for name, sign in signs.items()}
-
-
-def bit_posteriors(kernel, reverse, law: Heartbeat, n: int, seed: int) -> list[dict]:
-    """Samples given evidence of bits beside the exact posterior: a row per evidence and r.
-
-    total_variation: over six outcomes, the five templates and no heartbeat. among_valid: over the
-    heartbeats among the samples, None if there are none.
-    """
-    rows, templates = [], law.templates()
-    for name, log_odds in evidence().items():
-        exact = template_posterior(templates, log_odds)
-        factors: dict[str, Factor] = {
-            "constant r": BitFactor(log_odds),
-            "annealed r": BitFactor(log_odds, annealed=True),
-            "r through the templates": TemplateFactor(templates, log_odds),
-        }
-        for way, r in factors.items():
-            x = sample(kernel, reverse, (n, law.dim), seeded(seed), r=r)
-            share = (x[:, None] == templates).all(-1).double().mean(0)
-            valid = share.sum()
-            distance = 0.5 * ((share - exact).abs().sum() + 1 - valid)
-            among = float(0.5 * (share / valid - exact).abs().sum()) if valid > 0 else None
-            row = {"evidence": name, "way": way, "total_variation": float(distance)}
-            row |= {"among_valid": among, "valid": float(valid)}
-            rows.append(row | {"share": share.tolist(), "exact": exact.tolist()})
     return rows
 
 

@@ -15,7 +15,6 @@ def run(reports: Path, profile: str = "full") -> None:
     """Compute both and write them into ``reports``/metrics."""
     torch.set_num_threads(1)
     equations = theory.theory(profile) | {"schedules": schedules.schedules(profile)}
-    equations |= {"differences": schedules.differences(profile)}
     of_posteriors = posteriors.posteriors(profile) | {"particles": posteriors.weighted(profile)}
     records = {"theory": equations, "posteriors": of_posteriors}
     texts = {reports / f"metrics/{name}.json": to_json(n).encode() for name, n in records.items()}

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from nonequilibrium.bound.bound import bits, entropy_terms, full_bound, kl_terms
-from nonequilibrium.bound.optimum import SwissRollOptimum
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import LearnedSchedule, inverse_schedule, schedule
@@ -55,32 +54,6 @@ def test_the_gradient_of_K_in_beta_with_frozen_noise_is_that_of_finite_differenc
     K(model.schedule()).backward()
     b = beta.detach()[1:]
     assert torch.allclose(model.schedule.logit.grad, slope[1:] * b * (1 - b), rtol=1e-9)
-
-
-def test_the_gradient_of_the_roll_s_best_K_needs_no_derivative_of_the_optimum():
-    beta = schedule("even_log_snr", 6, beta_1=1e-2, alpha_bar_T=0.1)
-    x0 = LAW.sample(15_000, seeded(4))
-    noise = torch.randn(5, 15_000, 2, generator=seeded(5), dtype=torch.float64)
-    _, slope = schedules.star_gradient(beta, LAW, x0, noise)
-
-    def K_star(beta):  # here the optimum moves with β
-        with torch.enable_grad():
-            return schedules.star_gradient(beta, LAW, x0, noise)[0]
-
-    for i in (2, 3):  # the two are equal in expectation, and these have the least noise
-        expected = central_difference(K_star, beta, i, 0.01 * float(beta[i]))
-        assert float(slope[i]) == pytest.approx(expected, rel=0.2) and expected < -0.1
-
-
-def test_ascent_finds_a_schedule_of_a_larger_K_star():
-    start = torch.cat([torch.tensor([1e-3]).double(), torch.full((9,), 0.3, dtype=torch.float64)])
-    best = schedules.best_roll_schedule(start, LAW, 40, 100, 6)
-    x0 = LAW.sample(1000, seeded(7))
-    star = [
-        full_bound(kernel, SwissRollOptimum(kernel, LAW), x0, seeded(8))
-        for kernel in (GaussianKernel(start), GaussianKernel(best))
-    ]
-    assert star[1].K - star[0].K > 5 * (star[0].se + star[1].se) and best[0] == start[0]
 
 
 def test_the_heartbeat_s_exact_K_star_has_a_gradient_and_its_best_schedule_beats_the_paper_s():

@@ -135,15 +135,6 @@ def test_given_its_borders_an_image_has_the_density_that_quadrature_finds():
     assert found.tolist() == pytest.approx([float(sum(each)) / 9] * 2, rel=1e-6)
 
 
-def test_bits_of_a_disc_are_the_entropies_of_its_place_and_radius():
-    smallest, largest, step = 2.0, 16.0, 0.25
-    r = torch.linspace(smallest, largest, 200_001, dtype=torch.float64)
-    density = r**-3 / torch.trapezoid(r**-3, r)
-    entropy = -torch.trapezoid(density * torch.log2(density), r)
-    expected = math.log2(50.0) + float(entropy) - 3 * math.log2(step)
-    assert leaves.disc_bits(50.0, smallest, largest, step) == pytest.approx(expected, abs=1e-6)
-
-
 @pytest.fixture(scope="module")
 def measured():
     """(model, what is measured): a network as it starts, and an MCGSM trained for a moment."""

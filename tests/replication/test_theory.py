@@ -333,23 +333,29 @@ def test_evidence_through_the_templates_is_the_optimum_of_weighted_templates():
     assert r(kernel, p := kernel.stationary((1, 20), torch.float64), None, 31) is p
 
 
-def test_samples_given_bits_have_the_exact_odds_only_through_the_templates():
+@pytest.mark.parametrize("bits_known", [{2: 1}, {2: 1, 3: 1}, {2: 1, 7: 1, 12: -1}])
+def test_samples_given_bits_have_the_exact_odds_only_through_the_templates(bits_known):
     kernel, optimum = heartbeats(100)
-    rows = {
-        (row["evidence"], row["way"]): row
-        for row in posteriors.bit_posteriors(kernel, optimum, LAW, 500, 0)
-    }
-    for name, log_odds in posteriors.evidence().items():
-        exact = rows[name, "r through the templates"]
-        assert exact["among_valid"] < 5 * (5 / 500) ** 0.5 / 2 and exact["total_variation"] < 0.25
-        for other in ("constant r", "annealed r"):
-            assert rows[name, other]["total_variation"] > exact["total_variation"] + 0.1
-        assert np.allclose(exact["exact"], template_posterior(LAW.templates(), log_odds))
-    three = rows["bit 3 is one, 9:1", "annealed r"]
-    assert (
-        three["exact"] == pytest.approx([1 / 13, 1 / 13, 9 / 13, 1 / 13, 1 / 13])
-        and three["among_valid"] > 0.2
-    )
+    log_odds = torch.zeros(20, dtype=torch.float64)
+    for bit, sign in bits_known.items():
+        log_odds[bit] = sign * math.log(9)
+    exact = template_posterior(LAW.templates(), log_odds)
+    distance, among = {}, {}
+    for name, r in {
+        "constant": BitFactor(log_odds),
+        "annealed": BitFactor(log_odds, annealed=True),
+        "through": TemplateFactor(LAW.templates(), log_odds),
+    }.items():
+        x = sample(kernel, optimum, (500, 20), seeded(0), r=r)
+        share = (x[:, None] == LAW.templates()).all(-1).double().mean(0)
+        distance[name] = 0.5 * float((share - exact).abs().sum() + 1 - share.sum())
+        among[name] = 0.5 * float((share / share.sum() - exact).abs().sum())
+    assert among["through"] < 5 * (5 / 500) ** 0.5 / 2 and distance["through"] < 0.25
+    for other in ("constant", "annealed"):
+        assert distance[other] > distance["through"] + 0.1
+    if bits_known == {2: 1}:
+        expected = [1 / 13, 1 / 13, 9 / 13, 1 / 13, 1 / 13]
+        assert exact.tolist() == pytest.approx(expected) and among["annealed"] > 0.2
 
 
 @pytest.mark.parametrize("correlation", [0.8, 0.99])
