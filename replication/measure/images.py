@@ -14,7 +14,7 @@ from torch import Tensor
 from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.data.images import ImageSet
-from nonequilibrium.diffusion.sampling import sample, sample_each
+from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import baselines
@@ -25,6 +25,7 @@ from replication.settings.evaluation import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
 OURS, CALIBRATION = "diffusion (ours)", "training images (ours)"
+CENTROIDS = "k-means centroids (no samples)"
 
 
 def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> Measured:
@@ -76,44 +77,24 @@ def window(given: Given) -> Measured:
     """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
     n = given.its.n_samples
     x = sample_each(*given.thin(), n, given.shape, given.its.seed + 9)
-    scores = _parzen(OURS, _unit(given, x), given.images)
+    points = in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
+    scores = _parzen(OURS, points, given.images)
     return Measured({"n_samples": n, "thin_steps": given.thin_steps, "parzen": scores})
 
 
 def calibration(given: Given) -> Measured:
     """The same estimate of images that are no samples of the model, numbers["parzen"], bits.
 
-    Training images calibrate it. Training images with noise of σ, numbers["noised_to"], denoised by
-    the lower part of the chain, show what these steps do. Centroids of k-means are no samples.
+    Training images calibrate it. Centroids of k-means, which are no samples, are preferred to them.
     """
-    images, (kernel, reverse), random = given.images, given.thin(), given.seeded(11)
-    counted = images.train[: -_aside(images)]
-    n, noised_to = min(given.its.n_samples, len(counted)), {}
-    digits = given.model.scale.dequantise(counted[:n], random)
-    scores = _parzen(CALIBRATION, in_unit_interval(counted[:n], images.levels), images)
-    for sigma in (given.model.params.split, 1, 4):
-        t = int((kernel.one_minus_alpha_bar <= sigma**2 * kernel.alpha_bar).sum()) - 1
-        noised = kernel.sample(kernel.q_marginal(digits, t), random).float()
-        ends = [
-            sample(kernel, reverse, x.shape, random, start=(t, x), dtype=torch.float32)
-            for x in noised.split(100)
-        ]
-        name = f"training images, noised to σ = {sigma:g} and denoised"
-        noised_to[name] = sigma
-        scores |= _parzen(name, _unit(given, torch.cat(ends)), images)
-    counted = in_unit_interval(counted, images.levels)
-    k, seed = n // 10, given.its.seed
-    means = MiniBatchKMeans(
-        k, init="random", n_init=1, batch_size=5 * k, max_iter=5, random_state=seed
-    )
-    centroids = torch.from_numpy(means.fit(counted.numpy()).cluster_centers_).float()
-    scores |= _parzen("k-means centroids (no samples)", centroids, images)
-    return Measured({"parzen": scores, "noised_to": noised_to})
-
-
-def _unit(given: Given, x: Tensor) -> Tensor:
-    """x as rows of [0, 1]."""
-    return in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
+    images, its = given.images, given.its
+    counted = in_unit_interval(images.train[: -_aside(images)], images.levels)
+    n = min(its.n_samples, len(counted))
+    options = {"init": "random", "n_init": 1, "max_iter": 5, "random_state": its.seed}
+    means = MiniBatchKMeans(n // 10, batch_size=5 * (n // 10), **options).fit(counted.numpy())
+    centroids = torch.from_numpy(means.cluster_centers_).float()
+    scores = _parzen(CALIBRATION, counted[:n], images)
+    return Measured({"parzen": scores | _parzen(CENTROIDS, centroids, images)})
 
 
 def _aside(images: ImageSet) -> int:
