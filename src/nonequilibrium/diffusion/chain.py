@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.schedules import check_beta
 from nonequilibrium.errors import ParameterError
 
 
@@ -93,7 +92,13 @@ class Kernel(ABC, Generic[P]):
     standard_noise: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
-        check_beta(beta.detach(), self.inclusive)
+        if beta.dim() != 1 or len(beta) < 2:
+            raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
+        good = (beta > 0) & ((beta <= 1) if self.inclusive else (beta < 1))  # false for NaN
+        if not good.all():
+            t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if self.inclusive else "(0, 1)"
+            given = f"beta_{t} is {float(beta[t - 1])}"
+            raise ParameterError(f"{given}; every rate must lie in {allowed}")
         beta = beta.double()
         self.T = len(beta)
         self.event_dim = event_dim

@@ -73,19 +73,8 @@ class LearnedSchedule(nn.Module):
 
     def __init__(self, beta: Tensor):
         super().__init__()
-        check_beta(beta)
         self.register_buffer("beta_1", beta[:1].clone())
         self.logit = nn.Parameter(torch.logit(beta[1:]))
 
     def forward(self) -> Tensor:
         return torch.cat([self.beta_1, torch.sigmoid(self.logit)])
-
-
-def check_beta(beta: Tensor, inclusive: bool = False) -> None:
-    """Refuses all but one axis of at least two rates in (0, 1), or in (0, 1] if ``inclusive``."""
-    if beta.dim() != 1 or len(beta) < 2:
-        raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
-    good = (beta > 0) & ((beta <= 1) if inclusive else (beta < 1))  # false for NaN
-    if not good.all():
-        t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if inclusive else "(0, 1)"
-        raise ParameterError(f"beta_{t} is {float(beta[t - 1])}; every rate must lie in {allowed}")

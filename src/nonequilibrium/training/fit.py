@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from nonequilibrium.bound.bound import bits
 from nonequilibrium.distributed import first, from_first, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
@@ -166,7 +165,7 @@ class _Run:
                 kept = f"; {path.name} holds the last good state" if path and path.exists() else ""
                 words = f"K is {value} and its gradient's norm {norm} at step {step}{kept}"
                 raise TrainingError(f"{self.watch.label}: {words}")
-            self.recent.append(bits(value) / self.watch.unit[0])
+            self.recent.append(value / math.log(2) / self.watch.unit[0])
         self.unread.clear()
 
     @torch.no_grad()
