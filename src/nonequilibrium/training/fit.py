@@ -18,8 +18,8 @@ from nonequilibrium.distributed import first, from_first, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
+from nonequilibrium.training.devices import Recorded, own_stream, records
 from nonequilibrium.training.optimiser import SOAP
-from nonequilibrium.training.recorded import Recorded, own_stream, records
 
 READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
 
