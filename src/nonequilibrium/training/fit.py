@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -57,13 +56,13 @@ def fit(
 ) -> list[dict]:
     """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``.
 
-    Each group's ``lr`` falls on a cosine to a thousandth. A run that was killed and continued from
-    ``checkpoint`` ends, on a CPU, with the same bits as one that was not; whoever has the result
-    removes the file.
+    Each group's ``lr`` falls on a cosine to a thousandth. A run that continues from ``checkpoint``
+    ends, on a CPU, with the same bits as one that was not killed; whoever has the result removes
+    the file. Raises TrainingError when K or its gradient is not finite.
 
     Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
     most those of the last tenth of the training) and with a monitor "seconds", its time not
-    counted, and "K_validation". Raises TrainingError when K or its gradient is not finite.
+    counted, and "K_validation".
     """
     check_log_every(watch.log_every)
     run = _Run(model, groups, steps, seed, ascent, watch, checkpoint)
@@ -114,7 +113,12 @@ class _Run:
             lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
             groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
         self.optimiser = ascent.optimiser(groups)
-        self.decay = LambdaLR(self.optimiser, partial(_height, steps, ascent.warmup))
+
+        def height(step: int) -> float:
+            fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps))
+            return min(1.0, (step + 1) / (ascent.warmup + 1)) * fallen
+
+        self.decay = LambdaLR(self.optimiser, height)
         self.parameters = [p for g in groups for p in g["params"]]
         self.parts = {"model": model, "optimiser": self.optimiser, "decay": self.decay}
         self.pairs = []  # a parameter and its average
@@ -124,8 +128,7 @@ class _Run:
             self.parts["averaged"] = averaged = copy.deepcopy(module)
             self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
         self.generator = torch.Generator().manual_seed(seed)
-        self.step = 0
-        self.curve: list[dict] = []
+        self.step, self.curve = 0, list[dict]()
         self.recent: list[float] = []  # K since the last row of the curve
         self.unread: list[tuple[Tensor, ...]] = []  # of steps that a GPU may still be computing
         self.began = self.saved = time.monotonic()
@@ -163,8 +166,8 @@ class _Run:
             if not (math.isfinite(value) and math.isfinite(norm)):
                 path = self.checkpoint and self.checkpoint.path
                 kept = f"; {path.name} holds the last good state" if path and path.exists() else ""
-                words = f"K is {value} and its gradient's norm {norm} at step {step}{kept}"
-                raise TrainingError(f"{self.watch.label}: {words}")
+                words = f"{self.watch.label}: K is {value} and its gradient's norm {norm}"
+                raise TrainingError(f"{words} at step {step}{kept}")
             self.recent.append(value / math.log(2) / self.watch.unit[0])
         self.unread.clear()
 
@@ -215,19 +218,13 @@ class _Run:
         try:
             write_state(self.checkpoint.path, self.identity, state)
         except OSError as error:
-            words = f"the checkpoint could not be saved ({one_line(error)}); training goes on"
+            words = f"{self.watch.label}: the checkpoint could not be saved ({one_line(error)})"
             if not self.complained:
-                say(f"{self.watch.label}: {words}")
+                say(f"{words}; training goes on")
             self.complained = True
-
-
-def _height(steps: int, warmup: int, step: int) -> float:
-    fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return min(1.0, (step + 1) / (warmup + 1)) * fallen
 
 
 def check_log_every(log_every: int) -> None:
     """Raises ParameterError unless the curve can have a row every ``log_every`` steps."""
-    if not isinstance(log_every, int) or isinstance(log_every, bool) or log_every < 1:
-        words = "it must be a whole number of steps, at least 1"
-        raise ParameterError(f"log_every is {log_every!r}; {words}")
+    if not (isinstance(log_every, int) and log_every >= 1):
+        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of at least 1")
