@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from nonequilibrium.bound.bound import bits, sampled_bound
 from nonequilibrium.errors import Refusal, WeightsError
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.model.leaves import LeavesModel
-from nonequilibrium.model.textures import TextureModel
+from nonequilibrium.model.textures import LeavesModel, TextureModel
 from nonequilibrium.model.toys import HeartbeatModel, PointsModel
 from nonequilibrium.model.weights import built, load_weights, save_weights
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork

@@ -19,9 +19,8 @@ from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.errors import WeightsError, one_line
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.model.leaves import LeavesModel
 from nonequilibrium.model.model import Model
-from nonequilibrium.model.textures import TextureModel
+from nonequilibrium.model.textures import LeavesModel, TextureModel
 from nonequilibrium.model.toys import HeartbeatModel, PointsModel
 from nonequilibrium.network.precision import is_dense
 
