@@ -19,7 +19,7 @@ from nonequilibrium.bound.bound import (
     sampled_bound,
 )
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
-from nonequilibrium.bound.proposals import pilot_proposal
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
@@ -76,8 +76,9 @@ def thinned(given: Given) -> Measured:
     of_thinned = EXPERIMENTS[given.experiment].thinned
     offset, draws = of_thinned["offset"], of_thinned["draws"]
     chain, random, pixels = given.thin(), given.seeded(offset), given.model.pixels
-    pilot = pilot_proposal(full_bound(*chain, given.heldout[:20], random, block=500))
-    K = sampled_bound(*chain, given.heldout, random, draws, pilot, block=100).per_example
+    kl = full_bound(*chain, given.heldout[:20], random, block=500).kl
+    proposal = proposal_from(kl.square().mean(0))
+    K = sampled_bound(*chain, given.heldout, random, draws, proposal, block=100).per_example
     numbers = {"thin_steps": given.thin_steps, "K_thinned": bits(float(K.mean())) / pixels}
     numbers["K_same_images"] = bits(float(given.K.mean())) / pixels
     loss, error = mean_se(bits(given.K - K) / pixels)

@@ -16,8 +16,8 @@ import torch
 from scipy.special import roots_legendre
 from torch import Tensor
 
-from nonequilibrium.bound.checks import check_chain, check_optimum
-from nonequilibrium.bound.tails import draw
+from nonequilibrium.bound.checks import check_chain, check_control
+from nonequilibrium.bound.proposals import draw
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.chain import Bernoulli, Kernel, Normal, P, Reverse
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
@@ -156,11 +156,10 @@ def optimality_gap(
 ) -> Tensor:
     """KL( p* ‖ p ) at a draw of x^t per example and step, (n, T + 1) nats, zero at t < 2.
 
-    The sums over t have the mean K* − K. noisier_share: part of the draws of x^t that has more
-    noise, weighted (see ``tails``), without which rare and costly states are missed. Other
-    arguments and errors are those of ``full_bound``.
+    The sums over t have the mean K* − K. Arguments and errors are those of ``full_bound``; without
+    a ``noisier_share`` rare and costly states are missed.
     """
-    check_optimum(kernel, optimum)
+    check_control(kernel, (optimum, torch.zeros(kernel.T + 1)))
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
     gap = torch.zeros(len(x0), kernel.T + 1, dtype=torch.float64)
     for t in torch.arange(2, kernel.T + 1).split(max(1, 32768 // len(x0))):
