@@ -73,18 +73,17 @@ def particles(
     and equal within a run. A run is resampled at an effective sample size below that part of n.
     """
     runs, n, *event = shape
-    if not (runs >= 1 and n >= 1):
-        raise ParameterError(f"there are {runs} runs of {n} particles; both must be at least one")
-    if not 0 <= resample_below <= 1:
-        raise ParameterError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
     flat = (runs * n, *event)
+    if not (runs >= 1 and n >= 1 and 0 <= resample_below <= 1):
+        given = f"there are {runs} runs of {n} particles, resampled below {resample_below}"
+        raise ParameterError(f"{given}; it must be at least one of each, and a part from 0 to 1")
     if not hasattr(r, "log_r"):
         raise ParameterError(f"log r_t of {type(r).__name__} is not known; use `Shift`")
     r.log_r(kernel, torch.zeros(flat, dtype=dtype), 0)  # refused before any work
     root = torch.arange(n).repeat(runs, 1)
     log_weight, log_Z = torch.zeros(runs, n).double(), torch.zeros(runs).double()
-    ess = torch.zeros(kernel.T + 1, runs).double()
-    resampled, value = ess.bool(), torch.zeros(runs * n).double()
+    ess, value = torch.zeros(kernel.T + 1, runs).double(), torch.zeros(runs * n).double()
+    resampled = ess.bool()
     for t, x, p, p_tilde in reverse_chain(kernel, reverse, flat, generator, r, dtype):
         now = r.log_r(kernel, x, t).double()
         increment = kernel.log_prob(x, p).double() - _log_drawn(kernel, x, p_tilde) + now - value

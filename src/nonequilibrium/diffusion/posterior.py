@@ -150,15 +150,8 @@ def perturbed(p: Bernoulli, log_odds: Tensor) -> Bernoulli:
     return Bernoulli(p.logit + log_odds)
 
 
-def _check(log_odds: Tensor) -> None:
-    """Certain evidence would make 0 · ∞ of what it forbids."""
-    if not torch.isfinite(log_odds).all():
-        raise ParameterError("log_odds must be finite; ±50 is as good as certain")
-
-
 def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:
     """p̃(template) ∝ r(template) for equally probable templates, (m,)."""
-    _check(log_odds)
     return torch.softmax((templates * log_odds).sum(-1), -1)
 
 
@@ -173,7 +166,8 @@ class BitFactor:
     annealed: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.log_odds)
+        if not torch.isfinite(self.log_odds).all():  # certain evidence would make 0 · ∞
+            raise ParameterError("log_odds must be finite; ±50 is as good as certain")
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         power = exponent(self.annealed, t - 1, kernel.T)
@@ -184,19 +178,16 @@ class BitFactor:
         return power * kernel.sum_event(x * self.log_odds.to(x))
 
 
-@dataclass
-class TemplateFactor:
+class TemplateFactor(BitFactor):
     """r_t(x^t) = Σ_k p(k|x^t) r(template_k) if data are equally probable templates (m, event).
 
     The d of bit i of x^{t−1} is E[r(x^0)|x^t, x_i^{t−1}] as a function of the bit. With the f_b of
     the optimum for c, the rates are those of the optimum for templates of probability ∝ r.
     """
 
-    templates: Tensor
-    log_odds: Tensor
-
-    def __post_init__(self) -> None:
-        _check(self.log_odds)
+    def __init__(self, templates: Tensor, log_odds: Tensor):
+        super().__init__(log_odds)
+        self.templates = templates
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         if t == 1:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.errors import ParameterError
+from nonequilibrium.settings import chosen
 
 
 def inverse_schedule(T: int) -> Tensor:
@@ -37,20 +38,15 @@ def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
     return -torch.expm1(torch.diff(log_alpha_bar))
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {
-    "inverse": inverse_schedule,
-    "reference": reference_schedule,
-    "even_log_snr": even_log_snr_schedule,
-}
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"inverse": inverse_schedule}
+SCHEDULES |= {"reference": reference_schedule, "even_log_snr": even_log_snr_schedule}
 
 
 def schedule(name: str, T: int, **options) -> Tensor:
     """β_1..β_T by name, one of ``SCHEDULES``."""
-    if name not in SCHEDULES:
-        raise ParameterError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
     if not (isinstance(T, Integral) and T >= 2):
         raise ParameterError(f"the number of steps T is {T!r}; it must be a whole number from 2")
-    return SCHEDULES[name](int(T), **options)
+    return chosen("schedule", name, SCHEDULES)(int(T), **options)
 
 
 class FixedSchedule(nn.Module):
