@@ -11,25 +11,17 @@ The names below are those that most uses need, each imported when it is first as
 
 import importlib
 
-_HOME = {
-    "Kernel": "diffusion.chain",
-    "Reverse": "diffusion.chain",
-    "GaussianKernel": "diffusion.kernels",
-    "BinomialKernel": "diffusion.kernels",
-    "schedule": "diffusion.schedules",
-    "sample": "diffusion.sampling",
-    "sample_each": "diffusion.sampling",
-    "reverse_trajectory": "diffusion.sampling",
-    "Denoise": "diffusion.posterior",
-    "Inpaint": "diffusion.posterior",
-    "full_bound": "bound.bound",
-    "sampled_bound": "bound.bound",
-    "L_null": "bound.bound",
-    "bits": "bound.bound",
-    "bits_per_dim": "bound.bound",
-    "jarzynski": "bound.theory",
-    "load_weights": "model.weights",
+_NAMES = {
+    "diffusion.chain": ["Kernel", "Reverse"],
+    "diffusion.kernels": ["GaussianKernel", "BinomialKernel"],
+    "diffusion.schedules": ["schedule"],
+    "diffusion.sampling": ["sample", "sample_each", "reverse_trajectory"],
+    "diffusion.posterior": ["Denoise", "Inpaint"],
+    "bound.bound": ["full_bound", "sampled_bound", "L_null", "bits", "bits_per_dim"],
+    "bound.theory": ["jarzynski"],
+    "model.weights": ["load_weights"],
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = list(_HOME)
 
 

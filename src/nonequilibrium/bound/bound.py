@@ -40,9 +40,7 @@ def mean_se(values: Tensor) -> tuple[float, float]:
 
 
 def block_se(values: Tensor, blocks: int = 50) -> float:
-    """Standard error of the mean of values (n,) in the order of a file, where neighbours are alike,
-    from means of its blocks, which are nearly independent.
-    """
+    """Standard error of the mean of values (n,) with like neighbours, by means of blocks."""
     parts = values.tensor_split(min(blocks, len(values)))
     return mean_se(torch.stack([part.double().mean() for part in parts]))[1]
 
@@ -72,10 +70,7 @@ class Bound:
 
     @property
     def se(self) -> float:
-        """Standard error of K over independent examples and Monte Carlo together, nats.
-
-        Of values near normal, K ± 2 se covers the expectation in 94 of 100 samples of 20 examples.
-        """
+        """Standard error of K over independent examples and Monte Carlo together, nats."""
         return mean_se(self.per_example)[1]
 
     @property
@@ -116,8 +111,8 @@ def kl_terms(
 ) -> Tensor:
     """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) of (14) at one draw of x^t per example.
 
-    x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise of x^t, shaped like x0.
-    Differentiable, also in β. Returns nats, (*t.shape, ...).
+    x0: (*t.shape, ..., event). t: in 2..T. noise: frozen noise of x^t, like x0. Returns nats,
+    (*t.shape, ...), differentiable also in β.
     """
     xt = kernel.sample(kernel.q_marginal(x0, t), generator, noise)
     return kernel.kl(kernel.q_posterior(x0, xt, t), reverse(xt, t))

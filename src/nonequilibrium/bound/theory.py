@@ -35,9 +35,8 @@ def log_ratios(
 
 
 def estimates(log_ratio: Tensor, n: int) -> Tensor:
-    """log p(x^0) by n trajectories each: (trajectories, examples) to (trajectories // n, examples).
-
-    Independent, in nats. The expectation rises from K at n = 1 towards log p(x^0) (11).
+    """log p(x^0) by n trajectories each, nats: (trajectories, examples) to (trajectories // n,
+    examples). The expectation rises from K at n = 1 towards log p(x^0) (11).
     """
     if not 1 <= n <= len(log_ratio):
         raise BoundError(f"n is {n}; it must be from 1 to the {len(log_ratio)} trajectories")
@@ -59,15 +58,13 @@ def jarzynski(
 
 
 def reverse_entropy_bounds(kernel: Kernel, x0: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), (T + 1,) nats each, NaN at t < 2; analytic.
-
-    Averaged over the data x0 (n, event). The upper bound needs π to be the maximum-entropy law for
-    the data: unit variance for the Gaussian kernel.
+    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), (T + 1,) nats each, NaN at t < 2, averaged
+    over data x0 (n, event). The upper needs π to be the maximum-entropy law for the data: unit
+    variance for the Gaussian kernel.
     """
     x0 = check_examples(kernel, x0, least=1)
     lower, upper = torch.full((2, kernel.T + 1), math.nan, dtype=torch.float64)
     for t in range(2, kernel.T + 1):
-        step = kernel.step_entropy(x0, t).mean()
-        lower[t] = step + (kernel.entropy(x0, t - 1) - kernel.entropy(x0, t)).mean()
-        upper[t] = step
+        upper[t] = kernel.step_entropy(x0, t).mean()
+        lower[t] = upper[t] + (kernel.entropy(x0, t - 1) - kernel.entropy(x0, t)).mean()
     return lower, upper
