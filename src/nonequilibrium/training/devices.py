@@ -25,10 +25,9 @@ def usable_device(name: str) -> torch.device:
         torch.ones(2, dtype=torch.float64, device=device).sum().item()
         torch.Generator(device).manual_seed(0)
     except Exception as error:  # torch raises many kinds, of many lines
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise ParameterError(
-            f"device is {name!r} ({reason}); it must be cpu, or cuda or cuda:N where there is one"
-        ) from None
+        reason = one_line(error).partition(". ")[0]
+        allowed = "it must be cpu, or cuda or cuda:N where there is one"
+        raise ParameterError(f"device is {name!r} ({reason}); {allowed}") from None
     return device
 
 
@@ -84,8 +83,8 @@ def enough_memory(what: str):
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not any(word in str(error) for word in words):
             raise
-        advice = "a smaller network or batch needs less"
-        raise TrainingError(f"{what} needs more memory than there is; {advice}") from None
+        needs = f"{what} needs more memory than there is"
+        raise TrainingError(f"{needs}; a smaller network or batch needs less") from None
 
 
 def keep_freed_memory() -> None:

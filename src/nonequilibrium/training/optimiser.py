@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 class SOAP(torch.optim.Optimizer):
-    """Adam in slowly rotating coordinates, one rotation for each axis of each parameter.
+    """Adam in coordinates that rotate, along each axis of a parameter, ``every`` so many steps.
 
-    beta_axis: decay of the gradient's second moment along an axis. every: steps between rotations.
+    beta_axis: decay of the gradient's second moment along an axis.
     """
 
     largest_axis, eps = 512, 1e-8  # longer axes keep their coordinates
@@ -68,9 +68,8 @@ def _rotate(x: Tensor, bases: list[Tensor]) -> Tensor:
 class BatchedSOAP(SOAP):
     """SOAP for a GPU, which is slow at many small operations and at eigenvectors.
 
-    Parameters of one shape move together, the first having the state of all; a weight has three
-    axes: outputs, places of a convolution's kernel, inputs. A ``step`` waits for no number and may
-    be recorded; ``between_steps`` must follow each.
+    Parameters of one shape move together, the first having the state of all. A ``step`` waits for
+    no number and may be recorded; ``between_steps`` must follow each.
     """
 
     @torch.no_grad()
@@ -168,8 +167,8 @@ def _rotate_axes(states: list[dict], exactly: bool) -> None:
 def orthogonal_iteration(moments: Tensor, bases: Tensor) -> Tensor:
     """A step from ``bases`` towards eigenvectors of ``moments``, (n, k, k) float64, largest first.
 
-    Columns are made orthonormal by Cholesky decompositions of their products, twice for exactness.
-    Where a moment has too little rank for that, its basis stays.
+    Cholesky decompositions make columns orthonormal, twice for exactness; of too little rank for
+    that a moment leaves its basis.
     """
     turned = moments @ bases
     for _ in range(2):
