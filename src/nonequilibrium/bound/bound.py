@@ -47,16 +47,11 @@ def block_se(values: Tensor, blocks: int = 50) -> float:
 
 @dataclass
 class Bound:
-    """An estimate of K by example and by time step: K = rest − Σ_t kl.
+    """An unbiased estimate of K by example and by time step, in nats: K = rest − Σ_t kl."""
 
-    kl: (n, T + 1) nats; column t estimates E KL_t of each example without bias, columns 0 and 1
-    are zero. rest: (n,) nats; all other terms of K, exact. replicates: (r, n) nats; r estimates of
-    each example's K.
-    """
-
-    kl: Tensor
-    rest: Tensor
-    replicates: Tensor
+    kl: Tensor  # (n, T + 1), E KL_t of each example, zero at t < 2
+    rest: Tensor  # (n,), all other terms of K, exact
+    replicates: Tensor  # (r, n), r estimates of each example's K
 
     @property
     def per_example(self) -> Tensor:

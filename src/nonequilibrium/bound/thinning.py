@@ -25,17 +25,15 @@ from nonequilibrium.errors import BoundError
 
 @dataclass(frozen=True)
 class StepCosts:
-    """E KL of a step that starts at x^t and gains ρ in signal-to-noise ratio, tabulated.
+    """E KL of a step that starts at x^t and gains ρ in signal-to-noise ratio, tabulated in nats.
 
-    t: (r,) rising steps from 2 to T. log_rho: (c,) rising. KL: (r, c) nats per example, positive.
-    ends: (T + 1,) nats per example; a chain with levels t_1 < … < t_n = T has the K of
-    ``ends[t_1]`` less the divergences of its steps.
+    A chain with levels t_1 < … < t_n = T has the K of ``ends[t_1]`` less the KL of its steps.
     """
 
-    t: Tensor
-    log_rho: Tensor
-    KL: Tensor
-    ends: Tensor
+    t: Tensor  # (r,), rising from 2 to T
+    log_rho: Tensor  # (c,), rising
+    KL: Tensor  # (r, c), positive
+    ends: Tensor  # (T + 1,)
 
     def pairs(self, kernel: GaussianKernel) -> Tensor:
         """What the step from t to s costs K, (s, t) in nats per example: (T + 1, T + 1), infinite

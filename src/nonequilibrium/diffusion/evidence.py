@@ -184,9 +184,8 @@ class Through:
     def _solved(
         self, pulled: Callable, residual: Tensor, diagonal: Tensor, most: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """u and C A^T u, whose squares sum to ``most``, by conjugate gradients for each example.
-
-        pulled: u to C A^T u. diagonal: of A C A^T + σ², a preconditioner.
+        """u and C A^T u, of squares that sum to ``most``, by conjugate gradients for each example;
+        ``pulled`` is C A^T, and the ``diagonal`` of A C A^T + σ² a preconditioner.
         """
         r = residual
         z = d = _over(r, diagonal)

@@ -51,10 +51,8 @@ class Denoise:
 
 @dataclass
 class Inpaint:
-    """r is a delta on the ``known`` (bool, broadcastable) coordinates of x0, which stay exact.
-
-    annealed: they are replaced by their own forward chain, run backwards, and not held at their
-    values, so that the whole image has one noise level.
+    """r is a delta on the ``known`` (bool, broadcastable) coordinates of x0; ``annealed``, they are
+    replaced by their own forward chain, run backwards, so that the image has one noise level.
     """
 
     x0: Tensor
@@ -92,12 +90,9 @@ class Inpaint:
 
 @dataclass
 class Shift:
-    """Any differentiable r_t, by (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ.
+    """Any differentiable r_t, by (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ."""
 
-    log_r_t: from (x (n, event), t) to log r_t(x), (n,) nats, for t = 0..T.
-    """
-
-    log_r_t: Callable[[Tensor, int], Tensor]
+    log_r_t: Callable[[Tensor, int], Tensor]  # x (n, event) and t = 0..T to (n,) nats
 
     def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
         with torch.enable_grad():
@@ -111,17 +106,13 @@ class Shift:
 
 @dataclass
 class Between:
-    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``; for ``Through.skip``.
-
-    outside: a factor of p(x^{t−1}|x^t), such as an annealed ``Inpaint``, or a cheaper ``Through``.
-    limits: the range of data, at which a mean of x^0 is held; far beyond it never comes back.
-    """
+    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``, for ``Through.skip``"""
 
     through: Through
-    outside: Factor
+    outside: Factor  # such as an annealed ``Inpaint``, or a cheaper ``Through``
     lowest: float = 0.05
     highest: float = 10.0
-    limits: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None  # of data: a mean of x^0 far beyond never comes back
 
     def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
         if xt is None:
@@ -157,12 +148,9 @@ def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:
 
 @dataclass
 class BitFactor:
-    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits.
+    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits."""
 
-    log_odds: log r(1)/r(0) of each bit, nats, broadcastable to x; 0 where nothing is known.
-    """
-
-    log_odds: Tensor
+    log_odds: Tensor  # log r(1)/r(0) of each bit, nats, broadcastable to x
     annealed: bool = False
 
     def __post_init__(self) -> None:

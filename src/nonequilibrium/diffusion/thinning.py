@@ -42,10 +42,8 @@ def cheapest(cost: Tensor, steps: list[int]) -> dict[int, tuple[list[int], float
 def thin(
     kernel: GaussianKernel, reverse: Reverse[Normal], kept: list[int]
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
-    """The chain that keeps the noise levels ``kept``, with the same network: (kernel, reverse).
-
-    A longer step has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and q's variance
-    plus the share of the variance of x^0.
+    """The chain that keeps the levels ``kept``, with the same network: (kernel, reverse). A step
+    has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and its variance adds to q's.
     """
     if len(kept) < 2 or kept[-1] != kernel.T or any(s >= t for s, t in pairwise([0, *kept])):
         rule = f"two or more must rise from 1 or more to T = {kernel.T}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.errors import WeightsError, one_line
@@ -110,25 +108,12 @@ def check_card(path: Path) -> bool:
 
 
 def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Callable) -> Model:
-    """A model of ``settings``; WeightsError before it allocates what the file does not hold."""
-    left = Counter(value.shape for value in tensors.values())
+    """A model of ``settings``; WeightsError for sizes of which the file cannot hold the weights."""
     most = SPARE + sum(value.numel() for value in tensors.values())
     for name in settings.keys() - NO_SIZES:
         if isinstance(settings[name], int) and settings[name] > most:
             raise WeightsError(f"{WRONG} {name} is {settings[name]}, more than the file holds")
-
-    def registered(module, name: str, parameter: Tensor | None) -> None:
-        """Called with each parameter before its memory is touched."""
-        if parameter is not None:
-            left[parameter.shape] -= name != "shared"  # which is not stored
-            if left[parameter.shape] < 0 or parameter.numel() > most:
-                raise WeightsError(f"{WRONG} it lacks a tensor of shape {tuple(parameter.shape)}")
-
-    hook = register_module_parameter_registration_hook(registered)
-    try:
-        model = built(settings, law)
-    finally:
-        hook.remove()
+    model = built(settings, law)
     model.finish()
     return model
 
