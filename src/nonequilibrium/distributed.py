@@ -122,9 +122,8 @@ def synchronised(parameters: list[nn.Parameter]) -> None:
 
 @contextlib.contextmanager
 def group() -> Iterator[None]:
-    """Inside, the processes that torchrun started share the work; without it nothing changes.
-
-    Raises ParameterError where they cannot meet, TrainingError when one of them is gone.
+    """Inside, the processes that torchrun started share the work: ParameterError where they cannot
+    meet, TrainingError when one of them is gone.
     """
     global _inside
     number, size = launched()

@@ -25,9 +25,8 @@ def sha256(path: Path) -> str:
 
 
 def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Let each function write a temporary file beside its path, then rename all of them.
-
-    The mode is the one that the umask gives. Raises what the functions raise.
+    """Let each function write a temporary file beside its path, then rename all, with the umask's
+    mode; raises what the functions raise.
     """
     temporaries = []
     try:

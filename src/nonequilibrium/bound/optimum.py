@@ -18,6 +18,7 @@ from functools import lru_cache
 import torch
 from scipy.special import roots_legendre
 from torch import Tensor
+from torch.nn import functional as F
 
 from nonequilibrium.bound.checks import check_chain, check_control
 from nonequilibrium.bound.proposals import draw
@@ -101,10 +102,8 @@ def heartbeat_reverse_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
 def counts_pmf(rate: Tensor) -> Tensor:
     """Law of the number of ones among independent bits: rates (..., n) to (..., n + 1)."""
     pmf = torch.ones_like(rate[..., :1])
-    for r in rate.unbind(-1):
-        stay, rise = pmf * (1 - r)[..., None], pmf * r[..., None]
-        pmf = torch.cat([stay, torch.zeros_like(r)[..., None]], -1)
-        pmf[..., 1:] += rise
+    for r in rate[..., None].unbind(-2):  # none more, or one more
+        pmf = F.pad(pmf * (1 - r), (0, 1)) + F.pad(pmf * r, (1, 0))
     return pmf
 
 

@@ -21,7 +21,7 @@ BARE = np.iinfo(np.int64).max  # of a pixel that no leaf covers yet
 
 
 class Leaves(NamedTuple):
-    """Leaves in the order in which they are seen: radius, x, y (pixels) and grey, (n,) float64."""
+    """Leaves in the order in which they are seen, in pixels, (n,) float64 each."""
 
     radius: np.ndarray
     x: np.ndarray
@@ -44,18 +44,15 @@ def dead_leaves(
     area = 2 * math.pi * math.log(largest / smallest) / (smallest**-2 - largest**-2)
     cover = area / side**2  # of the plane, by one leaf
     n = int(2 / cover) + 1  # after ln(size²)/cover leaves few pixels are bare
-    top = np.full((size, size), BARE)
-    seen: list[np.ndarray] = []
-    fallen = 0
+    top, seen = np.full((size, size), BARE), np.empty((4, 0))
     while (top == BARE).any():
         u, x, y, grey = generator.random((4, n))
         radius, x, y = radii(u, smallest, largest), x * side - largest, y * side - largest
         near = np.hypot(x - np.clip(x, 0, size), y - np.clip(y, 0, size)) <= radius
         leaves = np.stack([radius, x, y, grey])[:, near]
-        _cover(top, leaves, fallen)
-        seen.append(leaves)
-        fallen += leaves.shape[1]
-    every = Leaves(*np.concatenate(seen, axis=1))
+        _cover(top, leaves, seen.shape[1])
+        seen = np.concatenate([seen, leaves], axis=1)
+    every = Leaves(*seen)
     return every.grey[top].astype(np.float32), top, every
 
 

@@ -103,8 +103,7 @@ def particles(
         value = value[place]
         x.copy_(x[place])  # in place: the chain goes on from these
     ancestors = torch.tensor([len(roots.unique()) for roots in root])
-    worth, worst = (float(value) for value in ess.mean(1).min(0))
-    starts = float(ancestors.double().mean())
+    (worth, worst), starts = map(float, ess.mean(1).min(0)), float(ancestors.double().mean())
     if n >= 8 and (worth < max(2.0, n / 20) or starts < 2):  # fewer have unequal weights anyway
         what = f"are worth {worth:.1f} at t = {worst:.0f} and go back to {starts:.1f} of {n} starts"
         advice = "take more, or an r that looks through the model"

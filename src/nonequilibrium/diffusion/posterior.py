@@ -106,7 +106,7 @@ class Shift:
 
 @dataclass
 class Between:
-    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``, for ``Through.skip``"""
+    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``."""
 
     through: Through
     outside: Factor  # such as an annealed ``Inpaint``, or a cheaper ``Through``

@@ -30,8 +30,7 @@ class Ascent(NamedTuple):
     warmup: int = 0  # steps over which the step size first rises
     max_norm: float = 100.0  # longer gradients are shortened
     average: tuple[nn.Module, float] | None = None  # whose parameters end as their average; decay
-    # (draws, estimate) with estimate(*draws(generator)) the objective, by operations that never
-    # change: a GPU records a step and replays it.
+    # (draws, estimate): estimate(*draws(generator)) is the objective, and a GPU may record it
     recorded: tuple[Callable, Callable] | None = None
 
 
@@ -124,9 +123,9 @@ class _Run:
         self.pairs = []  # a parameter and its average
         if ascent.average is not None:
             module, decay = ascent.average
-            self.towards = get_ema_multi_avg_fn(decay)
             self.parts["averaged"] = averaged = copy.deepcopy(module)
             self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
+            self.towards = get_ema_multi_avg_fn(decay)
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.curve = 0, list[dict]()
         self.recent: list[float] = []  # K since the last row of the curve
@@ -175,9 +174,9 @@ class _Run:
     def move(self) -> None:
         """The step itself, and that of the average."""
         self.optimiser.step()
-        if self.ascent.average is not None:
-            now, averaged = zip(*self.pairs, strict=True)
-            self.towards(list(averaged), list(now), None)
+        if self.pairs:
+            now, averaged = map(list, zip(*self.pairs, strict=True))
+            self.towards(averaged, now, None)
 
     @torch.no_grad()
     def after(self) -> None:
@@ -211,10 +210,10 @@ class _Run:
 
     def save(self) -> None:
         """Save the state; where that fails one sentence says so and training goes on."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"generator": self.generator.get_state(), "curve": self.curve}
         self.saved = time.monotonic()
-        state |= {"recent": self.recent, "step": self.step, "seconds": self.saved - self.began}
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {name: getattr(self, name) for name in ("step", "curve", "recent")}
+        state |= {"generator": self.generator.get_state(), "seconds": self.saved - self.began}
         try:
             write_state(self.checkpoint.path, self.identity, state)
         except OSError as error:
