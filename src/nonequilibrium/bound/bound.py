@@ -24,10 +24,8 @@ def bits(nats):
 
 
 def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
-    """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale.
-
-    K_bits: the bound in bits per example (or pixel) of data divided by σ, their standard deviation
-    on that scale. dims: of an example (3 of an RGB pixel). The standard error is K_se/dims.
+    """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale,
+    from K per example (or pixel) of ``dims`` (3 of an RGB pixel), divided by σ on that scale.
     """
     if not (sigma > 0 and dims > 0):
         raise BoundError(f"sigma is {sigma} and dims is {dims}; both must be positive")
@@ -77,8 +75,8 @@ class Bound:
     def mc_se(self) -> float:
         """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
 
-        Draws of different examples are assumed independent; of stratified draws it is an upper
-        bound. By two replicates it is itself known to 40 % for 5 examples, to 15 % for 50.
+        Draws of different examples are assumed independent, so that it is an upper bound for
+        stratified ones. Two replicates tell it to 40 % for 5 examples, to 15 % for 50.
         """
         r, n = self.replicates.shape
         if r < 2:

@@ -52,9 +52,8 @@ def with_counts(law: Heartbeat, counts: Tensor) -> Tensor:
 
 
 def heartbeat_optimal_kl(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> Tensor:
-    """E_q KL( q(x^{t−1}|x^t,x^0) ‖ p* ), (T + 1,) nats per sequence, zero at t < 2; exact.
-
-    By symmetry x^0 may be the template of class 0, and then the other classes may be sorted.
+    """E_q KL( q(x^{t−1}|x^t,x^0) ‖ p* ), (T + 1,) nats per sequence, zero at t < 2; exact: by
+    symmetry x^0 may be the template of class 0, and then the other classes may be sorted.
     """
     size, period = law.dim // law.period, law.period
     others = list(itertools.combinations_with_replacement(range(size + 1), period - 1))
@@ -109,10 +108,8 @@ def counts_pmf(rate: Tensor) -> Tensor:
 
 @torch.no_grad()
 def heartbeat_log_p(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> float:
-    """log p(x^0) (6) of a heartbeat under the best reverse chain, nats; exact, equal for all five.
-
-    The sum over trajectories runs step by step from π: from the 126 ordered states to 5^5, which by
-    symmetry are the 126 again.
+    """log p(x^0) (6) of a heartbeat under the best reverse chain, nats; exact, equal for all five:
+    from π each step leads from the 126 ordered states to 5^5, which by symmetry are the 126 again.
     """
     size, period = law.dim // law.period, law.period
     kinds = list(itertools.combinations_with_replacement(range(size + 1), period))
@@ -141,10 +138,8 @@ gauss_legendre = lru_cache(roots_legendre)  # n nodes on [−1, 1] and their wei
 
 
 class SwissRollOptimum:
-    """Posterior mean and variance of x^{t−1} given x^t for a swiss roll, by quadrature over θ.
-
-    Given θ all is Gaussian. Where the noise is small beside the distance between turns, the sum
-    takes only the part of the curve near x^t.
+    """Posterior mean and variance of x^{t−1} given x^t for a swiss roll by quadrature over θ, given
+    which all is Gaussian; where noise is small, only over the part of the curve near x^t.
     """
 
     reach = 9.0  # widths of the integrand on each side of the nearest point of the curve
@@ -216,10 +211,8 @@ def optimality_gap(
     generator: torch.Generator,
     noisier_share: float = 0.0,
 ) -> Tensor:
-    """KL( p* ‖ p ) at a draw of x^t per example and step, (n, T + 1) nats, zero at t < 2.
-
-    The sums over t have the mean K* − K. Arguments and errors are those of ``full_bound``; without
-    a ``noisier_share`` rare and costly states are missed.
+    """KL( p* ‖ p ) at a draw of x^t per example and step, (n, T + 1) nats, zero at t < 2: the sums
+    have the mean K* − K. Without a ``noisier_share`` (``draw``) rare, costly states are missed.
     """
     check_control(kernel, (optimum, torch.zeros(kernel.T + 1)))
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator)

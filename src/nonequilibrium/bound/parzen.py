@@ -1,7 +1,5 @@
-"""The Parzen window estimate of Table 2, by the published protocol (Goodfellow et al. 2014).
-
-An isotropic Gaussian of width σ on each sample makes a density, of which the mean log over the test
-images is reported; σ has the best mean on a validation set, of a log-spaced grid. All in nats.
+"""The Parzen window estimate of Table 2 (Goodfellow et al. 2014): the mean log, in nats, of the
+density that Gaussians of width σ on samples make; σ is the best on a validation set.
 """
 
 from __future__ import annotations

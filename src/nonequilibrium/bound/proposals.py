@@ -23,8 +23,7 @@ def draw(
 ) -> tuple[Tensor, Tensor | float]:
     """x^t, a part ``share`` of it from a noisier chain, and its weight q(x^t|x^0)/mixture.
 
-    x0: (*t.shape, ..., event). share: in [0, 1). Weights, (*t.shape, ...), have mean one and never
-    exceed 1/(1 − share).
+    Weights (*t.shape, ...) have mean one and never exceed 1/(1 − share).
     """
     if not 0 <= share < 1:
         raise BoundError(f"noisier_share is {share}; it must be a number from 0 to less than 1")
@@ -45,10 +44,8 @@ def draw(
 
 
 def proposal_from(mean_square: Tensor, floor: float = 0.1) -> Tensor:
-    """Weights (T + 1,) in proportion to the root of the mean square of KL_t, (T + 1,), with which a
-    few t of each example have the least variance.
-
-    floor: the uniform part, from 0 to 1, which bounds the variance where a pilot saw nothing.
+    """Weights (T + 1,) in proportion to the root of the mean square of KL_t, (T + 1,), which have
+    the least variance; of them ``floor`` is uniform, for where a pilot saw nothing.
     """
     rms = mean_square.sqrt()
     uniform = torch.ones_like(rms)

@@ -16,10 +16,8 @@ from nonequilibrium.errors import BoundError
 def log_ratios(
     kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: Generator
 ) -> Tensor:
-    """log p(x^{0..T})/q(x^{1..T}|x^0) of forward trajectories from each example, as in (8) and (9).
-
-    x0: (n, event). Returns (trajectories, n) nats. Their mean estimates K of each example (12), and
-    the log of the mean of their exponentials estimates log p(x^0) (9). Raises BoundError.
+    """log p(x^{0..T})/q(x^{1..T}|x^0) of forward trajectories from each x^0, as in (8) and (9):
+    (trajectories, n) nats. Their mean estimates K (12), that of their exponentials p(x^0) (9).
     """
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator, least=1)
     x = x0.expand(check_count("trajectories", trajectories), *x0.shape)

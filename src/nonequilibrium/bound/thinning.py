@@ -1,11 +1,9 @@
 """What each step of a thinned chain costs the bound, from one network evaluation per noise level.
 
-With m and v the network's mean and variance of x^0 given x^t, the step from t to s of
-``diffusion.thinning.thin`` has, with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t),
+With m and v the network's mean and variance of x^0 given x^t, the step from t to s of ``thin`` has,
+with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t), so that a table by t and ρ has all its costs,
 
-    KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ],
-
-a sum over coordinates. So a table by t and ρ has the costs of all T²/2 pairs of levels.
+    KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ].
 """
 
 from __future__ import annotations
@@ -75,8 +73,8 @@ def step_costs(
 ) -> StepCosts:
     """The table of ``StepCosts`` from held-out examples x0 (n, event), ``block`` of them at once.
 
-    rows: how many t, even from 2 to T; the network is evaluated rows × n times, with the same noise
-    at each t, so that the table is smooth in t. columns: how many ρ, even in log ρ.
+    rows: how many t, even from 2 to T, each with the same noise, so that the table is smooth in t.
+    columns: how many ρ, even in log ρ.
     """
     x0, reverse = check_examples(kernel, x0), checked(kernel, reverse)
     rows, columns = check_count("rows", rows, 2), check_count("columns", columns, 2)

@@ -23,8 +23,7 @@ def even(T: int, n: int) -> list[int]:
 
 
 def cheapest(cost: Tensor, steps: list[int]) -> dict[int, tuple[list[int], float]]:
-    """By number n of ``steps``: the levels t_1 < … < t_n = T of least cost, exact, and this cost.
-
+    """By number n of ``steps``: the levels t_1 < … < t_n = T of least cost, exact, and this cost;
     cost: of the step from s to t, (T + 1, T + 1) float64, infinite where s ≥ t.
     """
     least, before, best = torch.full((len(cost),), math.inf).double(), [], {}

@@ -45,12 +45,9 @@ class TextureModel(ImageModel):
 
 
 class LeavesModel(TextureModel):
-    """Trained on images of dead leaves without noise, greys on 0..1; each patch gets fresh noise.
+    """Trained on dead leaves without noise, greys on 0..1; each patch gets fresh noise."""
 
-    noise: its σ. smallest, largest: radii of leaves, pixels. size: side of an image, pixels.
-    """
-
-    law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}
+    law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}  # σ; radii, side: pixels
     defaults = TextureModel.defaults | law | {"data": "dead_leaves", "n_train": 200, "n_test": 100}
 
     @property

@@ -55,8 +55,7 @@ def load_weights(
 ) -> Model:
     """The trained model at ``path``, if known of an ``experiment``; ``law`` is that of points.
 
-    Raises WeightsError unless the file is whole, fits the network of its own settings, and agrees
-    with its digest and its card, where there are such.
+    Raises WeightsError unless the file is whole and fits its own settings, digest and card.
     """
     path = Path(path)
     if not path.is_file():

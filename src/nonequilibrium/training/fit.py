@@ -57,11 +57,9 @@ def fit(
 
     Each group's ``lr`` falls on a cosine to a thousandth. A run that continues from ``checkpoint``
     ends, on a CPU, with the same bits as one that was not killed; whoever has the result removes
-    the file. Raises TrainingError when K or its gradient is not finite.
-
-    Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
-    most those of the last tenth of the training) and with a monitor "seconds", its time not
-    counted, and "K_validation".
+    the file. Returns the training curve, rows of "step", "K" (the mean of the draws since the last
+    row, at most those of the last tenth of the training) and with a monitor "seconds", its time not
+    counted, and "K_validation". Raises TrainingError when K or its gradient is not finite.
     """
     check_log_every(watch.log_every)
     run = _Run(model, groups, steps, seed, ascent, watch, checkpoint)
@@ -224,6 +222,6 @@ class _Run:
 
 
 def check_log_every(log_every: int) -> None:
-    """Raises ParameterError unless the curve can have a row every ``log_every`` steps."""
+    """Refuse a curve that cannot have a row every ``log_every`` steps."""
     if not (isinstance(log_every, int) and log_every >= 1):
         raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of at least 1")

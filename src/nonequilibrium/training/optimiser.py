@@ -13,10 +13,7 @@ from torch import Tensor
 
 
 class SOAP(torch.optim.Optimizer):
-    """Adam in coordinates that rotate, along each axis of a parameter, ``every`` so many steps.
-
-    beta_axis: decay of the gradient's second moment along an axis.
-    """
+    """Adam in coordinates that rotate, along each axis of a parameter, every few steps."""
 
     largest_axis, eps = 512, 1e-8  # longer axes keep their coordinates
 
@@ -165,13 +162,11 @@ def _rotate_axes(states: list[dict], exactly: bool) -> None:
 
 
 def orthogonal_iteration(moments: Tensor, bases: Tensor) -> Tensor:
-    """A step from ``bases`` towards eigenvectors of ``moments``, (n, k, k) float64, largest first.
-
-    Cholesky decompositions make columns orthonormal, twice for exactness; of too little rank for
-    that a moment leaves its basis.
+    """A step from ``bases`` towards eigenvectors of ``moments``, (n, k, k) float64, largest first;
+    of too little rank for the Cholesky decompositions a moment leaves its basis.
     """
     turned = moments @ bases
-    for _ in range(2):
+    for _ in range(2):  # to make columns orthonormal, twice for exactness
         turned = turned / turned.norm(dim=-2, keepdim=True)
         root, _ = torch.linalg.cholesky_ex(turned.mT @ turned)
         turned = torch.linalg.solve_triangular(root, turned.mT, upper=False).mT
