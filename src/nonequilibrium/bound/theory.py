@@ -51,8 +51,8 @@ def jarzynski(
     kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: Generator
 ) -> Tensor:
     """log of the average (9) over forward trajectories, (n,) nats: from K to log p(x^0) in mean."""
-    log_ratio = log_ratios(kernel, reverse, check_examples(kernel, x0), trajectories, generator)
-    return torch.logsumexp(log_ratio, 0) - math.log(trajectories)
+    x0 = check_examples(kernel, x0)
+    return estimates(log_ratios(kernel, reverse, x0, trajectories, generator), trajectories)[0]
 
 
 def reverse_entropy_bounds(kernel: Kernel, x0: Tensor) -> tuple[Tensor, Tensor]:

@@ -159,8 +159,8 @@ class UNet(nn.Module):
 
 
 def grey_waves(grey: Tensor, noise: Tensor, waves: int) -> list[Tensor]:
-    """Sine and cosine of 2πf · grey, f = 1..waves, shrunk as noise of this σ shrinks their means: at
-    small t they tell on which side of a whole grey, where densities jump, a pixel lies.
+    """Sine and cosine of 2πf · grey, f = 1..waves, shrunk as noise of this σ shrinks their means;
+    at small t they tell on which side of a whole grey, where densities jump, a pixel lies.
     """
     parts = []
     for f in range(1, waves + 1):
