@@ -71,7 +71,12 @@ def load_weights(
             raise WeightsError(f"holds weights of {of!r}, not of {experiment!r}")
         if written not in (None, digest(tensors, about)):
             raise WeightsError("is damaged: it is not what was written (SHA-256)")
-        model = _empty_model(about["params"], tensors, law)
+        most = SPARE + sum(value.numel() for value in tensors.values())
+        for name, size in about["params"].items():
+            if name not in NO_SIZES and isinstance(size, int) and size > most:
+                raise WeightsError(f"{WRONG} {name} is {size}, more than the file holds")
+        model = built(about["params"], law)
+        model.finish()
         _check(tensors, model.stored())
         model.load_state_dict(tensors)
         with torch.no_grad():
@@ -104,17 +109,6 @@ def check_card(path: Path) -> bool:
         if sha256(path) != promised:
             raise WeightsError(f"is not what its card {card.name} says (SHA-256); restore both")
     return card.is_file()
-
-
-def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Callable) -> Model:
-    """A model of ``settings``; WeightsError for sizes of which the file cannot hold the weights."""
-    most = SPARE + sum(value.numel() for value in tensors.values())
-    for name in settings.keys() - NO_SIZES:
-        if isinstance(settings[name], int) and settings[name] > most:
-            raise WeightsError(f"{WRONG} {name} is {settings[name]}, more than the file holds")
-    model = built(settings, law)
-    model.finish()
-    return model
 
 
 def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

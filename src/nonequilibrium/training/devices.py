@@ -25,7 +25,7 @@ def usable_device(name: str) -> torch.device:
         torch.ones(2, dtype=torch.float64, device=device).sum().item()
         torch.Generator(device).manual_seed(0)
     except Exception as error:  # torch raises many kinds, of many lines
-        reason = one_line(error).partition(". ")[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         allowed = "it must be cpu, or cuda or cuda:N where there is one"
         raise ParameterError(f"device is {name!r} ({reason}); {allowed}") from None
     return device
