@@ -15,7 +15,7 @@ from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, mean_se, s
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.data.leaves import MEAN, TEST_SEED, images_and_leaves, leaves_pictures
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.model.leaves import LeavesModel
+from nonequilibrium.model.textures import LeavesModel
 from replication.measure.mcgsm import MCGSM, per_image, sample_image
 from replication.measure.measured import Measured
 from replication.measure.metrics import metrics, per_pixel, seeded

@@ -25,7 +25,7 @@ from nonequilibrium.bound.bound import bits, mean_se
 from nonequilibrium.data.leaves import leaves_pictures
 from nonequilibrium.errors import WeightsError
 from nonequilibrium.files import save_contents
-from nonequilibrium.model.leaves import LeavesModel
+from nonequilibrium.model.textures import LeavesModel
 from nonequilibrium.model.weights import check_card
 from replication.files import ROOT, commit
 from replication.measure.mcgsm import MCGSM, Draw, drawn_from, fit, per_image

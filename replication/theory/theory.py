@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.bound.bound import bits, entropy_terms, full_bound, mean_se
-from nonequilibrium.bound.counts import heartbeat_log_p, heartbeat_reverse_entropy
-from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
+from nonequilibrium.bound.optimum import (
+    HeartbeatOptimum,
+    SwissRollOptimum,
+    heartbeat_log_p,
+    heartbeat_optimal_kl,
+    heartbeat_reverse_entropy,
+)
 from nonequilibrium.bound.theory import (
     effective_sample_size,
     estimates,

@@ -1,40 +1,27 @@
 """The first diffusion model (Sohl-Dickstein et al. 2015): kernels, networks, and a bound to trust.
 
-The bound of a trained model on images (n, c, h, w) uint8, in bits per dimension, is
-
-    import torch
-    from nonequilibrium import bits, bits_per_dim, load_weights, sampled_bound
+The bound of a trained model on images (n, c, h, w) uint8, in nats per image, is
 
     model, random = load_weights("models/cifar10.safetensors"), torch.Generator().manual_seed(0)
     kernel, x0 = model.kernel(), model.scale.dequantise(images, random)
-    reverse, proposal = model.reverse(kernel), model.proposal()
-    bound = sampled_bound(kernel, reverse, x0, random, draws=20, proposal=proposal)
-    print(bits_per_dim(bits(bound.K), x0[0].numel(), model.scale.sigma))
+    K = sampled_bound(kernel, model.reverse(kernel), x0, random, 20, model.proposal()).K
 
 The names below are those that most uses need, each imported when it is first asked for.
 """
 
 import importlib
 
-_HOME = {
-    "Kernel": "diffusion.chain",
-    "Reverse": "diffusion.chain",
-    "GaussianKernel": "diffusion.kernels",
-    "BinomialKernel": "diffusion.kernels",
-    "schedule": "diffusion.schedules",
-    "sample": "diffusion.sampling",
-    "sample_each": "diffusion.sampling",
-    "reverse_trajectory": "diffusion.sampling",
-    "Denoise": "diffusion.posterior",
-    "Inpaint": "diffusion.posterior",
-    "full_bound": "bound.bound",
-    "sampled_bound": "bound.bound",
-    "L_null": "bound.bound",
-    "bits": "bound.bound",
-    "bits_per_dim": "bound.bound",
-    "jarzynski": "bound.theory",
-    "load_weights": "model.weights",
+_NAMES = {
+    "diffusion.chain": ["Kernel", "Reverse"],
+    "diffusion.kernels": ["GaussianKernel", "BinomialKernel"],
+    "diffusion.schedules": ["schedule"],
+    "diffusion.sampling": ["sample", "sample_each", "reverse_trajectory"],
+    "diffusion.posterior": ["Denoise", "Inpaint"],
+    "bound.bound": ["full_bound", "sampled_bound", "L_null", "bits", "bits_per_dim"],
+    "bound.theory": ["jarzynski"],
+    "model.weights": ["load_weights"],
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = list(_HOME)
 
 

@@ -1,8 +1,7 @@
 """Processes, started by ``torchrun``, that share one piece of work by torch's own engine.
 
 All draw the same random numbers; each computes its part of the network's answers, and then all have
-all of them, so that their number changes a result by the rounding of sums alone. Outside ``group``
-there is one process, and nothing here does anything.
+all of them. Outside ``group`` there is one process, and nothing here does anything.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, distributed, nn
 
 from nonequilibrium.errors import ParameterError, Refusal, TrainingError, one_line
 
-NUMBERS = "RANK", "WORLD_SIZE", "MASTER_PORT"  # variables that torchrun sets
+VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # which torchrun sets
 _inside = False  # ``group``: a process group that somebody else has opened shares none of our work
 
 
@@ -34,11 +33,11 @@ def rank() -> int:
 
 def launched() -> tuple[int, int]:
     """(rank, number of processes) by torchrun's variables, (0, 1) where one is unset or empty."""
-    said = {name: os.environ.get(name, "").strip() for name in (*NUMBERS, "MASTER_ADDR")}
-    for name in NUMBERS:
-        if said[name] and not said[name].isdecimal():
-            words = "a whole number by torchrun, and unset without it"
-            raise ParameterError(f"the variable {name} is {said[name]!r}; it must be {words}")
+    said = {name: os.environ.get(name, "").strip() for name in VARIABLES}
+    for name, word in said.items():
+        if word and not word.isdecimal() and name != "MASTER_ADDR":
+            given = f"the variable {name} is {word!r}"
+            raise ParameterError(f"{given}; torchrun sets a whole number, and else it is unset")
     if not all(said.values()):
         return 0, 1
     number, size = int(said["RANK"]), int(said["WORLD_SIZE"])
@@ -68,7 +67,7 @@ def mine(number: int) -> bool:
 
 
 def rows() -> slice:
-    """The rows of a batch that are for this process; rows in an order are shared evenly."""
+    """The rows of a batch that are for this process."""
     return slice(rank(), None, world())
 
 
@@ -123,9 +122,8 @@ def synchronised(parameters: list[nn.Parameter]) -> None:
 
 @contextlib.contextmanager
 def group() -> Iterator[None]:
-    """Inside, the processes that torchrun started share the work; without it nothing changes.
-
-    Raises ParameterError where they cannot meet, TrainingError when one of them is gone.
+    """Inside, the processes that torchrun started share the work: ParameterError where they cannot
+    meet, TrainingError when one of them is gone.
     """
     global _inside
     number, size = launched()
@@ -140,20 +138,18 @@ def group() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
         distributed.init_process_group(backend, rank=number, world_size=size)
     except (OSError, ValueError, RuntimeError, distributed.DistError) as error:
-        names = "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
-        given = ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+        given = ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES[2:])
         raise ParameterError(f"processes cannot meet by {given}: {one_line(error)}") from None
     try:
         _inside = True
         yield
         distributed.destroy_process_group()
     except (RuntimeError, distributed.DistError) as error:
-        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
-        if isinstance(error, Refusal) or not (lost or "Connection " in str(error)):
+        known = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        if isinstance(error, Refusal) or not (known or "Connection " in str(error)):
             raise
-        raise TrainingError(
-            f"process {number + 1} of {size} has lost another one; the same command goes on from "
-            "the last checkpoint, if one was saved"
-        ) from None
+        words = "the same command goes on from the last checkpoint, if one was saved"
+        lost = f"process {number + 1} of {size} has lost another one"
+        raise TrainingError(f"{lost}; {words}") from None
     finally:
         _inside = False

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 
 class Refusal(Exception):
-    """An obstacle that a user can remove; its text is one sentence.
+    """An obstacle that a user can remove; its text is one sentence."""
 
-    status: the exit status. 1: the work failed. 2: the call is wrong, such as an unknown name.
-    """
-
-    status = 1
+    status = 1  # of the exit: 1 where the work failed, 2 where the call is wrong
 
 
 class ParameterError(Refusal, ValueError):

@@ -25,9 +25,8 @@ def sha256(path: Path) -> str:
 
 
 def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Let each function write a temporary file beside its path, then rename all of them.
-
-    The mode is the one that the umask gives. Raises what the functions raise.
+    """Let each function write a temporary file beside its path, then rename all, with the umask's
+    mode; raises what the functions raise.
     """
     temporaries = []
     try:
@@ -37,10 +36,10 @@ def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
             # A random name: process numbers repeat in containers that share a disk.
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
             temporaries.append(temporary)
-            with temporary.open("xb") as file:
-                mode = os.fstat(file.fileno()).st_mode & 0o777
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             write(temporary)
-            if temporary.stat().st_mode & 0o777 != mode:
+            if temporary.stat().st_mode != mode:
                 temporary.chmod(mode)
         for temporary, path in zip(temporaries, writes, strict=True):
             os.replace(temporary, path)
@@ -64,21 +63,24 @@ def forget(path: Path) -> None:
     """Remove a file and what runs that were killed while they wrote it left."""
     if path.is_file():
         path.unlink(missing_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if TEMPORARY.fullmatch(left.name):
-            left.unlink(missing_ok=True)
+    sweep(path.parent, 0.0, glob.escape(path.name))
 
 
-def sweep(folder: Path, older_than: float = STALE) -> list[Path]:
+def sweep(folder: Path, older_than: float = STALE, name: str = "*") -> list[Path]:
     """Remove the temporaries in ``folder`` that are older than so many seconds; returns them."""
     swept = []
-    with contextlib.suppress(OSError):
-        for path in filter(lambda path: TEMPORARY.fullmatch(path.name), folder.iterdir()):
-            with contextlib.suppress(OSError):  # another process may sweep too
-                if path.is_file() and time.time() - path.lstat().st_mtime > older_than:
-                    path.unlink()
-                    swept.append(path)
+    for path in filter(lambda path: TEMPORARY.fullmatch(path.name), folder.glob(f".{name}.*.tmp")):
+        with contextlib.suppress(OSError):  # another process may sweep too
+            if path.is_file() and time.time() - path.lstat().st_mtime >= older_than:
+                path.unlink()
+                swept.append(path)
     return swept
+
+
+def quiet() -> bool:
+    """Whether progress bars would only make noise, as in CI and under nbval."""
+    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
+    return any(word not in ("", "0", "false", "no", "off") for word in said)
 
 
 class _StandardError:
@@ -86,9 +88,6 @@ class _StandardError:
 
     def __getattr__(self, name: str):
         return getattr(sys.stderr, name)
-
-    def __eq__(self, other) -> bool:  # tqdm asks the terminal's width of standard error alone
-        return other is sys.stderr
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -99,18 +98,12 @@ class _StandardError:
             sys.stderr.flush()
 
 
-def quiet() -> bool:
-    """Whether progress bars would only make noise, as in CI and under nbval."""
-    said = (os.environ.get(name, "").strip().lower() for name in ("CI", "NONEQUILIBRIUM_QUIET"))
-    return any(word not in ("", "0", "false", "no", "off") for word in said)
-
-
 def bar(iterable=None, **options):
     """tqdm's progress bar on standard error, where it can be written; none where ``quiet``."""
     from tqdm.auto import tqdm  # slow to import
 
-    disable = quiet() or sys.stderr is None
-    return tqdm(iterable, file=_StandardError(), disable=disable, **options)
+    options |= {"disable": quiet() or sys.stderr is None, "dynamic_ncols": True}
+    return tqdm(iterable, file=_StandardError(), **options)
 
 
 def say(text: str) -> None:

@@ -12,11 +12,10 @@ from nonequilibrium.errors import TrainingError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.network import image, unet
 from nonequilibrium.training import fit as fitting
-from nonequilibrium.training.batched import BatchedSOAP, _weight, orthogonal_iteration
 from nonequilibrium.training.checkpoint import Checkpoint, read_state
+from nonequilibrium.training.devices import BEFORE, Recorded
 from nonequilibrium.training.fit import Ascent, Watch, fit
-from nonequilibrium.training.optimiser import SOAP
-from nonequilibrium.training.recorded import BEFORE, Recorded
+from nonequilibrium.training.optimiser import SOAP, BatchedSOAP, _weight, orthogonal_iteration
 from replication.data.images import load_images
 from replication.data.loading import training_data
 from replication.settings import settings

@@ -25,7 +25,7 @@ from nonequilibrium.bound.optimum import (
     heartbeat_optimal_kl,
     optimality_gap,
 )
-from nonequilibrium.bound.proposals import pilot_proposal, proposal_from
+from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.bound.theory import jarzynski, reverse_entropy_bounds
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel, Normal
@@ -300,7 +300,7 @@ def test_estimators_agree_and_their_standard_errors_are_right(toys):
     kernel, law, _, model, _ = toys["roll"]
     x0 = law.sample(60, seeded(0))
     pilot = full_bound(kernel, model, x0, seeded(1), replicates=20)
-    proposal, typical = pilot_proposal(pilot), pilot.kl.mean(0)
+    proposal, typical = proposal_from(pilot.kl.square().mean(0)), pilot.kl.mean(0)
     kinds = {
         "full": lambda s: full_bound(kernel, model, x0, seeded(s), replicates=2),
         "uniform": lambda s: sampled_bound(kernel, model, x0, seeded(s), 2, stratified=False),
@@ -344,7 +344,7 @@ def test_what_KL_is_about_takes_its_part_of_the_chance_where_examples_are_large(
     )
     pilot = full_bound(gaussian, wrong, other, seeded(2))
     truth = full_bound(gaussian, wrong, x0, seeded(3), replicates=50)
-    apart, by_size = proposal_from(pilot.kl.var(0), 0.1), pilot_proposal(pilot)
+    apart, by_size = proposal_from(pilot.kl.var(0)), proposal_from(pilot.kl.square().mean(0))
     ours, plain = (
         [sampled_bound(gaussian, wrong, x0, seeded(s), 1, proposal) for s in range(4, 24)]
         for proposal in ((apart, pilot.kl.mean(0)), by_size)

@@ -14,7 +14,7 @@ from nonequilibrium.data.leaves import (
     radii,
 )
 from nonequilibrium.errors import ParameterError
-from nonequilibrium.model.leaves import LeavesModel
+from nonequilibrium.model.textures import LeavesModel
 from nonequilibrium.network.unet import Attention, UNet
 from replication.settings.settings import load, quick
 

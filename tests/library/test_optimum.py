@@ -11,7 +11,7 @@ from nonequilibrium.bound.optimum import (
     heartbeat_optimal_kl,
     optimality_gap,
 )
-from nonequilibrium.bound.tails import draw
+from nonequilibrium.bound.proposals import draw
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import Bernoulli, BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_schedule

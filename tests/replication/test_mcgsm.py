@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nonequilibrium.data.leaves import leaves_pictures
-from nonequilibrium.model.leaves import LeavesModel
+from nonequilibrium.model.textures import LeavesModel
 from replication.measure import leaves
 from replication.measure.mcgsm import (
     MCGSM,

@@ -9,7 +9,7 @@ import torch
 
 from nonequilibrium.data.leaves import leaves_pictures
 from nonequilibrium.errors import WeightsError
-from nonequilibrium.model.leaves import LeavesModel
+from nonequilibrium.model.textures import LeavesModel
 from replication.__main__ import main
 from replication.measure import mixture
 from replication.measure.mixture import grown, load_mixture, save_mixture

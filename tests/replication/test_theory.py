@@ -13,13 +13,15 @@ from enumerated import Enumerated
 from recursion import denoised, expected_kl, inpainted, posterior, reverse_kernel
 
 from nonequilibrium.bound.bound import bits, entropy_terms
-from nonequilibrium.bound.counts import (
+from nonequilibrium.bound.optimum import (
+    HeartbeatOptimum,
+    SwissRollOptimum,
     counts_pmf,
     heartbeat_entropy,
     heartbeat_log_p,
+    heartbeat_optimal_kl,
     heartbeat_reverse_entropy,
 )
-from nonequilibrium.bound.optimum import HeartbeatOptimum, SwissRollOptimum, heartbeat_optimal_kl
 from nonequilibrium.bound.theory import (
     effective_sample_size,
     estimates,

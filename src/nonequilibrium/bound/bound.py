@@ -1,7 +1,6 @@
 """The lower bound K on the log likelihood (14), term by term, and the errors of its estimates.
 
-All is in nats and per example until ``bits``. A *reverse* gives the parameters of p(x^{t−1}|x^t)
-when called with (x^t, t) for t ≥ 2, see ``diffusion.chain``.
+All is in nats and per example until ``bits``; *kernel* and *reverse* are those of ``chain``.
 """
 
 from __future__ import annotations
@@ -12,14 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.checks import (
-    check_chain,
-    check_control,
-    check_count,
-    check_examples,
-    check_proposal,
-)
-from nonequilibrium.bound.tails import draw
+from nonequilibrium.bound import checks
+from nonequilibrium.bound.proposals import draw
 from nonequilibrium.diffusion.chain import Kernel, P, Reverse
 from nonequilibrium.distributed import mine, total
 from nonequilibrium.errors import BoundError
@@ -31,11 +24,8 @@ def bits(nats):
 
 
 def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
-    """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale.
-
-    K_bits: the bound in bits per example (or pixel) of data divided by σ, their standard deviation
-    on that scale. dims: dimensions of an example (3 of an RGB pixel). Of an estimated K this is an
-    estimate too, ± K_se/dims, of an upper bound of the cost: chance may put it below the cost.
+    """The unit of later papers, log2 σ − K/dims: a cost per dimension of data on the 0..255 scale,
+    from K per example (or pixel) of ``dims`` (3 of an RGB pixel), divided by σ on that scale.
     """
     if not (sigma > 0 and dims > 0):
         raise BoundError(f"sigma is {sigma} and dims is {dims}; both must be positive")
@@ -43,34 +33,23 @@ def bits_per_dim(K_bits: float, dims: int, sigma: float) -> float:
 
 
 def mean_se(values: Tensor) -> tuple[float, float]:
-    """Mean of values (n,) of independent examples and its standard error s/√n.
-
-    Two models on the same examples are compared by the values' differences, example by example.
-    """
+    """Mean of values (n,) of independent examples and its standard error s/√n."""
     return float(values.mean()), float(values.std()) / len(values) ** 0.5
 
 
 def block_se(values: Tensor, blocks: int = 50) -> float:
-    """Standard error of the mean of values (n,) in the order of a file, from means of its blocks.
-
-    Where neighbours are alike s/√n is too small; means of long blocks are nearly independent.
-    """
+    """Standard error of the mean of values (n,) with like neighbours, by means of blocks."""
     parts = values.tensor_split(min(blocks, len(values)))
     return mean_se(torch.stack([part.double().mean() for part in parts]))[1]
 
 
 @dataclass
 class Bound:
-    """An estimate of K by example and by time step: K = rest − Σ_t kl.
+    """An unbiased estimate of K by example and by time step, in nats: K = rest − Σ_t kl."""
 
-    kl: (n, T + 1) nats; column t estimates E KL_t of each example without bias, columns 0 and 1
-    are zero. rest: (n,) nats; all other terms of K, exact. replicates: (r, n) nats; the r
-    estimates of each example's K of which ``kl`` is the mean.
-    """
-
-    kl: Tensor
-    rest: Tensor
-    replicates: Tensor
+    kl: Tensor  # (n, T + 1), E KL_t of each example, zero at t < 2
+    rest: Tensor  # (n,), all other terms of K, exact
+    replicates: Tensor  # (r, n), r estimates of each example's K
 
     @property
     def per_example(self) -> Tensor:
@@ -84,11 +63,7 @@ class Bound:
 
     @property
     def se(self) -> float:
-        """Standard error of K over independent examples and Monte Carlo together, nats.
-
-        Of values near normal, K ± 2 se covers the expectation in 94 of 100 samples of 20 examples,
-        in 88 of 100 samples of 5. Values with a long tail need more examples.
-        """
+        """Standard error of K over independent examples and Monte Carlo together, nats."""
         return mean_se(self.per_example)[1]
 
     @property
@@ -100,10 +75,8 @@ class Bound:
     def mc_se(self) -> float:
         """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
 
-        The draws of different examples count as independent. Stratified draws share one grid among
-        the examples of a replicate, so that the true error is smaller and ``mc_se`` an upper bound
-        of it. By two replicates ``mc_se`` itself is known to 40 % for 5 examples, to 15 % for 50;
-        from 20 on, K ± 2 mc_se covers the limit of many draws in at least 90 of 100 runs.
+        Draws of different examples are assumed independent, so that it is an upper bound for
+        stratified ones. Two replicates tell it to 40 % for 5 examples, to 15 % for 50.
         """
         r, n = self.replicates.shape
         if r < 2:
@@ -131,8 +104,8 @@ def kl_terms(
 ) -> Tensor:
     """KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) of (14) at one draw of x^t per example.
 
-    x0: (*t.shape, ..., event). t: steps in 2..T. noise: frozen noise of x^t, shaped like x0.
-    Differentiable, also in β. Returns nats, (*t.shape, ...).
+    x0: (*t.shape, ..., event). t: in 2..T. noise: frozen noise of x^t, like x0. Returns nats,
+    (*t.shape, ...), differentiable also in β.
     """
     xt = kernel.sample(kernel.q_marginal(x0, t), generator, noise)
     return kernel.kl(kernel.q_posterior(x0, xt, t), reverse(xt, t))
@@ -154,12 +127,12 @@ def full_bound(
     x0: (n, event) held-out data. block: at most about this many (example, step) pairs at once.
     control: (optimum, E KL* for t = 0..T in nats), a control variate: KL* at the same x^t, whose
         expectation is exact for every example, leaves only the difference from it to chance.
-    noisier_share: part of the draws of x^t that has more noise, weighted (see ``tails``).
+    noisier_share: part of the draws of x^t that has more noise, weighted (see ``draw``).
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
-    reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
-    replicates, n = check_count("replicates", replicates), len(x0)
-    optimum, expected = check_control(kernel, control)
+    reverse, x0, noise = checks.check_chain(kernel, reverse, x0, generator)
+    replicates, n = checks.check_count("replicates", replicates), len(x0)
+    optimum, expected = checks.check_control(kernel, control)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         for number, steps in enumerate(torch.arange(2, kernel.T + 1).split(max(1, block // n))):
@@ -193,17 +166,17 @@ def sampled_bound(
 ) -> Bound:
     """K (14) by ``draws`` steps t per example in place of all T − 1; unbiased.
 
-    proposal: (T + 1,) weights by which t is drawn, zero at t < 2; None is uniform over 2..T. The
-        variance is least with weights in proportion to the root mean square of KL_t, see
-        ``proposals``. A pair (weights, typical) has (T + 1,) nats beside them, about what KL_t is
-        for any example: only the difference from ``typical`` is then left to chance.
+    proposal: (T + 1,) weights by which t is drawn, see ``proposal_from``; None is uniform over
+        2..T. A pair (weights, typical) has (T + 1,) nats beside them, about what KL_t is for any
+        example: only the difference from ``typical`` is then left to chance.
     stratified: the draws of all examples together cover the proposal evenly, by one systematic
         grid shuffled over the examples; if False, they are independent.
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
-    reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
-    replicates, n = check_count("replicates", replicates), len(x0)
-    draws, (weight, typical) = check_count("draws", draws), check_proposal(kernel, proposal)
+    reverse, x0, noise = checks.check_chain(kernel, reverse, x0, generator)
+    replicates, n = checks.check_count("replicates", replicates), len(x0)
+    weight, typical = checks.check_proposal(kernel, proposal)
+    draws = checks.check_count("draws", draws)
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         if stratified:
@@ -229,4 +202,4 @@ def sampled_bound(
 
 def L_null(kernel: Kernel, x0: Tensor) -> Tensor:
     """Log likelihood of the data under π, (n,) nats: a model that learned nothing (Table 1)."""
-    return kernel.log_pi(check_examples(kernel, x0, least=1))
+    return kernel.log_pi(checks.check_examples(kernel, x0, least=1))

@@ -23,17 +23,14 @@ def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
         raise BoundError(f"{data} is a {type(x0).__name__} of shape {shape}; it must be {wanted}")
     if not torch.isfinite(x0).all():
         raise BoundError(f"{data} holds NaN or infinite values; every value must be finite")
-    if isinstance(kernel, BinomialKernel):
-        # All terms are linear in the bits, so that other values give numbers without meaning.
-        if not ((x0 == 0) | (x0 == 1)).all():
-            between = f"from {x0.min().item():g} to {x0.max().item():g}"
-            raise BoundError(f"{data} has values {between}; the binomial chain takes bits, 0 or 1")
-        return x0 if x0.dtype in REAL else x0.double()
-    if x0.dtype not in REAL:
-        # A density of whole numbers would only tell how fine their grid is (footnote 3).
+    binomial, real = isinstance(kernel, BinomialKernel), x0.dtype in REAL
+    if binomial and not ((x0 == 0) | (x0 == 1)).all():  # all terms are linear in the bits
+        between = f"from {x0.min().item():g} to {x0.max().item():g}"
+        raise BoundError(f"{data} has values {between}; the binomial chain takes bits, 0 or 1")
+    if not binomial and not real:  # a density of grey levels tells how fine their grid is
         wanted = "float32 or float64; grey levels need uniform noise of one level first"
         raise BoundError(f"{data} has dtype {x0.dtype}; the Gaussian chain takes {wanted}")
-    return x0
+    return x0 if real else x0.double()
 
 
 def check_count(name: str, value, least: int = 1) -> int:
@@ -72,23 +69,16 @@ def check_proposal(kernel: Kernel, proposal) -> tuple[Tensor, Tensor]:
     return weight / weight.sum(), _by_step(kernel, "typical", typical)
 
 
-def check_optimum(kernel: Kernel, optimum) -> None:
-    """Refuse an optimum that says that it belongs to another chain."""
+def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P] | None, Tensor]:
+    """(optimum, E KL* by step), the latter (T + 1,) float64; (None, zeros) for None."""
+    optimum, expected = control or (None, torch.zeros(kernel.T + 1))
     other = getattr(optimum, "kernel", None)
     if isinstance(other, Kernel) and not torch.equal(other.beta, kernel.beta):
         raise BoundError("the optimum is that of another chain; it must have this chain's β")
-
-
-def check_control(kernel: Kernel[P], control) -> tuple[Reverse[P] | None, Tensor]:
-    """(optimum, E KL* by step), the latter (T + 1,) float64; (None, zeros) for None."""
-    optimum, expected = (None, torch.zeros(kernel.T + 1)) if control is None else control
-    check_optimum(kernel, optimum)
     return optimum, _by_step(kernel, "the control's expectation", expected)
 
 
-def check_chain(
-    kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, generator, least: int = 2
-) -> tuple[Reverse[P], Tensor, torch.Generator]:
+def check_chain(kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, generator, least: int = 2):
     """A reverse that is ``checked``, the examples, and a generator on their device."""
     x0 = check_examples(kernel, x0, least)
     return checked(kernel, reverse), x0, noise_generator(generator, x0.device)
@@ -101,22 +91,21 @@ def checked(kernel: Kernel[P], reverse: Reverse[P]) -> Reverse[P]:
     def parameters(xt: Tensor, t: Tensor | int) -> P:
         p = reverse(xt, t)
         for name in names:
-            _check_parameter(name, getattr(p, name, None), xt)
+            _check_parameter(f"the reverse's {name}", getattr(p, name, None), xt, name == "var")
         return p
 
     return parameters
 
 
-def _check_parameter(name: str, value, xt: Tensor) -> None:
-    the = f"the reverse's {name}"
+def _check_parameter(name: str, value, xt: Tensor, variance: bool) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise BoundError(f"{the} is {getattr(value, 'dtype', value)}; it must be a real tensor")
+        raise BoundError(f"{name} is {getattr(value, 'dtype', value)}; it must be a real tensor")
     # A variance may be shared by coordinates; any other shape would be broadcast in silence.
-    shared = name == "var" and value.dim() in (0, xt.dim())
+    shared = variance and value.dim() in (0, xt.dim())
     shared = shared and all(a in (1, b) for a, b in zip(value.shape, xt.shape, strict=False))
     if value.shape != xt.shape and not shared:
-        raise BoundError(f"{the} has shape {tuple(value.shape)}; that of x^t is {tuple(xt.shape)}")
+        raise BoundError(f"{name} has shape {tuple(value.shape)}; that of x^t is {tuple(xt.shape)}")
     least, most = value.detach().aminmax()  # one pass, and NaN goes through both
-    above, wanted = (0, "positive and finite") if name == "var" else (-torch.inf, "finite")
-    if not (above < least and most < torch.inf):
-        raise BoundError(f"{the} is from {least:g} to {most:g}; all of it must be {wanted}")
+    if not ((0 if variance else -torch.inf) < least and most < torch.inf):
+        wanted = "positive and finite" if variance else "finite"
+        raise BoundError(f"{name} is from {least:g} to {most:g}; all of it must be {wanted}")

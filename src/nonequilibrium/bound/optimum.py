@@ -4,6 +4,9 @@ The best kernel of the model's family has the moments of q(x^{t−1}|x^t). It is
 other. Because log p is linear in just these moments, the K of any model is smaller than K* by
 
     K* − K = Σ_{t=2..T} E_q(x^t) KL( optimal p*(x^{t−1}|x^t) ‖ model p(x^{t−1}|x^t) ).
+
+Forward chain and best reverse kernel of the heartbeat treat alike all bits of a residue class, and
+all classes: x^t matters only by the number of ones in each class, 5^5 states, 126 up to order.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from functools import lru_cache
 import torch
 from scipy.special import roots_legendre
 from torch import Tensor
+from torch.nn import functional as F
 
-from nonequilibrium.bound.checks import check_chain, check_optimum
-from nonequilibrium.bound.tails import draw
+from nonequilibrium.bound.checks import check_chain, check_control
+from nonequilibrium.bound.proposals import draw
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.chain import Bernoulli, Kernel, Normal, P, Reverse
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
@@ -48,10 +52,8 @@ def with_counts(law: Heartbeat, counts: Tensor) -> Tensor:
 
 
 def heartbeat_optimal_kl(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> Tensor:
-    """E_q KL( q(x^{t−1}|x^t,x^0) ‖ p* ), (T + 1,) nats per sequence, zero at t < 2; exact.
-
-    x^t matters only by its counts of ones in the five residue classes: 5^5 states. By symmetry x^0
-    may be the template of class 0, and then the other four classes may be sorted.
+    """E_q KL( q(x^{t−1}|x^t,x^0) ‖ p* ), (T + 1,) nats per sequence, zero at t < 2; exact: by
+    symmetry x^0 may be the template of class 0, and then the other classes may be sorted.
     """
     size, period = law.dim // law.period, law.period
     others = list(itertools.combinations_with_replacement(range(size + 1), period - 1))
@@ -69,18 +71,75 @@ def heartbeat_optimal_kl(kernel: BinomialKernel, law: Heartbeat, block: int = 50
     return kl
 
 
-@lru_cache
-def _gauss_legendre(n: int) -> tuple[Tensor, Tensor]:
-    """n nodes on [−1, 1] and their weights."""
-    place, weight = roots_legendre(n)
-    return torch.tensor(place), torch.tensor(weight)
+def heartbeat_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
+    """H_q(X^t) of heartbeats for t = 0..T, (T + 1,) nats; a finite sum over 5^5 states."""
+    size, period = law.dim // law.period, law.period
+    ones = torch.cartesian_prod(*[torch.arange(size + 1)] * period)  # in each class
+    ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)])[ones].double().prod(1)
+    ones = ones.double()
+    entropy = torch.full((kernel.T + 1,), math.log(period), dtype=torch.float64)
+    for t in range(1, kernel.T + 1):
+        kept, lost = float(kernel.alpha_bar[t]), float(kernel.one_minus_alpha_bar[t])
+        low, high = kernel.pi * lost, kept + kernel.pi * lost  # rates of ones where x^0 is 0 and 1
+        outside = ones * math.log(low) + (size - ones) * math.log1p(-low)
+        inside = ones * math.log(high) + (size - ones) * math.log((1 - kernel.pi) * lost)
+        by_class = outside.sum(1, keepdim=True) + inside - outside
+        log_q = torch.logsumexp(by_class, 1) - math.log(period)
+        entropy[t] = -(ways * torch.exp(log_q) * log_q).sum()
+    return entropy
+
+
+def heartbeat_reverse_entropy(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
+    """H_q(X^{t−1}|X^t), which (24) brackets, by the chain rule: (T + 1,) nats, NaN at t < 2."""
+    entropy, x0 = heartbeat_entropy(kernel, law), law.templates()[:1]
+    result = torch.full((kernel.T + 1,), math.nan, dtype=torch.float64)
+    for t in range(2, kernel.T + 1):
+        result[t] = kernel.step_entropy(x0, t) + entropy[t - 1] - entropy[t]
+    return result
+
+
+def counts_pmf(rate: Tensor) -> Tensor:
+    """Law of the number of ones among independent bits: rates (..., n) to (..., n + 1)."""
+    pmf = torch.ones_like(rate[..., :1])
+    for r in rate[..., None].unbind(-2):  # none more, or one more
+        pmf = F.pad(pmf * (1 - r), (0, 1)) + F.pad(pmf * r, (1, 0))
+    return pmf
+
+
+@torch.no_grad()
+def heartbeat_log_p(kernel: BinomialKernel, law: Heartbeat, block: int = 50) -> float:
+    """log p(x^0) (6) of a heartbeat under the best reverse chain, nats; exact, equal for all five:
+    from π each step leads from the 126 ordered states to 5^5, which by symmetry are the 126 again.
+    """
+    size, period = law.dim // law.period, law.period
+    kinds = list(itertools.combinations_with_replacement(range(size + 1), period))
+    place = {kind: i for i, kind in enumerate(kinds)}
+    every = itertools.product(range(size + 1), repeat=period)
+    to_kind = torch.tensor([place[tuple(sorted(state))] for state in every])
+    xs, optimum = with_counts(law, torch.tensor(kinds)), HeartbeatOptimum(kernel, law)
+
+    def stepped(mass: Tensor, rate: Tensor) -> Tensor:
+        """From the probabilities of the 126 states and the rates of the next bits on each."""
+        joint = mass[:, None]
+        for pmf in counts_pmf(rate.reshape(-1, size, period).transpose(1, 2)).unbind(1):
+            joint = (joint[:, :, None] * pmf[:, None]).flatten(1)
+        return torch.zeros(len(kinds), dtype=torch.float64).index_add(0, to_kind, joint.sum(0))
+
+    at_pi = torch.full((1, law.dim), kernel.pi, dtype=torch.float64)
+    mass = stepped(torch.ones(1, dtype=torch.float64), at_pi)
+    for steps in torch.arange(kernel.T, 1, -1).split(block):
+        for rate in optimum(xs.expand(len(steps), *xs.shape), steps).rate:
+            mass = stepped(mass, rate)
+    mass = stepped(mass, kernel.p_edge(xs).rate)
+    return math.log(float(mass[place[(0,) * (period - 1) + (size,)]]) / period)
+
+
+gauss_legendre = lru_cache(roots_legendre)  # n nodes on [−1, 1] and their weights
 
 
 class SwissRollOptimum:
-    """Posterior mean and variance of x^{t−1} given x^t for a swiss roll, by quadrature over θ.
-
-    Given θ all is Gaussian. Where the noise is small beside the distance between turns, the sum
-    takes only the part of the curve near x^t.
+    """Posterior mean and variance of x^{t−1} given x^t for a swiss roll by quadrature over θ, given
+    which all is Gaussian; where noise is small, only over the part of the curve near x^t.
     """
 
     reach = 9.0  # widths of the integrand on each side of the nearest point of the curve
@@ -103,7 +162,8 @@ class SwissRollOptimum:
             low, high = torch.maximum(nearest - half, low), torch.minimum(nearest + half, high)
         nodes = self.per_width * float((high - low).max()) * self._fastest / width
         # A power of two of them, so that few rules serve all steps.
-        place, weight = _gauss_legendre(2 ** max(6, math.ceil(math.log2(nodes))))
+        rule = gauss_legendre(2 ** max(6, math.ceil(math.log2(nodes))))
+        place, weight = map(torch.from_numpy, rule)
         theta = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * place
         density = (high - low) / (2 * (law.theta_max - law.theta_min))
         log_weight = torch.log(density)[:, None] + torch.log(weight)
@@ -122,8 +182,6 @@ class SwissRollOptimum:
         scaled = xt.double() / root
         var = float(kernel.one_minus_alpha_bar[t]) / root**2 + noise**2  # x^t/√ᾱ around the curve
         shrink = noise**2 / var  # of x^0 towards x^t/√ᾱ, given θ
-        coefficients = (kernel.posterior_on_x0, kernel.posterior_on_xt, kernel.posterior_var)
-        on_x0, on_xt, step_var = (float(c[t]) for c in coefficients)
         means, variances = [], []
         for part in scaled.split(2048):
             theta, log_joint = self.log_joint(part, math.sqrt(var))
@@ -133,16 +191,15 @@ class SwissRollOptimum:
             spread = (w @ (curve - mean[:, None]).square()).squeeze(1)
             means.append((1 - shrink) * mean + shrink * part)
             variances.append((1 - shrink) ** 2 * spread + noise**2 * (1 - shrink))
-        mean, variance = torch.cat(means), torch.cat(variances)
-        return Normal(on_x0 * mean + on_xt * xt.double(), step_var + on_x0**2 * variance)
+        q = kernel.q_posterior(torch.cat(means), xt.double(), t)
+        return Normal(q.mean, q.var + kernel.posterior_on_x0[t] ** 2 * torch.cat(variances))
 
     def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
         """xt (..., 2) with one step t ≥ 2, or (b, n, 2) with b steps."""
         if isinstance(t, Tensor) and t.dim() > 0:
             by_step = [self(x, int(step)) for x, step in zip(xt, t, strict=True)]
             return Normal(*(torch.stack(values) for values in zip(*by_step, strict=True)))
-        p = self.moments(xt.reshape(-1, 2), int(t))
-        return Normal(p.mean.reshape(xt.shape), p.var.reshape(xt.shape))
+        return Normal(*(x.reshape(xt.shape) for x in self.moments(xt.reshape(-1, 2), int(t))))
 
 
 @torch.no_grad()
@@ -154,13 +211,10 @@ def optimality_gap(
     generator: torch.Generator,
     noisier_share: float = 0.0,
 ) -> Tensor:
-    """KL( p* ‖ p ) at a draw of x^t per example and step, (n, T + 1) nats, zero at t < 2.
-
-    The sums over t have the mean K* − K. noisier_share: part of the draws of x^t that has more
-    noise, weighted (see ``tails``), without which rare and costly states are missed. Other
-    arguments and errors are those of ``full_bound``.
+    """KL( p* ‖ p ) at a draw of x^t per example and step, (n, T + 1) nats, zero at t < 2: the sums
+    have the mean K* − K. Without a ``noisier_share`` (``draw``) rare, costly states are missed.
     """
-    check_optimum(kernel, optimum)
+    check_control(kernel, (optimum, torch.zeros(kernel.T + 1)))
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator)
     gap = torch.zeros(len(x0), kernel.T + 1, dtype=torch.float64)
     for t in torch.arange(2, kernel.T + 1).split(max(1, 32768 // len(x0))):

@@ -1,7 +1,5 @@
-"""The Parzen window estimate of Table 2, by the published protocol (Goodfellow et al. 2014).
-
-An isotropic Gaussian of width σ on each sample makes a density, of which the mean log over the test
-images is reported; σ has the best mean on a validation set, of a log-spaced grid. All in nats.
+"""The Parzen window estimate of Table 2 (Goodfellow et al. 2014): the mean log, in nats, of the
+density that Gaussians of width σ on samples make; σ is the best on a validation set.
 """
 
 from __future__ import annotations
@@ -33,17 +31,15 @@ def log_density(x: Tensor, samples: Tensor, sigma: float, block: int = 1000) -> 
 def parzen(samples: Tensor, validation: Tensor, test: Tensor) -> dict:
     """{"mean", "se", "se_blocks", "sigma"}: mean log density of ``test`` in nats and its errors.
 
-    samples, validation, test: (·, d) in [0, 1]. The errors are of the test images alone, not of the
-    samples: ``se`` for independent images, ``se_blocks`` for those in the order of a file. Raises
-    BoundError unless all are rows of finite real numbers.
+    samples, validation, test: (·, d) in [0, 1]. The errors are of the test images alone: ``se`` for
+    independent ones, ``se_blocks`` for those in the order of a file.
     """
     for name, rows in {"samples": samples, "validation": validation, "test": test}.items():
         least = 2 if name == "test" else 1
         fits = rows.dtype == samples.dtype in REAL and rows.dim() == 2 and len(rows) >= least
         if not fits or rows.shape[1] != samples.shape[-1] or not torch.isfinite(rows).all():
-            shape = f"shape {tuple(rows.shape)} and dtype {rows.dtype}"
-            wanted = f"at least {least} rows of finite real numbers, like those of the samples"
-            raise BoundError(f"{name} has {shape}; it must be {wanted}")
+            shape = f"{name} has shape {tuple(rows.shape)} and dtype {rows.dtype}"
+            raise BoundError(f"{shape}; it must be at least {least} finite rows like the samples")
     scores = [float(log_density(validation, samples, float(sigma)).mean()) for sigma in GRID]
     sigma = float(GRID[int(np.argmax(scores))])
     values = log_density(test, samples, sigma)

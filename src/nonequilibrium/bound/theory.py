@@ -16,10 +16,8 @@ from nonequilibrium.errors import BoundError
 def log_ratios(
     kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: Generator
 ) -> Tensor:
-    """log p(x^{0..T})/q(x^{1..T}|x^0) of forward trajectories from each example, as in (8) and (9).
-
-    x0: (n, event). Returns (trajectories, n) nats. Their mean estimates K of each example (12), and
-    the log of the mean of their exponentials estimates log p(x^0) (9). Raises BoundError.
+    """log p(x^{0..T})/q(x^{1..T}|x^0) of forward trajectories from each x^0, as in (8) and (9):
+    (trajectories, n) nats. Their mean estimates K (12), that of their exponentials p(x^0) (9).
     """
     reverse, x0, noise = check_chain(kernel, reverse, x0, generator, least=1)
     x = x0.expand(check_count("trajectories", trajectories), *x0.shape)
@@ -35,9 +33,8 @@ def log_ratios(
 
 
 def estimates(log_ratio: Tensor, n: int) -> Tensor:
-    """log p(x^0) by n trajectories each: (trajectories, examples) to (trajectories // n, examples).
-
-    Independent, in nats. The expectation rises from K at n = 1 towards log p(x^0) (11).
+    """log p(x^0) by n trajectories each, nats: (trajectories, examples) to (trajectories // n,
+    examples). The expectation rises from K at n = 1 towards log p(x^0) (11).
     """
     if not 1 <= n <= len(log_ratio):
         raise BoundError(f"n is {n}; it must be from 1 to the {len(log_ratio)} trajectories")
@@ -54,20 +51,18 @@ def jarzynski(
     kernel: Kernel[P], reverse: Reverse[P], x0: Tensor, trajectories: int, generator: Generator
 ) -> Tensor:
     """log of the average (9) over forward trajectories, (n,) nats: from K to log p(x^0) in mean."""
-    log_ratio = log_ratios(kernel, reverse, check_examples(kernel, x0), trajectories, generator)
-    return torch.logsumexp(log_ratio, 0) - math.log(trajectories)
+    x0 = check_examples(kernel, x0)
+    return estimates(log_ratios(kernel, reverse, x0, trajectories, generator), trajectories)[0]
 
 
 def reverse_entropy_bounds(kernel: Kernel, x0: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), (T + 1,) nats each, NaN at t < 2; analytic.
-
-    Averaged over the data x0 (n, event). The upper bound needs π to be the maximum-entropy law for
-    the data: unit variance for the Gaussian kernel.
+    """Lower and upper bound (24) on H_q(X^{t−1}|X^t), (T + 1,) nats each, NaN at t < 2, averaged
+    over data x0 (n, event). The upper needs π to be the maximum-entropy law for the data: unit
+    variance for the Gaussian kernel.
     """
     x0 = check_examples(kernel, x0, least=1)
     lower, upper = torch.full((2, kernel.T + 1), math.nan, dtype=torch.float64)
     for t in range(2, kernel.T + 1):
-        step = kernel.step_entropy(x0, t).mean()
-        lower[t] = step + (kernel.entropy(x0, t - 1) - kernel.entropy(x0, t)).mean()
-        upper[t] = step
+        upper[t] = kernel.step_entropy(x0, t).mean()
+        lower[t] = upper[t] + (kernel.entropy(x0, t - 1) - kernel.entropy(x0, t)).mean()
     return lower, upper

@@ -1,11 +1,9 @@
 """What each step of a thinned chain costs the bound, from one network evaluation per noise level.
 
-With m and v the network's mean and variance of x^0 given x^t, the step from t to s of
-``diffusion.thinning.thin`` has, with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t),
+With m and v the network's mean and variance of x^0 given x^t, the step from t to s of ``thin`` has,
+with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t), so that a table by t and ρ has all its costs,
 
-    KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ],
-
-a sum over coordinates. So a table by t and ρ has the costs of all T²/2 pairs of levels.
+    KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ].
 """
 
 from __future__ import annotations
@@ -19,29 +17,25 @@ from nonequilibrium.bound.bound import entropy_terms
 from nonequilibrium.bound.checks import check_count, check_examples, checked
 from nonequilibrium.diffusion.chain import Normal, Reverse
 from nonequilibrium.diffusion.kernels import GaussianKernel
-from nonequilibrium.diffusion.thinning import cheapest, path
+from nonequilibrium.diffusion.thinning import cheapest
 from nonequilibrium.errors import BoundError
 
 
 @dataclass(frozen=True)
 class StepCosts:
-    """E KL of a step that starts at x^t and gains ρ in signal-to-noise ratio, tabulated.
+    """E KL of a step that starts at x^t and gains ρ in signal-to-noise ratio, tabulated in nats.
 
-    t: (r,) rising steps from 2 to T. log_rho: (c,) rising. KL: (r, c) nats per example, float64,
-    positive. ends: (T + 1,) nats per example; a chain with levels t_1 < … < t_n = T has the K of
-    ``ends[t_1]`` less the divergences of its steps.
+    A chain with levels t_1 < … < t_n = T has the K of ``ends[t_1]`` less the KL of its steps.
     """
 
-    t: Tensor
-    log_rho: Tensor
-    KL: Tensor
-    ends: Tensor
+    t: Tensor  # (r,), rising from 2 to T
+    log_rho: Tensor  # (c,), rising
+    KL: Tensor  # (r, c), positive
+    ends: Tensor  # (T + 1,)
 
     def pairs(self, kernel: GaussianKernel) -> Tensor:
-        """What the step from t to s costs K, (s, t) in nats per example; infinite where s ≥ t.
-
-        (T + 1, T + 1); row 0 is the last step, to x^0, which is fixed (44). Between tabulated
-        values log KL is linear in t and log ρ.
+        """What the step from t to s costs K, (s, t) in nats per example: (T + 1, T + 1), infinite
+        where s ≥ t; row 0 is the last step, to x^0 (44). log KL is linear between the tabulated.
         """
         T, log_KL = kernel.T, self.KL.log()
         snr = (kernel.log_alpha_bar[1:] - kernel.one_minus_alpha_bar[1:].log()).exp()
@@ -64,18 +58,7 @@ class StepCosts:
         """By number of steps: the levels by which K loses least, exact, and K, nats per example."""
         if not steps or min(steps) < 2 or max(steps) > kernel.T:
             raise BoundError(f"the numbers of steps are {steps}; all must be 2 to T = {kernel.T}")
-        least, before = cheapest(self.pairs(kernel), max(steps))
-        return {n: (path(before, n), -float(least[n, -1])) for n in steps}
-
-
-def _ends(kernel: GaussianKernel, x0: Tensor) -> Tensor:
-    """``entropy_terms`` where the first step ends at s in place of 1: nats, s = 1..T; 0 is void."""
-    whole = entropy_terms(kernel, x0.double()).mean()
-    # Cross entropies are linear in squares of x^0: one example of mean squares has their mean.
-    typical = x0.double().square().mean(0, keepdim=True).sqrt()
-    steps = [max(s, 1) for s in range(kernel.T + 1)]
-    at = [kernel.cross_entropy_pi(typical, s) - kernel.entropy(typical, s) for s in steps]
-    return torch.cat(at) - at[0] + whole
+        return {n: (kept, -K) for n, (kept, K) in cheapest(self.pairs(kernel), steps).items()}
 
 
 @torch.no_grad()
@@ -90,9 +73,8 @@ def step_costs(
 ) -> StepCosts:
     """The table of ``StepCosts`` from held-out examples x0 (n, event), ``block`` of them at once.
 
-    rows: how many t, even from 2 to T; the network is evaluated rows × n times, with the same noise
-    at each t, so that the table is smooth in t. columns: how many ρ, even in log ρ. Raises
-    BoundError for data or a reverse for which the bound has no meaning.
+    rows: how many t, even from 2 to T, each with the same noise, so that the table is smooth in t.
+    columns: how many ρ, even in log ρ.
     """
     x0, reverse = check_examples(kernel, x0), checked(kernel, reverse)
     rows, columns = check_count("rows", rows, 2), check_count("columns", columns, 2)
@@ -114,4 +96,10 @@ def step_costs(
             for column, rho in enumerate(log_rho.exp().tolist()):
                 terms = (1 + rho * v).log() + rho * excess / (1 + rho * v)
                 KL[row, column] += 0.5 * terms.sum(dtype=torch.float64)
-    return StepCosts(t, log_rho, (KL / len(x0)).clamp(min=1e-12), _ends(kernel, x0))
+    # ``entropy_terms`` where the first step ends at s in place of 1. Cross entropies are linear in
+    # squares of x^0: one example of mean squares has their mean.
+    typical = x0.double().square().mean(0, keepdim=True).sqrt()
+    levels = [max(s, 1) for s in range(kernel.T + 1)]  # 0 is void
+    at = [kernel.cross_entropy_pi(typical, s) - kernel.entropy(typical, s) for s in levels]
+    K = torch.cat(at) - at[0] + entropy_terms(kernel, x0.double()).mean()
+    return StepCosts(t, log_rho, (KL / len(x0)).clamp(min=1e-12), K)

@@ -1,8 +1,6 @@
-"""Images as models take them, and the paper's preprocessing (footnote 3).
-
-Images stay uint8 until they are used. Then each pixel gets uniform noise of one grey level, without
-which the bound rewards learning the 8-bit grid, and two constants of the training set shift and
-scale it to mean 0 and variance 1.
+"""Images as models take them, and the paper's preprocessing (footnote 3): each uint8 pixel gets
+uniform noise of one grey level, without which the bound rewards learning the 8-bit grid, and two
+constants of the training set shift and scale it to mean 0 and variance 1.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Dead leaves (Jeulin 1997; Lee, Mumford & Huang 2001): opaque discs that fall until none is bare.
 
 Radii have a density ∝ r^−3 between two cut-offs, for which images look alike at every scale; places
-and greys on 0..1 are uniform. Images are drawn from the front to the back: each leaf takes the
-pixels that no leaf before it has. Pixels get Gaussian noise, without which a flat leaf, whose
-pixels are equal, has no density.
+and greys on 0..1 are uniform. Pixels get Gaussian noise, without which a flat leaf has no density.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ BARE = np.iinfo(np.int64).max  # of a pixel that no leaf covers yet
 
 
 class Leaves(NamedTuple):
-    """Leaves in the order in which they are seen: radius, x, y (pixels) and grey, (n,) float64."""
+    """Leaves in the order in which they are seen, in pixels, (n,) float64 each."""
 
     radius: np.ndarray
     x: np.ndarray
@@ -39,27 +37,22 @@ def radii(u: np.ndarray, smallest: float, largest: float) -> np.ndarray:
 def dead_leaves(
     size: int, smallest: float, largest: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, Leaves]:
-    """An image without noise: greys (size, size) float32, the leaf of each pixel, and all leaves.
-
-    The leaves are those that fell near enough to be seen, covered ones too. A pixel belongs to a
-    leaf if its centre lies in it.
+    """An image without noise: greys (size, size) float32, the leaf of each pixel, and all leaves
+    that fell near enough to be seen, the last to fall, on top, first.
     """
     side = size + 2 * largest  # centres reach as far beyond the border as radii do
     area = 2 * math.pi * math.log(largest / smallest) / (smallest**-2 - largest**-2)
     cover = area / side**2  # of the plane, by one leaf
     n = int(2 / cover) + 1  # after ln(size²)/cover leaves few pixels are bare
-    top = np.full((size, size), BARE)
-    seen: list[np.ndarray] = []
-    fallen = 0
+    top, seen = np.full((size, size), BARE), np.empty((4, 0))
     while (top == BARE).any():
         u, x, y, grey = generator.random((4, n))
         radius, x, y = radii(u, smallest, largest), x * side - largest, y * side - largest
         near = np.hypot(x - np.clip(x, 0, size), y - np.clip(y, 0, size)) <= radius
         leaves = np.stack([radius, x, y, grey])[:, near]
-        _cover(top, leaves, fallen)
-        seen.append(leaves)
-        fallen += leaves.shape[1]
-    every = Leaves(*np.concatenate(seen, axis=1))
+        _cover(top, leaves, seen.shape[1])
+        seen = np.concatenate([seen, leaves], axis=1)
+    every = Leaves(*seen)
     return every.grey[top].astype(np.float32), top, every
 
 
@@ -80,24 +73,24 @@ def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
         least, reach = reach, 2 * reach
 
 
-def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
-    """``n`` images without noise, greys on 0..1: (n, 1, size, size) float32; see below."""
-    return images_and_leaves(n, size, smallest, largest, seed)[0]
-
-
 def images_and_leaves(n: int, size: int, smallest: float, largest: float, seed: int):
-    """Images, and the leaf of each of their pixels; the k-th depends on (seed, k) alone."""
+    """n images without noise, greys on 0..1, and the leaf of each pixel: (n, 1, size, size) each;
+    the k-th depends on (seed, k) alone.
+    """
     seeds = [np.random.default_rng([seed, k]) for k in range(n)]
     drawn = [dead_leaves(size, smallest, largest, generator)[:2] for generator in seeds]
     return tuple(torch.from_numpy(np.stack(x))[:, None] for x in zip(*drawn, strict=True))
 
 
+def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
+    """The images of ``images_and_leaves``."""
+    return images_and_leaves(n, size, smallest, largest, seed)[0]
+
+
 def leaves_pictures(settings) -> Pictures:
     """Training and test images of ``settings``: n_train, n_test, size, smallest, largest."""
-    p, seeds = settings, (TRAIN_SEED, TEST_SEED)
-    train, test = (
-        list(leaves_images(n, p.size, p.smallest, p.largest, seed))
-        for n, seed in zip((p.n_train, p.n_test), seeds, strict=True)
-    )
+    p, numbers = settings, ((settings.n_train, TRAIN_SEED), (settings.n_test, TEST_SEED))
+    law = p.size, p.smallest, p.largest
+    train, test = (list(leaves_images(n, *law, seed)) for n, seed in numbers)
     title = f"dead leaves, radii from {p.smallest:g} to {p.largest:g} pixels"
     return Pictures(train, test, title)

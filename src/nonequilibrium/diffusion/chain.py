@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.schedules import check_beta
 from nonequilibrium.errors import ParameterError
 
 
@@ -69,9 +68,8 @@ Random = Generator | list[Generator] | None  # one for all examples, or one per 
 
 
 class Reverse(Protocol[P_co]):
-    """From (x^t, t) to the parameters of p(x^{t−1}|x^t), t in 2..T; the last step is ``p_edge``.
-
-    Parameters are in the shape, dtype and device of xt (*t.shape, ..., event), or broadcast to it.
+    """From x^t (*t.shape, ..., event) and t in 2..T to the parameters of p(x^{t−1}|x^t), shaped
+    like x^t; the last step is ``Kernel.p_edge``.
     """
 
     def __call__(self, xt: Tensor, t: Tensor | int, /) -> P_co: ...
@@ -80,7 +78,7 @@ class Reverse(Protocol[P_co]):
 class Factor(Protocol):
     """r(x^{t−1}) of section 2.5: from p = p(x^{t−1}|x^t) to the normalised product of both, p̃.
 
-    p, xt: (n, event); at t = T + 1, π and None. ``log_r(kernel, x, t)``, if any, is log r_t(x^t).
+    At t = T + 1, p is π and xt None. ``log_r(kernel, x, t)``, if any, is log r_t(x^t).
     """
 
     def __call__(self, kernel: Any, p: Any, xt: Tensor | None, t: int, /) -> Any: ...
@@ -93,7 +91,12 @@ class Kernel(ABC, Generic[P]):
     standard_noise: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, beta: Tensor, event_dim: int = 1):
-        check_beta(beta.detach(), self.inclusive)
+        if beta.dim() != 1 or len(beta) < 2:
+            raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
+        good = (beta > 0) & ((beta <= 1) if self.inclusive else (beta < 1))  # false for NaN
+        if not good.all():
+            t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if self.inclusive else "(0, 1)"
+            raise ParameterError(f"beta_{t} is {float(beta[t - 1])}; rates must lie in {allowed}")
         beta = beta.double()
         self.T = len(beta)
         self.event_dim = event_dim
@@ -118,12 +121,12 @@ class Kernel(ABC, Generic[P]):
 
     def noise(self, like: Tensor, generator: Random = None) -> Tensor:
         """What becomes a draw, of the shape, dtype and device of ``like``."""
-        if isinstance(generator, list):
-            if len(generator) != len(like):
-                raise ParameterError(f"got {len(generator)} generators for {len(like)} samples")
-            return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
-        options = {"dtype": like.dtype, "device": like.device}
-        return self.standard_noise(like.shape, generator=generator, **options)
+        if not isinstance(generator, list):
+            options = {"dtype": like.dtype, "device": like.device}
+            return self.standard_noise(like.shape, generator=generator, **options)
+        if len(generator) != len(like):
+            raise ParameterError(f"got {len(generator)} generators for {len(like)} samples")
+        return torch.stack([self.noise(*pair) for pair in zip(like, generator, strict=True)])
 
     def log_prob(self, x: Tensor, p: P) -> Tensor:
         """log p(x): x (..., event) to (...)."""

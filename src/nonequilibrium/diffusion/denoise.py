@@ -39,8 +39,7 @@ def denoised(
     kernel: GaussianKernel, reverse: Reverse[Normal], y: Tensor, var: float, generator: Random
 ) -> Tensor:
     """Samples of x^0 given y = x^0 + noise of variance ``var``, (n, event)."""
-    start = as_state(kernel, y, var, generator)
-    return sample(kernel, reverse, y.shape, generator, start=start)
+    return sample(kernel, reverse, y.shape, generator, start=as_state(kernel, y, var, generator))
 
 
 @torch.no_grad()

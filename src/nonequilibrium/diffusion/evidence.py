@@ -31,7 +31,7 @@ class Linear(Protocol):
 
 @dataclass
 class Mask:
-    """x where ``known`` (bool, broadcastable to x) is true, zero elsewhere."""
+    """x where ``known`` (bool, broadcastable to x), zero elsewhere."""
 
     known: Tensor
 
@@ -47,13 +47,9 @@ class Downsample:
 
     factor: int
 
-    def __post_init__(self) -> None:
-        if not self.factor >= 1:
-            raise ParameterError(f"the factor of a down-sampling is {self.factor}; it must be >= 1")
-
     def __call__(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
-        if h % self.factor or w % self.factor:
+        if self.factor < 1 or h % self.factor or w % self.factor:
             raise ParameterError(f"blocks of {self.factor} pixels do not divide images of {h}×{w}")
         return F.avg_pool2d(x, self.factor)
 
@@ -78,9 +74,9 @@ class Blur:
         reach = max(1, round(3 * self.sigma))
         at = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
         weights = torch.softmax(-(at**2) / (2 * self.sigma**2), 0) ** power
-        c, along = x.shape[1], weights.expand(x.shape[1], 1, 1, -1)
-        x = F.conv2d(x, along, padding=(0, reach), groups=c)
-        return F.conv2d(x, along.transpose(2, 3), padding=(reach, 0), groups=c)
+        along = weights.expand(x.shape[1], 1, 1, -1)
+        x = F.conv2d(x, along, padding=(0, reach), groups=len(along))
+        return F.conv2d(x, along.mT, padding=(reach, 0), groups=len(along))
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
@@ -108,10 +104,9 @@ class Through:
     y: shaped like A(x), zero where a mask hides it. var: σ²; with 0 and a mask the known
     coordinates come out exactly as given.
     solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative. With
-    0, A C_t A^T is assumed diagonal; solved, Gaussian data are exact to first order in f_Σ. The
-    variance of p(x^{t−1}|x^t), which y reduces in second order, is kept.
-    within: ends solving (Steihaug 1983): a bound on the shift of x̂^0 in units of its deviation, as
-    a root mean square over many coordinates; at most 1 in expectation if C_t is a covariance.
+    0, A C_t A^T is assumed diagonal; solved, Gaussian data are exact to first order in f_Σ.
+    within: ends solving (Steihaug 1983): a bound on the shift of x̂^0 in units of its deviation, in
+    root mean square; at most 1 in expectation if C_t is a covariance.
     """
 
     reverse: Reverse[Normal]
@@ -130,17 +125,14 @@ class Through:
         """For ``sample``, in place of a reverse that this object calls itself."""
 
     def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
-        if xt is None:
-            return p  # of x^0 only ᾱ_T is left in x^T
-        if t == 1:
-            return self._edge(p)
+        if xt is None or t == 1:
+            return p if xt is None else self._edge(p)  # of x^0 only ᾱ_T is left in x^T
         p, _, _, move = self._looked(kernel, xt, t, self.within)
         on_x0 = kernel.at(kernel.posterior_on_x0, t, xt)
         shifted = Normal(p.mean.detach() + on_x0 * move, p.var.detach())
-        if not (isinstance(self.A, Mask) and self.var == 0):
-            return shifted
-        # A known coordinate goes back to its value whatever the others do.
-        return kernel.q_posterior(self.y, xt, t).where(self.A.known, shifted)
+        if isinstance(self.A, Mask) and self.var == 0:  # known ones go back to their values
+            return kernel.q_posterior(self.y, xt, t).where(self.A.known, shifted)
+        return shifted
 
     def log_r(self, kernel: GaussianKernel, x: Tensor, t: int) -> Tensor:
         """log r_t(x^t). With ``solve`` the determinant is left out, constant for Gaussian data."""
@@ -192,9 +184,8 @@ class Through:
     def _solved(
         self, pulled: Callable, residual: Tensor, diagonal: Tensor, most: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """u and C A^T u, whose squares sum to ``most``, by conjugate gradients for each example.
-
-        pulled: u to C A^T u. diagonal: of A C A^T + σ², a preconditioner.
+        """u and C A^T u, of squares that sum to ``most``, by conjugate gradients for each example;
+        ``pulled`` is C A^T, and the ``diagonal`` of A C A^T + σ² a preconditioner.
         """
         r = residual
         z = d = _over(r, diagonal)

@@ -13,7 +13,7 @@ from nonequilibrium.errors import ParameterError
 
 
 class GaussianKernel(Kernel[Normal]):
-    """Gaussian diffusion (Table App.1, left): π = N(0, I), forward N(x√(1−β_t), β_t I)."""
+    """Gaussian diffusion (Table App.1, left), π = N(0, I)."""
 
     standard_noise = staticmethod(torch.randn)
 
@@ -74,7 +74,7 @@ class GaussianKernel(Kernel[Normal]):
 
 
 class BinomialKernel(Kernel[Bernoulli]):
-    """Binomial diffusion (Table App.1, right): π = B(pi), forward B(x^{t−1}(1−β_t) + π β_t)."""
+    """Binomial diffusion (Table App.1, right), π = B(pi)."""
 
     inclusive = True  # β_T = 1 erases the last of the signal and is harmless here
     standard_noise = staticmethod(torch.rand)

@@ -73,18 +73,17 @@ def particles(
     and equal within a run. A run is resampled at an effective sample size below that part of n.
     """
     runs, n, *event = shape
-    if not (runs >= 1 and n >= 1):
-        raise ParameterError(f"there are {runs} runs of {n} particles; both must be at least one")
-    if not 0 <= resample_below <= 1:
-        raise ParameterError(f"resample_below is {resample_below}; it must be a number from 0 to 1")
     flat = (runs * n, *event)
+    if not (runs >= 1 and n >= 1 and 0 <= resample_below <= 1):
+        given = f"there are {runs} runs of {n} particles, resampled below {resample_below}"
+        raise ParameterError(f"{given}; it must be at least one of each, and a part from 0 to 1")
     if not hasattr(r, "log_r"):
         raise ParameterError(f"log r_t of {type(r).__name__} is not known; use `Shift`")
     r.log_r(kernel, torch.zeros(flat, dtype=dtype), 0)  # refused before any work
     root = torch.arange(n).repeat(runs, 1)
     log_weight, log_Z = torch.zeros(runs, n).double(), torch.zeros(runs).double()
-    ess = torch.zeros(kernel.T + 1, runs).double()
-    resampled, value = ess.bool(), torch.zeros(runs * n).double()
+    ess, value = torch.zeros(kernel.T + 1, runs).double(), torch.zeros(runs * n).double()
+    resampled = ess.bool()
     for t, x, p, p_tilde in reverse_chain(kernel, reverse, flat, generator, r, dtype):
         now = r.log_r(kernel, x, t).double()
         increment = kernel.log_prob(x, p).double() - _log_drawn(kernel, x, p_tilde) + now - value
@@ -104,8 +103,7 @@ def particles(
         value = value[place]
         x.copy_(x[place])  # in place: the chain goes on from these
     ancestors = torch.tensor([len(roots.unique()) for roots in root])
-    worth, worst = (float(value) for value in ess.mean(1).min(0))
-    starts = float(ancestors.double().mean())
+    (worth, worst), starts = map(float, ess.mean(1).min(0)), float(ancestors.double().mean())
     if n >= 8 and (worth < max(2.0, n / 20) or starts < 2):  # fewer have unequal weights anyway
         what = f"are worth {worth:.1f} at t = {worst:.0f} and go back to {starts:.1f} of {n} starts"
         advice = "take more, or an r that looks through the model"

@@ -51,10 +51,8 @@ class Denoise:
 
 @dataclass
 class Inpaint:
-    """r is a delta on the ``known`` (bool, broadcastable) coordinates of x0, which stay exact.
-
-    annealed: they are replaced by their own forward chain, run backwards, and not held at their
-    values, so that the whole image has one noise level.
+    """r is a delta on the ``known`` (bool, broadcastable) coordinates of x0; ``annealed``, they are
+    replaced by their own forward chain, run backwards, so that the image has one noise level.
     """
 
     x0: Tensor
@@ -92,12 +90,9 @@ class Inpaint:
 
 @dataclass
 class Shift:
-    """Any differentiable r_t, by (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ.
+    """Any differentiable r_t, by (61): the mean moves by f_Σ ∂log r_{t−1}/∂x at x = f_μ."""
 
-    log_r_t: from (x (n, event), t) to log r_t(x), (n,) nats, for t = 0..T.
-    """
-
-    log_r_t: Callable[[Tensor, int], Tensor]
+    log_r_t: Callable[[Tensor, int], Tensor]  # x (n, event) and t = 0..T to (n,) nats
 
     def __call__(self, kernel: GaussianKernel, p: Normal, xt: Tensor | None, t: int) -> Normal:
         with torch.enable_grad():
@@ -111,17 +106,13 @@ class Shift:
 
 @dataclass
 class Between:
-    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``; for ``Through.skip``.
-
-    outside: a factor of p(x^{t−1}|x^t), such as an annealed ``Inpaint``, or a cheaper ``Through``.
-    limits: the range of data, at which a mean of x^0 is held; far beyond it never comes back.
-    """
+    """``through`` where lowest ≤ √((1−ᾱ_t)/ᾱ_t) ≤ highest, else ``outside``."""
 
     through: Through
-    outside: Factor
+    outside: Factor  # such as an annealed ``Inpaint``, or a cheaper ``Through``
     lowest: float = 0.05
     highest: float = 10.0
-    limits: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None  # of data: a mean of x^0 far beyond never comes back
 
     def __call__(self, kernel: GaussianKernel, p: Any, xt: Tensor | None, t: int) -> Normal:
         if xt is None:
@@ -150,30 +141,21 @@ def perturbed(p: Bernoulli, log_odds: Tensor) -> Bernoulli:
     return Bernoulli(p.logit + log_odds)
 
 
-def _check(log_odds: Tensor) -> None:
-    """Certain evidence would make 0 · ∞ of what it forbids."""
-    if not torch.isfinite(log_odds).all():
-        raise ParameterError("log_odds must be finite; ±50 is as good as certain")
-
-
 def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:
     """p̃(template) ∝ r(template) for equally probable templates, (m,)."""
-    _check(log_odds)
     return torch.softmax((templates * log_odds).sum(-1), -1)
 
 
 @dataclass
 class BitFactor:
-    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits.
+    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits."""
 
-    log_odds: log r(1)/r(0) of each bit, nats, broadcastable to x; 0 where nothing is known.
-    """
-
-    log_odds: Tensor
+    log_odds: Tensor  # log r(1)/r(0) of each bit, nats, broadcastable to x
     annealed: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.log_odds)
+        if not torch.isfinite(self.log_odds).all():  # certain evidence would make 0 · ∞
+            raise ParameterError("log_odds must be finite; ±50 is as good as certain")
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         power = exponent(self.annealed, t - 1, kernel.T)
@@ -184,19 +166,16 @@ class BitFactor:
         return power * kernel.sum_event(x * self.log_odds.to(x))
 
 
-@dataclass
-class TemplateFactor:
+class TemplateFactor(BitFactor):
     """r_t(x^t) = Σ_k p(k|x^t) r(template_k) if data are equally probable templates (m, event).
 
     The d of bit i of x^{t−1} is E[r(x^0)|x^t, x_i^{t−1}] as a function of the bit. With the f_b of
     the optimum for c, the rates are those of the optimum for templates of probability ∝ r.
     """
 
-    templates: Tensor
-    log_odds: Tensor
-
-    def __post_init__(self) -> None:
-        _check(self.log_odds)
+    def __init__(self, templates: Tensor, log_odds: Tensor):
+        super().__init__(log_odds)
+        self.templates = templates
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         if t == 1:

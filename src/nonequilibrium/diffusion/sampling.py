@@ -51,9 +51,8 @@ def reverse_chain(
 
 def _wanted(kernel: Kernel, keep: Iterable[int] | None) -> set[int]:
     """The steps of the chain to keep, by default all."""
-    every = set(range(kernel.T + 1))
-    wanted = every if keep is None else set(keep)
-    if absent := wanted - every:
+    wanted = set(range(kernel.T + 1) if keep is None else keep)
+    if absent := wanted - set(range(kernel.T + 1)):
         raise ParameterError(f"keep has step {min(absent)}; the chain has 0 to {kernel.T}")
     return wanted
 
@@ -104,8 +103,8 @@ def sample_each(
 ) -> Tensor:
     """n true samples of images, (n, *shape) float32; the i-th depends on (seed, i) alone.
 
-    seed: one, or several with n samples each: (len(seed) n, *shape), one seed after the other.
-    r: for posteriors; from the indices of a block and their generators to the block's factor.
+    seed: one, or several with n samples each, one seed after the other. r: for posteriors; from the
+    indices of a block and their generators to the block's factor.
     """
     seeds = seed if isinstance(seed, list) else [seed]
     own = [1_000_003 * s + i for s in seeds for i in range(n)]  # with s + i, seeds would collide
@@ -122,7 +121,6 @@ def sample_each(
         for number, part in enumerate(blocks):
             if mine(number):
                 generators = [Generator().manual_seed(own[k]) for k in part]
-                options = {"r": None if r is None else r(part, generators), "dtype": torch.float32}
-                whole = (len(part), *shape)
-                parts[number] = sample(kernel, step, whole, generators, **options)
+                options = {"r": r and r(part, generators), "dtype": torch.float32}
+                parts[number] = sample(kernel, step, (len(part), *shape), generators, **options)
     return torch.cat(collected(parts))

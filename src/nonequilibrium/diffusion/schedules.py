@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.errors import ParameterError
+from nonequilibrium.settings import chosen
 
 
 def inverse_schedule(T: int) -> Tensor:
@@ -37,20 +38,15 @@ def even_log_snr_schedule(T: int, beta_1: float, alpha_bar_T: float) -> Tensor:
     return -torch.expm1(torch.diff(log_alpha_bar))
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {
-    "inverse": inverse_schedule,
-    "reference": reference_schedule,
-    "even_log_snr": even_log_snr_schedule,
-}
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"inverse": inverse_schedule}
+SCHEDULES |= {"reference": reference_schedule, "even_log_snr": even_log_snr_schedule}
 
 
 def schedule(name: str, T: int, **options) -> Tensor:
     """β_1..β_T by name, one of ``SCHEDULES``."""
-    if name not in SCHEDULES:
-        raise ParameterError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
     if not (isinstance(T, Integral) and T >= 2):
         raise ParameterError(f"the number of steps T is {T!r}; it must be a whole number from 2")
-    return SCHEDULES[name](int(T), **options)
+    return chosen("schedule", name, SCHEDULES)(int(T), **options)
 
 
 class FixedSchedule(nn.Module):
@@ -73,19 +69,8 @@ class LearnedSchedule(nn.Module):
 
     def __init__(self, beta: Tensor):
         super().__init__()
-        check_beta(beta)
         self.register_buffer("beta_1", beta[:1].clone())
         self.logit = nn.Parameter(torch.logit(beta[1:]))
 
     def forward(self) -> Tensor:
         return torch.cat([self.beta_1, torch.sigmoid(self.logit)])
-
-
-def check_beta(beta: Tensor, inclusive: bool = False) -> None:
-    """Refuses all but one axis of at least two rates in (0, 1), or in (0, 1] if ``inclusive``."""
-    if beta.dim() != 1 or len(beta) < 2:
-        raise ParameterError(f"beta has shape {tuple(beta.shape)}, not one axis of 2 or more")
-    good = (beta > 0) & ((beta <= 1) if inclusive else (beta < 1))  # false for NaN
-    if not good.all():
-        t, allowed = int((~good).nonzero()[0]) + 1, "(0, 1]" if inclusive else "(0, 1)"
-        raise ParameterError(f"beta_{t} is {float(beta[t - 1])}; every rate must lie in {allowed}")

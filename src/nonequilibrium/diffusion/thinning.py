@@ -22,39 +22,30 @@ def even(T: int, n: int) -> list[int]:
     return torch.linspace(1, T, n, dtype=torch.float64).round().long().tolist()
 
 
-def cheapest(cost: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The least cost of every level in exactly n = 0..most steps, and the level before it.
-
-    cost: of the step from s to t > s, (T + 1, T + 1) float64. Returns two (most + 1, T + 1).
+def cheapest(cost: Tensor, steps: list[int]) -> dict[int, tuple[list[int], float]]:
+    """By number n of ``steps``: the levels t_1 < … < t_n = T of least cost, exact, and this cost;
+    cost: of the step from s to t, (T + 1, T + 1) float64, infinite where s ≥ t.
     """
-    T = len(cost) - 1
-    allowed = torch.where(torch.ones_like(cost, dtype=torch.bool).triu(1), cost, math.inf)
-    least = torch.full((most + 1, T + 1), math.inf, dtype=torch.float64)
-    before = torch.zeros(most + 1, T + 1, dtype=torch.int64)
-    least[0, 0] = 0
-    for n in range(1, most + 1):  # n steps to t are n − 1 steps to some s and one more
-        least[n], before[n] = (least[n - 1][:, None] + allowed).min(0)
-    return least, before
-
-
-def path(before: Tensor, n: int) -> list[int]:
-    """The levels t_1 < … < t_n = T of the cheapest path in n steps, from ``cheapest``."""
-    levels = [before.shape[1] - 1]
-    for step in range(n, 1, -1):
-        levels.append(int(before[step, levels[-1]]))
-    return levels[::-1]
+    least, before, best = torch.full((len(cost),), math.inf).double(), [], {}
+    least[0] = 0
+    for n in range(1, max(steps) + 1):  # n steps to t are n − 1 steps to some s and one more
+        least, last = (least[:, None] + cost).min(0)
+        before.append(last)
+        levels = [len(cost) - 1]
+        for last in before[:0:-1]:
+            levels.append(int(last[levels[-1]]))
+        best[n] = levels[::-1], float(least[-1])
+    return {n: best[n] for n in steps}
 
 
 def thin(
     kernel: GaussianKernel, reverse: Reverse[Normal], kept: list[int]
 ) -> tuple[GaussianKernel, Reverse[Normal]]:
-    """The chain that keeps the noise levels ``kept``, with the same network: (kernel, reverse).
-
-    A longer step has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and q's variance
-    plus the share of the variance of x^0.
+    """The chain that keeps the levels ``kept``, with the same network: (kernel, reverse). A step
+    has the mean of q(x^{t−1}|x^t, x^0) at the model's mean of x^0, and its variance adds to q's.
     """
     if len(kept) < 2 or kept[-1] != kernel.T or any(s >= t for s, t in pairwise([0, *kept])):
-        rule = f"they must be at least two, rise from 1 or more, and end at T = {kernel.T}"
+        rule = f"two or more must rise from 1 or more to T = {kernel.T}"
         raise ParameterError(f"the steps to keep are {kept}; {rule}")
     original = torch.tensor([0, *kept])  # t of the full chain by t of the thin one
     beta = -torch.expm1(torch.diff(kernel.log_alpha_bar[original]))

@@ -23,9 +23,8 @@ from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.precision import is_dense, loses_digits
 from nonequilibrium.network.unet import UNet
 from nonequilibrium.settings import chosen
-from nonequilibrium.training.batched import BatchedSOAP
 from nonequilibrium.training.fit import Ascent, Watch
-from nonequilibrium.training.optimiser import SOAP
+from nonequilibrium.training.optimiser import SOAP, BatchedSOAP
 
 OPTIMISERS: dict[str, Callable] = {"soap": SOAP, "batched_soap": BatchedSOAP} | {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),

@@ -14,9 +14,8 @@ from nonequilibrium.training.fit import Ascent, Watch
 
 
 class Model(nn.Module):
-    """All that training changes: the schedule, learned or fixed, and ``network(kernel, xt, t)``.
-
-    network: its kind, whose ``defaults`` join the model's. settings: by name, kept as ``params``.
+    """All that training changes: the schedule, learned or fixed, and ``network(kernel, xt, t)``, of
+    a kind whose ``defaults`` join the model's; settings are kept as ``params``.
     """
 
     defaults: Mapping[str, Any]

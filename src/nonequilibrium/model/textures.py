@@ -1,21 +1,21 @@
-"""The model of pictures of any size, trained on patches: its network sees what is near a pixel."""
+"""Models of pictures of any size, trained on patches: a network sees what is near a pixel."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Generator, Tensor
 
 from nonequilibrium.data.images import Pictures, Scale
+from nonequilibrium.data.leaves import MEAN, VARIANCE
 from nonequilibrium.model.images import ImageModel
 
 ASIDE = 1 / 8  # part of every training picture, at its foot, that training is watched by
 
 
 class TextureModel(ImageModel):
-    """Trained on patches from uniform places of pictures of any sizes.
-
-    channels: per pixel, 1 grey, 3 colour. patch: side of a patch, pixels.
-    """
+    """Trained on patches, of ``patch`` pixels a side, from uniform places of pictures."""
 
     defaults = ImageModel.defaults | {"data": "bark", "channels": 1, "patch": 64}
 
@@ -42,6 +42,26 @@ class TextureModel(ImageModel):
 
     def drawn(self, generator: Generator) -> Tensor:
         return patches(self.pictures, self.params.patch, self.params.batch, generator)
+
+
+class LeavesModel(TextureModel):
+    """Trained on dead leaves without noise, greys on 0..1; each patch gets fresh noise."""
+
+    law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}  # σ; radii, side: pixels
+    defaults = TextureModel.defaults | law | {"data": "dead_leaves", "n_train": 200, "n_test": 100}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 1, self.params.patch, self.params.patch
+
+    def scale_of(self, images: Pictures) -> Scale:
+        """The constants of the law, whose grey is uniform at every place."""
+        return Scale(MEAN, math.sqrt(VARIANCE + self.params.noise**2))
+
+    def x0(self, images: Tensor, generator: Generator) -> Tensor:
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        mean, sigma = self.constants.unbind()
+        return (images + self.params.noise * noise - mean) / sigma
 
 
 def patches(pictures: list[Tensor], side: int, n: int, generator: Generator) -> Tensor:

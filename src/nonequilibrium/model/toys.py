@@ -98,10 +98,8 @@ class HeartbeatModel(Model):
         return [{"params": trained, "lr": self.params.learning_rate}]
 
     def objective(self, generator: Generator) -> Tensor:
-        """One draw of K, nats: steps t by systematic sampling, training sequences diffused afresh.
-
-        The divergence at x^t is averaged over all training sequences x^0, weighted by q(x^0|x^t):
-        the same expectation with less noise (Rao and Blackwell).
+        """One draw of K, nats: steps t by systematic sampling, training sequences diffused afresh,
+        and KL_t averaged over all x^0, weighted by q(x^0|x^t), for less noise (Rao and Blackwell).
         """
         kernel, p, sequences = self._kernel, self.params, self._sequences
         u = (torch.arange(p.batch_t) + torch.rand(p.batch_t, generator=generator)) / p.batch_t

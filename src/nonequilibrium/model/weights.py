@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,15 +12,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.errors import WeightsError, one_line
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.model.leaves import LeavesModel
 from nonequilibrium.model.model import Model
-from nonequilibrium.model.textures import TextureModel
+from nonequilibrium.model.textures import LeavesModel, TextureModel
 from nonequilibrium.model.toys import HeartbeatModel, PointsModel
 from nonequilibrium.network.precision import is_dense
 
@@ -58,8 +55,7 @@ def load_weights(
 ) -> Model:
     """The trained model at ``path``, if known of an ``experiment``; ``law`` is that of points.
 
-    Raises WeightsError unless the file is whole, fits the network of its own settings, and agrees
-    with its digest and its card, where there are such.
+    Raises WeightsError unless the file is whole and fits its own settings, digest and card.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,7 +71,12 @@ def load_weights(
             raise WeightsError(f"holds weights of {of!r}, not of {experiment!r}")
         if written not in (None, digest(tensors, about)):
             raise WeightsError("is damaged: it is not what was written (SHA-256)")
-        model = _empty_model(about["params"], tensors, law)
+        most = SPARE + sum(value.numel() for value in tensors.values())
+        for name, size in about["params"].items():
+            if name not in NO_SIZES and isinstance(size, int) and size > most:
+                raise WeightsError(f"{WRONG} {name} is {size}, more than the file holds")
+        model = built(about["params"], law)
+        model.finish()
         _check(tensors, model.stored())
         model.load_state_dict(tensors)
         with torch.no_grad():
@@ -108,30 +109,6 @@ def check_card(path: Path) -> bool:
         if sha256(path) != promised:
             raise WeightsError(f"is not what its card {card.name} says (SHA-256); restore both")
     return card.is_file()
-
-
-def _empty_model(settings: dict, tensors: dict[str, Tensor], law: Callable) -> Model:
-    """A model of ``settings``; WeightsError before it allocates what the file does not hold."""
-    left = Counter(value.shape for value in tensors.values())
-    most = SPARE + sum(value.numel() for value in tensors.values())
-    for name in settings.keys() - NO_SIZES:
-        if isinstance(settings[name], int) and settings[name] > most:
-            raise WeightsError(f"{WRONG} {name} is {settings[name]}, more than the file holds")
-
-    def registered(module, name: str, parameter: Tensor | None) -> None:
-        """Called with each parameter before its memory is touched."""
-        if parameter is not None:
-            left[parameter.shape] -= name != "shared"  # which is not stored
-            if left[parameter.shape] < 0 or parameter.numel() > most:
-                raise WeightsError(f"{WRONG} it lacks a tensor of shape {tuple(parameter.shape)}")
-
-    hook = register_module_parameter_registration_hook(registered)
-    try:
-        model = built(settings, law)
-    finally:
-        hook.remove()
-    model.finish()
-    return model
 
 
 def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -1,7 +1,5 @@
-"""A small classifier of noisy images, p(y|x^t, t): the r that restricts a model to a class.
-
-For r(x^0) = p(y|x^0) the factor of a reverse kernel is r_t(x^t) = E[r(x^0)|x^t] = p(y|x^t) (section
-2.5). Later papers call it classifier guidance (Dhariwal & Nichol 2021).
+"""A small classifier of noisy images: r_t(x^t) = E[p(y|x^0)|x^t] = p(y|x^t) restricts a model to a
+class (section 2.5), which later papers call guidance (Dhariwal & Nichol 2021).
 """
 
 from __future__ import annotations
@@ -58,12 +56,5 @@ class NoisyClassifier(nn.Module):
 
 
 def class_guide(classifier: Callable, kernel: Kernel, y: Tensor, power: float = 1.0) -> Shift:
-    """The factor r of ``sampling.sample`` for samples of the classes y (n,), by the shift (61).
-
-    classifier: like ``NoisyClassifier``. power: of r_t = p(y|x^t)^power, exact for 1 alone.
-    """
-
-    def log_r_t(x: Tensor, t: int) -> Tensor:
-        return power * classifier(kernel, x, t).gather(1, y[:, None])[:, 0]
-
-    return Shift(log_r_t)
+    """The factor r_t = p(y|x^t)^power for samples of the classes y (n,), by the shift (61)."""
+    return Shift(lambda x, t: power * classifier(kernel, x, t).gather(1, y[:, None])[:, 0])

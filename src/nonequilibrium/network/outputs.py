@@ -39,10 +39,8 @@ def posterior(kernel: GaussianKernel, xt: Tensor, t: Step, z_mu: Tensor, z_sigma
 
 
 def velocity(kernel: GaussianKernel, xt: Tensor, t: Step, z_mu: Tensor, z_sigma: Tensor) -> Normal:
-    """``posterior`` with √(1−ᾱ_t) x^t + √ᾱ_t z^μ as the noise in x^t.
-
-    z = 0 is optimal for white Gaussian data of variance one, so that K starts near L_null. Later
-    papers call z^μ = √ᾱ_t ε − √(1−ᾱ_t) x^0 the velocity (Salimans & Ho 2022).
+    """``posterior`` with √(1−ᾱ_t) x^t + √ᾱ_t z^μ as the noise in x^t (Salimans & Ho 2022): z = 0 is
+    optimal for white Gaussian data of variance one, so that K starts near L_null.
     """
     noise = kernel.at(kernel.one_minus_alpha_bar.sqrt(), t, xt)
     signal = kernel.at(kernel.alpha_bar.sqrt(), t, xt)

@@ -29,8 +29,8 @@ def is_dense(name: str) -> bool:
 
 
 def loses_digits(name: str, unet: bool) -> bool:
-    """Whether eleven bits suffice for a weight: all of a U-Net, and what need not tell apart pixels
-    that differ by far less than one, the dense path and the convolutions after the first.
+    """Whether eleven bits suffice for a weight: all of a U-Net, the dense path and the convolutions
+    after the first, which need not tell apart pixels that differ by far less than one.
     """
     parts = name.split(".")
     later = "convs" in parts and parts[parts.index("convs") + 1] != "0"

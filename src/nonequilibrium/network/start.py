@@ -25,9 +25,7 @@ def random_weights(network: nn.Module, generator: Generator) -> None:
 
 
 def differences(convs: Any, generator: Generator) -> int:
-    """Make three quarters of the first maps, at the finest scale, differences between a pixel and a
-    mean of its neighbours; returns how many.
-    """
+    """Make three quarters of the first maps a pixel less a mean of its neighbours; how many."""
     weight = convs[0].weight
     count, channels, width = len(weight) * 3 // 4, weight.shape[1], weight.shape[-1]
     neighbours = torch.rand(count, width, width, generator=generator).square()

@@ -65,10 +65,10 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """f_μ and f_Σ of an image, with t as an input.
 
-    sizes: ``channels`` maps at full resolution, doubled at each lower one of the ``levels`` up to
-        ``widest`` times as many; ``blocks`` residual blocks per level, one more on the way up.
-    differences: between neighbouring pixels, asinh(d/√(1−ᾱ_t)); at small t they alone tell noise
-        from image. waves: see ``grey_waves``. constants: (2,) mean and σ of a pixel in grey levels.
+    channels: maps at full resolution, doubled at each lower one of the ``levels`` up to ``widest``
+    times as many. blocks: per level, one more on the way up. differences: between neighbouring
+    pixels, asinh(d/√(1−ᾱ_t)); at small t they alone tell noise from image. waves: see
+    ``grey_waves``. constants: (2,) mean and σ of a pixel in grey levels.
     """
 
     constants: Tensor
@@ -113,18 +113,14 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
         self.norm, self.readout = normalisation(a), conv(a, 2 * colours)
-        self._start(generator)
+        with torch.no_grad():  # zero wherever a branch or the result is added: K is L_null
+            random_weights(self, generator)
+            self.readout.weight.zero_()
+            if self.differences is not None:  # a pixel minus each of its eight neighbours
+                near = (torch.arange(9) == 4).float() - torch.eye(9)
+                near = torch.block_diag(*[near[near.any(1)]] * colours)
+                self.differences.weight.copy_(near.view_as(self.differences.weight))
         self.eval()  # low precision is for training, which says so
-
-    @torch.no_grad()
-    def _start(self, generator: Generator) -> None:
-        """Zero wherever a branch or the result is added, so that z = 0 and K = L_null."""
-        random_weights(self, generator)
-        self.readout.weight.zero_()
-        if self.differences is not None:  # a pixel minus each of its eight neighbours
-            near = (torch.arange(9) == 4).float() - torch.eye(9)
-            near = torch.block_diag(*[near[near.any(1)]] * self.shape[0])
-            self.differences.weight.copy_(near.view_as(self.differences.weight))
 
     def seen(self, kernel: GaussianKernel, xt: Tensor, t: Tensor) -> Tensor:
         """The image, its differences and its waves: (n, maps, h, w) float32."""
@@ -148,8 +144,7 @@ class UNet(nn.Module):
 
     def maps(self, seen: Tensor, time: Tensor) -> Tensor:
         """The maps from which z is read, (n, channels, h, w), given t as (n, embedding)."""
-        h = self.first(seen)
-        skips = [h]
+        skips = [h := self.first(seen)]
         for layer in self.down:
             skips.append(h := layer(h, time) if isinstance(layer, ResidualBlock) else layer(h))
         for layer in self.middle:
@@ -164,8 +159,8 @@ class UNet(nn.Module):
 
 
 def grey_waves(grey: Tensor, noise: Tensor, waves: int) -> list[Tensor]:
-    """Sine and cosine of 2πf · grey for f = 1..waves, shrunk as noise of this σ shrinks their
-    means. At small t they tell on which side of a whole grey, where densities jump, a pixel lies.
+    """Sine and cosine of 2πf · grey, f = 1..waves, shrunk as noise of this σ shrinks their means;
+    at small t they tell on which side of a whole grey, where densities jump, a pixel lies.
     """
     parts = []
     for f in range(1, waves + 1):

@@ -1,7 +1,5 @@
-"""State of unfinished work on disk, used only by the work that it belongs to.
-
-A file has a SHA-256, the ``identity`` of the work (all that its result depends on: code, settings,
-data, library versions) and its state. One that is damaged or of another identity is not used.
+"""State of unfinished work on disk, used only by the work that it belongs to: of one ``identity``,
+all that the result depends on (code, settings, data, library versions), and not damaged.
 """
 
 from __future__ import annotations
@@ -40,10 +38,9 @@ def read_state(path: Path, identity: dict) -> dict | None:
         if hashlib.sha256(payload).hexdigest().encode() != digest:
             raise ValueError("it is damaged, cut short or no checkpoint of this program")
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        found = content["identity"]
-        names = sorted(found.keys() | identity.keys())
-        differ = [name for name in names if found.get(name) != identity.get(name)]
-        if differ:
+        begun = content["identity"]
+        names = sorted(begun.keys() | identity.keys())
+        if differ := [name for name in names if begun.get(name) != identity.get(name)]:
             raise ValueError(f"it was begun with other {' and other '.join(differ)}")
         return content["state"]
     except (FileNotFoundError, NotADirectoryError):

@@ -26,12 +26,11 @@ def fit_classifier(
 
     x0: from indices (batch,) of examples and a generator to x^0. labels: (n,) classes.
     """
-    batch = 128
 
     def objective(generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(labels), (batch,), generator=generator)
-        x, t = x0(chosen, generator), torch.zeros(batch, dtype=torch.long)
-        t = torch.randint(kernel.T + 1, (batch,), generator=generator) if noisy else t
+        chosen = torch.randint(len(labels), (128,), generator=generator)
+        x, t = x0(chosen, generator), torch.zeros_like(chosen)
+        t = torch.randint(kernel.T + 1, t.shape, generator=generator) if noisy else t
         x = kernel.sample(kernel.q_marginal(x, t), generator)
         return classifier(kernel, x, t).gather(1, labels[chosen][:, None]).mean()
 

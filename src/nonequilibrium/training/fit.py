@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,13 +13,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from nonequilibrium.bound.bound import bits
 from nonequilibrium.distributed import first, from_first, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
+from nonequilibrium.training.devices import Recorded, own_stream, records
 from nonequilibrium.training.optimiser import SOAP
-from nonequilibrium.training.recorded import Recorded, own_stream, records
 
 READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
 
@@ -32,8 +30,7 @@ class Ascent(NamedTuple):
     warmup: int = 0  # steps over which the step size first rises
     max_norm: float = 100.0  # longer gradients are shortened
     average: tuple[nn.Module, float] | None = None  # whose parameters end as their average; decay
-    # (draws, estimate) with estimate(*draws(generator)) the objective, by operations that never
-    # change: a GPU records a step and replays it.
+    # (draws, estimate): estimate(*draws(generator)) is the objective, and a GPU may record it
     recorded: tuple[Callable, Callable] | None = None
 
 
@@ -58,12 +55,10 @@ def fit(
 ) -> list[dict]:
     """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``.
 
-    Each group's ``lr`` falls on a cosine to a thousandth. A run that was killed and continued from
-    ``checkpoint`` ends, on a CPU, with the same bits as one that was not; whoever has the result
-    removes the file.
-
-    Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
-    most those of the last tenth of the training) and with a monitor "seconds", its time not
+    Each group's ``lr`` falls on a cosine to a thousandth. A run that continues from ``checkpoint``
+    ends, on a CPU, with the same bits as one that was not killed; whoever has the result removes
+    the file. Returns the training curve, rows of "step", "K" (the mean of the draws since the last
+    row, at most those of the last tenth of the training) and with a monitor "seconds", its time not
     counted, and "K_validation". Raises TrainingError when K or its gradient is not finite.
     """
     check_log_every(watch.log_every)
@@ -115,18 +110,22 @@ class _Run:
             lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
             groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
         self.optimiser = ascent.optimiser(groups)
-        self.decay = LambdaLR(self.optimiser, partial(_height, steps, ascent.warmup))
+
+        def height(step: int) -> float:
+            fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps))
+            return min(1.0, (step + 1) / (ascent.warmup + 1)) * fallen
+
+        self.decay = LambdaLR(self.optimiser, height)
         self.parameters = [p for g in groups for p in g["params"]]
         self.parts = {"model": model, "optimiser": self.optimiser, "decay": self.decay}
         self.pairs = []  # a parameter and its average
         if ascent.average is not None:
             module, decay = ascent.average
-            self.towards = get_ema_multi_avg_fn(decay)
             self.parts["averaged"] = averaged = copy.deepcopy(module)
             self.pairs = list(zip(module.parameters(), averaged.parameters(), strict=True))
+            self.towards = get_ema_multi_avg_fn(decay)
         self.generator = torch.Generator().manual_seed(seed)
-        self.step = 0
-        self.curve: list[dict] = []
+        self.step, self.curve = 0, list[dict]()
         self.recent: list[float] = []  # K since the last row of the curve
         self.unread: list[tuple[Tensor, ...]] = []  # of steps that a GPU may still be computing
         self.began = self.saved = time.monotonic()
@@ -164,18 +163,18 @@ class _Run:
             if not (math.isfinite(value) and math.isfinite(norm)):
                 path = self.checkpoint and self.checkpoint.path
                 kept = f"; {path.name} holds the last good state" if path and path.exists() else ""
-                words = f"K is {value} and its gradient's norm {norm} at step {step}{kept}"
-                raise TrainingError(f"{self.watch.label}: {words}")
-            self.recent.append(bits(value) / self.watch.unit[0])
+                words = f"{self.watch.label}: K is {value} and its gradient's norm {norm}"
+                raise TrainingError(f"{words} at step {step}{kept}")
+            self.recent.append(value / math.log(2) / self.watch.unit[0])
         self.unread.clear()
 
     @torch.no_grad()
     def move(self) -> None:
         """The step itself, and that of the average."""
         self.optimiser.step()
-        if self.ascent.average is not None:
-            now, averaged = zip(*self.pairs, strict=True)
-            self.towards(list(averaged), list(now), None)
+        if self.pairs:
+            now, averaged = map(list, zip(*self.pairs, strict=True))
+            self.towards(averaged, now, None)
 
     @torch.no_grad()
     def after(self) -> None:
@@ -209,26 +208,20 @@ class _Run:
 
     def save(self) -> None:
         """Save the state; where that fails one sentence says so and training goes on."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"generator": self.generator.get_state(), "curve": self.curve}
         self.saved = time.monotonic()
-        state |= {"recent": self.recent, "step": self.step, "seconds": self.saved - self.began}
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {name: getattr(self, name) for name in ("step", "curve", "recent")}
+        state |= {"generator": self.generator.get_state(), "seconds": self.saved - self.began}
         try:
             write_state(self.checkpoint.path, self.identity, state)
         except OSError as error:
-            words = f"the checkpoint could not be saved ({one_line(error)}); training goes on"
+            words = f"{self.watch.label}: the checkpoint could not be saved ({one_line(error)})"
             if not self.complained:
-                say(f"{self.watch.label}: {words}")
+                say(f"{words}; training goes on")
             self.complained = True
 
 
-def _height(steps: int, warmup: int, step: int) -> float:
-    fallen = 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return min(1.0, (step + 1) / (warmup + 1)) * fallen
-
-
 def check_log_every(log_every: int) -> None:
-    """Raises ParameterError unless the curve can have a row every ``log_every`` steps."""
-    if not isinstance(log_every, int) or isinstance(log_every, bool) or log_every < 1:
-        words = "it must be a whole number of steps, at least 1"
-        raise ParameterError(f"log_every is {log_every!r}; {words}")
+    """Refuse a curve that cannot have a row every ``log_every`` steps."""
+    if not (isinstance(log_every, int) and log_every >= 1):
+        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of at least 1")
