@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from nonequilibrium.errors import ParameterError
 from replication.settings.fields import check_name, read_value, shown
@@ -14,14 +15,15 @@ def check(name: str, values: dict):
     """The parameters of section ``name`` from a mapping of names to values, defaults for the
     others; raises ParameterError.
     """
-    fields = {field.name: field for field in dataclasses.fields(SECTIONS[name])}
+    kind: Any = SECTIONS[name]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in values:
         check_name(f"{name}: parameter", key, fields)
     for key, field in fields.items():
         if key not in values and field.default is dataclasses.MISSING:
             raise ParameterError(f"{name}: parameter {key!r} is missing")
     read = {k: read_value(f"{name}.{k}", v, **fields[k].metadata) for k, v in values.items()}
-    settings = SECTIONS[name](**read)
+    settings = kind(**read)
     if conflict := settings.conflict():
         raise ParameterError(f"{name}: {conflict}")
     return settings

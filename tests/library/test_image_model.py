@@ -18,8 +18,7 @@ from replication.__main__ import main
 from replication.data.images import DataError, load_images
 from replication.settings.settings import quick
 from replication.training import train as experiment
-from replication.training.outputs import save_trained
-from replication.training.train import train
+from replication.training.train import save_trained, train
 
 
 def small(**changes):
