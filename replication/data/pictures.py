@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from nonequilibrium.errors import ParameterError, one_line
 from nonequilibrium.files import save_together
 from replication.data.images import DataError
 
-FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "PPM")  # told by their first bytes
+FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "PPM")  # by their first bytes
 LOSSLESS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 LOSSLESS |= dict.fromkeys((".ppm", ".pgm", ".pnm"), "PPM")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")  # Pillow's for 8 bits
@@ -41,7 +42,7 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
     shape: (c, h, w), or (c,) for any size; c is 1 for grey (by ITU-R BT.601) or 3 for colour.
     """
-    values, white, opaque = _decode(path, shape[1:])
+    values, white, opaque = _decoded(path, shape[1:])
     if white is None:
         raise PictureError(f"{path} {TWELVE}")
     pixels = (values >> 8 if white > 255 else values).astype(np.uint8)
@@ -51,27 +52,19 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels), torch.from_numpy(opaque)
 
 
-def read_opaque(path: Path, channels: int) -> Tensor:
-    """A picture of any size to train on, uint8 (c, h, w), of which every pixel is opaque."""
-    pixels, opaque = read_picture(path, (channels,))
-    if not opaque.all():
-        raise PictureError(f"{path} has pixels that are not opaque; save it without transparency")
-    return pixels
-
-
 def contents(path: Path, kind: str) -> bytes:
     """The whole file; raises PictureError unless it is an ordinary file of at most MOST_BYTES."""
     try:
         if path.is_file() and path.stat().st_size <= MOST_BYTES:
             return path.read_bytes()
-        reason = f"it is no ordinary file of at most {MOST_BYTES >> 20} MB"
-        reason = reason if path.exists() else "there is no such file"
+        large = f"it is no ordinary file of at most {MOST_BYTES >> 20} MB"
+        reason = large if path.exists() else "there is no such file"
     except OSError as error:
         reason = one_line(error)
     raise PictureError(f"{path} cannot be read as {kind}: {reason}")
 
 
-def _decode(path: Path, size: tuple[int, ...]) -> tuple[np.ndarray, int | None, np.ndarray]:
+def _decoded(path: Path, size: tuple[int, ...]) -> tuple[np.ndarray, int | None, np.ndarray]:
     """A picture, upright, of ``size`` (h, w) or, where that is (), of any; raises PictureError.
 
     Returns the values (h, w, 1 or 3) as the file has them, the value of white, None where the file
@@ -80,19 +73,19 @@ def _decode(path: Path, size: tuple[int, ...]) -> tuple[np.ndarray, int | None, 
     data = contents(path, "a picture")
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = _levels(data)
+            values, white, opaque = _levels(data)
     except PictureError as error:
         raise PictureError(f"{path} {error}") from None
+    except UnidentifiedImageError:
+        reason = f"it is damaged or of no kind that is read ({', '.join(FORMATS)})"
+        raise PictureError(f"{path} cannot be read as a picture: {reason}") from None
     except Exception as error:  # a broken file makes Pillow raise errors of any kind
         reason = f"{one_line(error):.200}"
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"it is damaged or of no kind that is read ({', '.join(FORMATS)})"
         raise PictureError(f"{path} cannot be read as a picture: {reason}") from None
-    height, width = found[2].shape
-    if size and (height, width) != size:
-        wanted = f"the model's images are {size[1]}×{size[0]}"
-        raise PictureError(f"{path} is {width}×{height}; {wanted}")
-    return found
+    if size not in ((), opaque.shape):
+        (height, width), wanted = opaque.shape, f"{size[1]}×{size[0]}"
+        raise PictureError(f"{path} is {width}×{height}; the model's images are {wanted}")
+    return values, white, opaque
 
 
 def _levels(data: bytes) -> tuple[np.ndarray, int | None, np.ndarray]:
@@ -108,24 +101,23 @@ def _levels(data: bytes) -> tuple[np.ndarray, int | None, np.ndarray]:
         coding = str(picture.tile[0].args) if picture.tile else ""
         upright = ImageOps.exif_transpose(picture)
     deep = upright.mode.startswith("I;16") or (upright.mode == "I" and kind in ("PNG", "PPM"))
-    keyed = kind == "PNG" and "transparency" in upright.info and upright.mode != "P"
-    if keyed and coding not in ("L", "RGB"):  # Pillow compares other levels with the wrong key
-        raise PictureError("names a transparent colour in other than 8 bits; save it with alpha")
     unusual = (set(np.ravel(tags.get(tag, ()))) - usual for tag, usual in USUAL.items())
     if not (deep or upright.mode in MODES) or any(unusual):
         raise PictureError(EXOTIC)
-    opaque = np.ones(upright.size[::-1], dtype=bool)
+    keyed = kind == "PNG" and "transparency" in upright.info and upright.mode != "P"
+    if keyed and coding not in ("L", "RGB"):  # Pillow compares other levels with the wrong key
+        raise PictureError("names a transparent colour in other than 8 bits; save it with alpha")
     if deep:
         values, white = np.asarray(upright)[..., None], 2**16 - 1
-        twelve = values.max() < 2**12
+        twelve, opaque = values.max() < 2**12, np.ones(values.shape[:2], dtype=bool)
         if tags.get(PHOTOMETRIC) == 0:  # 0 is white, which Pillow minds up to 8 bits only
             values = white - values
     else:
+        sixteen = 16 in tags.get(BITS, ()) or ";16B" in coding or "65535" in coding
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
-            opaque = np.asarray(upright)[..., 3] == 255
+        opaque = np.asarray(upright.convert("RGBA"))[..., 3] == 255
         values, white = np.asarray(upright.convert("RGB")), 255
-        sixteen = 16 in tags.get(BITS, ()) or ";16B" in coding or "65535" in coding
         twelve = sixteen and values.max() <= 2**4 - (kind != "PPM")  # where Pillow rounds up
     return values, None if twelve else white, opaque
 
@@ -141,21 +133,21 @@ def read_mask_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
     if path.suffix.lower() in (".npy", ".npz") or start.startswith((b"\x93NUMPY", b"PK")):
         known = _known_in_array(path, shape[1:])
     else:
-        known = _known_in_picture(path, *_decode(path, shape[1:]))
+        known = _known_in_picture(path, shape[1:])
     return some_known(f"the mask {path}", torch.from_numpy(known))
 
 
 def some_known(name: str, known: Tensor) -> Tensor:
     """``known`` itself; raises ParameterError if nothing or everything is known."""
-    legend = "(white or true is known, black missing)"
-    if known.all():
-        raise ParameterError(f"{name} leaves nothing to fill in: every pixel is known {legend}")
-    if not known.any():
-        raise ParameterError(f"{name} leaves nothing known: every pixel is missing {legend}")
+    if not known.any() or known.all():
+        which = "to fill in: every pixel is known" if known.any() else "known: no pixel is"
+        legend = "white or true is known, black missing"
+        raise ParameterError(f"{name} leaves nothing {which} ({legend})")
     return known
 
 
-def _known_in_picture(path: Path, values: np.ndarray, white: int | None, opaque) -> np.ndarray:
+def _known_in_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    values, white, opaque = _decoded(path, size)
     colours = np.unique(values[opaque], axis=0)
     if len(colours) <= 1 or (len(colours) == 2 and not colours.any(axis=1).all()):
         return opaque & values.any(axis=-1)
@@ -201,14 +193,9 @@ def rows(images: Tensor, columns: int, side: int = 0, white: int = 255) -> Tenso
     """Images (n, c, h, w) uint8 in rows of ``columns`` with white gaps, each enlarged to about
     ``side`` pixels where it is smaller: (c, H, W).
     """
-    times = max(1, side // images.shape[-1])
+    times, columns = max(1, side // images.shape[-1]), min(columns, len(images))
     images = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
-    n, c, h, w = images.shape
-    columns, gap = min(columns, n), 2 * times
-    down = -(-n // columns)
-    size = down * (h + gap) - gap, columns * (w + gap) - gap
-    paper = torch.full((c, *size), white, dtype=torch.uint8)
-    for number, image in enumerate(images):
-        top, left = (h + gap) * (number // columns), (w + gap) * (number % columns)
-        paper[:, top : top + h, left : left + w] = image
-    return paper
+    gaps = (0, 2 * times, 0, 2 * times, 0, 0, 0, -len(images) % columns)
+    cells = F.pad(images, gaps, value=white).unflatten(0, (-1, columns))
+    sheet = cells.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    return sheet[:, : -2 * times, : -2 * times]
