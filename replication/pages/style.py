@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,17 +50,11 @@ def show(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
-    t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
-    picture = ipywidgets.Image(width=380)
 
-    def look(_=None) -> None:
-        figure, file = draw(t.value), io.BytesIO()
-        figure.savefig(file)
-        plt.close(figure)
-        picture.value = file.getvalue()
+    def look(t: int) -> None:
+        show(draw(t), f"t = {t}")
 
-    t.observe(look, "value")
-    look()
-    return ipywidgets.VBox([t, picture])
+    t = ipywidgets.IntSlider(most // 4, 0, most, step, continuous_update=False)
+    return ipywidgets.interactive(look, t=t)
