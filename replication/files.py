@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ def commit() -> str | None:
     command = ["git", "rev-parse", "--short=12", "HEAD"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
 
@@ -53,11 +54,9 @@ def check_writable(*paths: Path) -> None:
     """
     for path in paths:
         try:
-            above = next(p for p in path.parents if p.exists() or p.is_symlink())
-            if path.is_dir():
-                raise IsADirectoryError("it is a folder")
-            if not above.is_dir():
-                raise NotADirectoryError(f"{above} is not a folder")
+            above = next(folder for folder in path.parents if os.path.lexists(folder))
+            if path.is_dir() or not above.is_dir():
+                raise OSError("it is a folder" if path.is_dir() else f"{above} is not a folder")
             tempfile.TemporaryFile(dir=above).close()
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -86,26 +86,27 @@ def stages() -> dict[str, str]:
     from replication.data.sources import DATA_SETS
     from replication.settings.registry import EXPERIMENTS
 
-    commands = {
-        "data": "data.fetch",
-        "restorations": "restoration.restorations",
-        "theory": "theory.run",
+    def needs(modules: Iterable[str], source: bytes = b"") -> str:
+        return manifest(map(file_of, modules), source)
+
+    texts = {
+        "data": needs(["replication.data.fetch"]),
+        "restorations": needs(["replication.restoration.restorations"]),
+        "theory": needs(["replication.theory.run"]),
     }
-    texts = {k: manifest([file_of(f"replication.{module}")]) for k, module in commands.items()}
     programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
-    pages = file_of("replication.pages.notebooks")
-    texts |= {name: manifest([pages], program) for name, program in programs.items()}
-    for name, its in EXPERIMENTS.items():
-        files = {part: file_of(module) for part, module in its.code.items()}
-        if "draws" in its.code:  # the code that draws the images is the data set
-            texts[f"train_{name}"] = manifest([files["draws"]])
-        elif its.images:
-            texts[f"train_{name}"] = f"{its.data} {DATA_SETS[its.data].files}\n"
+    for name, program in programs.items():
+        texts[name] = needs(["replication.pages.notebooks"], program)
+    for name, declared in EXPERIMENTS.items():
+        code, data = declared.code, declared.data
+        measured = needs([declared.measure, *code.values()], programs["measure"])
+        if "draws" in code:  # the code that draws the images is the data set
+            trained = needs([code["draws"]])
+        elif declared.images:
+            trained = f"{data} {DATA_SETS[data].files}\n"
         else:
-            texts[f"train_{name}"] = manifest([files["model"], files.get("law")], programs["train"])
-        texts[f"measure_{name}"] = manifest(
-            [file_of(its.measure), *files.values()], programs["measure"]
-        )
+            trained = needs([code["model"], code.get("law", "")], programs["train"])
+        texts |= {f"train_{name}": trained, f"measure_{name}": measured}
     return texts
 
 
