@@ -32,9 +32,9 @@ def commit() -> str | None:
     """The clone's commit in twelve digits; None without git, or in an unpacked archive."""
     if not (ROOT / ".git").exists():  # git would ask the folders above, which are not ours
         return None
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **options)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
@@ -49,9 +49,7 @@ def is_path(text: str) -> bool:
 
 
 def check_writable(*paths: Path) -> None:
-    """Raises OutputError unless a file can be written to each path, whose folders need not exist
-    yet; for use before slow work.
-    """
+    """Raises OutputError unless files can be written there, in folders that need not exist yet."""
     for path in paths:
         try:
             above = next(folder for folder in path.parents if os.path.lexists(folder))
@@ -63,9 +61,7 @@ def check_writable(*paths: Path) -> None:
 
 
 def folder_for(outputs: str | Path | None) -> Path | None:
-    """The folder that a notebook's ``outputs`` names, None for None; raises OutputError unless its
-    files can be written there.
-    """
+    """The folder of a notebook's ``outputs``; raises OutputError unless it can be written."""
     if outputs is None:
         return None
     if not isinstance(outputs, str | Path) or not is_path(str(outputs)):
@@ -76,7 +72,7 @@ def folder_for(outputs: str | Path | None) -> Path | None:
 
 
 def to_json(content: dict) -> str:
-    """JSON in a form that equal contents give equal bytes."""
+    """JSON; equal contents give equal bytes."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
