@@ -1,4 +1,4 @@
-"""Pictures of any size: bark, scikit-image's textures, and one's own.
+"""Pictures of any size: bark, scikit-image's textures, and one's own; what a model is trained on.
 
 The paper's bark (UIUC texture database, T01 to T04) is no longer available. Two photographs stand
 in for it or, where these are not in data/, scikit-image's textures; ``Pictures.source`` says which.
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nonequilibrium.data.images import Pictures
-from replication.data.images import DataError, present
+from nonequilibrium.data.images import ImageSet, Pictures
+from nonequilibrium.data.leaves import leaves_pictures
+from replication.data.images import DataError, load_images, present
 from replication.data.sources import DATA, DATA_SETS
 
 KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
@@ -26,6 +27,15 @@ BARK = {
     "photographs": "two photographs of bark (Poly Haven, CC0)",
     "textures": "scikit-image's brick, grass and gravel",
 }
+
+
+def training_data(settings) -> ImageSet | Pictures:
+    """The images of a model's ``settings``; raises DataError if they are absent or unusable."""
+    if hasattr(settings, "smallest"):
+        return leaves_pictures(settings)
+    if hasattr(settings, "patch"):
+        return load_pictures(settings.data, settings.channels, settings.patch)
+    return load_images(settings.data)
 
 
 def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DATA) -> Pictures:

@@ -21,7 +21,6 @@ from pathlib import Path
 import matplotlib
 import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
 
 from nonequilibrium.errors import ParameterError, Refusal, one_line
 from nonequilibrium.files import save_atomically
@@ -34,13 +33,7 @@ REPORT = "report"
 
 
 class NotebookError(Refusal, RuntimeError):
-    """A notebook that did not run to its end."""
-
-
-class Refused(NotebookError):
-    """A notebook that did not begin its work, because a parameter is not allowed."""
-
-    status = 2
+    """A notebook that did not run to its end; status 2: as a parameter is not allowed."""
 
 
 def source(notebook: str) -> Path:
@@ -120,33 +113,25 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
     os.environ["MATPLOTLIBRC"] = matplotlib.get_data_path()
     options = {"progress_bar": False, "stderr_file": sys.stderr}
     with tempfile.TemporaryDirectory() as folder:
-        to = f"{folder}/{path.name}"
+        executed = f"{folder}/{path.name}"
         try:
-            papermill.execute_notebook(str(path), to, parameters, cwd=str(ROOT), **options)
+            papermill.execute_notebook(str(path), executed, parameters, cwd=str(ROOT), **options)
         except papermill.PapermillExecutionError as error:  # a sentence, not two tracebacks
-            kind, text = error.ename, " ".join(error.evalue.split())
-            if kind == ParameterError.__name__:
-                raise Refused(f"{notebook}: {text}") from None
-            text = f"{kind}: {text}" if hasattr(builtins, kind) else text
-            raise NotebookError(f"{notebook}: {text}") from None
-        except DeadKernelError:
-            told = "its kernel was killed, perhaps for want of memory"
-            raise NotebookError(f"{notebook}: {told}") from None
-        except Exception as error:  # no such kernel, one that does not start, a full disk, and more
+            kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
+            failure = NotebookError(f"{notebook}: {kind}{' '.join(error.evalue.split())}")
+            failure.status = 2 if error.ename == ParameterError.__name__ else 1
+            raise failure from None
+        except Exception as error:  # a kernel that is not there or is killed, a full disk, and more
             raise NotebookError(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
-        html = page.render(normalised(nbformat.read(to, as_version=4)), is_report, NOTEBOOKS)
-    save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
-    print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
-    return target
-
-
-def normalised(notebook):
-    """The executed notebook without random ids and what was said on standard error."""
-    for number, cell in enumerate(notebook.cells):
+        result = nbformat.read(executed, as_version=4)
+    for number, cell in enumerate(result.cells):  # without random ids and standard error
         cell.id = f"cell-{number}"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    return notebook
+    html = page.render(result, is_report, NOTEBOOKS)
+    save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
+    print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
+    return target
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

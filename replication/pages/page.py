@@ -39,8 +39,8 @@ def headings(soup: BeautifulSoup) -> str:
     """The list of contents; each heading gets an id of its own."""
     lines: list[str] = []
     taken = set()
-    for link in soup.find_all("a", class_="anchor-link"):
-        link.decompose()
+    for anchor in soup.find_all("a", class_="anchor-link"):
+        anchor.decompose()
     for tag in soup.find_all(["h2", "h3"], id=True):
         tag["id"] = f"{tag['id']}-{len(lines)}" if tag["id"] in taken else tag["id"]
         taken.add(tag["id"])

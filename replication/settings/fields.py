@@ -70,7 +70,7 @@ def check_name(kind: str, name: str, known) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """``yaml.safe_load``, which also refuses a name that stands twice in a mapping."""
+    """Also refuses a name that stands twice in a mapping."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key for key, _ in node.value]

@@ -27,7 +27,7 @@ from nonequilibrium.training import devices
 from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.devices import keep_freed_memory, usable_device
 from nonequilibrium.training.fit import Watch, check_log_every, fit
-from replication.data.loading import training_data
+from replication.data.textures import training_data
 from replication.files import ROOT, check_writable, commit, fingerprint
 from replication.settings.fields import check_name, overrides
 from replication.settings.registry import EXPERIMENTS
@@ -231,8 +231,7 @@ def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dic
     for image in () if images is None else images.train:
         sums.update(image.contiguous().numpy().data)
     files = [Path(__file__), *(file_of(code[part]) for part in ("model", "law") if part in code)]
-    names = ("torch", "numpy", "safetensors")
-    libraries = {name: version(name).partition("+")[0] for name in names}
+    libraries = {k: version(k).partition("+")[0] for k in ("torch", "numpy", "safetensors")}
     return {
         "experiment": experiment,
         "parameters": vars(params),

@@ -18,7 +18,7 @@ from nonequilibrium.training.fit import Ascent, Watch, fit
 from nonequilibrium.training.optimiser import SOAP
 from nonequilibrium.training.recorded import BEFORE, Recorded
 from replication.data.images import load_images
-from replication.data.loading import training_data
+from replication.data.textures import training_data
 from replication.settings import settings
 from replication.settings.registry import EXPERIMENTS
 

@@ -314,5 +314,5 @@ def test_the_pipeline_tries_again_what_failed():
 
 def test_a_machine_that_only_trains_can_import_it():
     code = "import sys; sys.modules |= dict.fromkeys(['pooch', 'requests', 'PIL'])\n"
-    code += "import replication.data.fetch, replication.data.loading"
+    code += "import replication.data.fetch, replication.data.textures"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
