@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets
-import matplotlib
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import display
@@ -21,18 +20,16 @@ DPI = 200  # of files: about two pixels to each of the screen's, at a figure's o
 
 def style() -> None:
     """Set the look of every figure; in a notebook also twice the pixels, shown at the same size."""
-    sns.set_theme(context="notebook", style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED])
-    matplotlib.rcParams.update(
-        {
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 11,
-            "figure.dpi": 100,
-            "figure.titlesize": 12,
-            "savefig.bbox": "tight",
-        }
-    )
+    look = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11,
+        "figure.dpi": 100,
+        "figure.titlesize": 12,
+        "savefig.bbox": "tight",
+    }
+    sns.set_theme(style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED], rc=look)
     if get_ipython() is not None:
         set_matplotlib_formats("retina")
 
