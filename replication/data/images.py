@@ -91,16 +91,16 @@ def present(name: str, data: Path = DATA) -> bool:
 
 def load_images(name: str, data: Path = DATA) -> ImageSet:
     """A data set by name; raises DataError, with the remedy, if it is absent or damaged."""
-    return SOURCES[name](_folder(name, SOURCES, data))
+    return _loaded(SOURCES, name, data)
 
 
 def load_labels(name: str, data: Path = DATA) -> list[Tensor]:
     """[train, test] labels, int64 from 0 to 9, in the order of ``load_images``."""
-    return LABELS[name](_folder(name, LABELS, data))
+    return _loaded(LABELS, name, data)
 
 
-def _folder(name: str, loaders: dict, data: Path) -> Path:
+def _loaded(loaders: dict, name: str, data: Path):
     check_name("data set", name, loaders)
     if not present(name, data):
         raise DataError(f"{name} is not in {data}; `make data` fetches it")
-    return data / DATA_SETS[name].folder if name in DATA_SETS else data
+    return loaders[name](data / DATA_SETS[name].folder if name in DATA_SETS else data)
