@@ -11,7 +11,7 @@ import io
 import sys
 from importlib import import_module
 
-from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.errors import ParameterError, Refusal, one_line
 from replication.files import ROOT
 from replication.settings.fields import check_name, shown
 
@@ -30,17 +30,11 @@ SHOWN = [name for name in COMMANDS if name != "code"]  # which is the pipeline's
 EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # of any other library that is absent: lab
 
 
-class Usage(Refusal):
-    """Words that the command does not take."""
-
-    status = 2
-
-
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are raised, to be said in one sentence like every other."""
 
     def error(self, message: str):
-        raise Usage(f"{message}; --help shows what is understood")
+        raise ParameterError(f"{message}; --help shows what is understood")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -69,7 +63,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
             words = import_module(f"replication.{module}")
             getattr(words, "arguments", lambda _: None)(command)
     if not arguments:
-        raise Usage(f"a command is missing; it must be one of {', '.join(SHOWN)}")
+        raise ParameterError(f"a command is missing; it must be one of {', '.join(SHOWN)}")
     if not arguments[0].startswith("-"):
         check_name("command", arguments[0], COMMANDS)
     return parser.parse_args(arguments)
@@ -83,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = 1
     try:
         if broken := next((word for word in arguments if "\0" in word), None):
-            raise Usage(f"{shown(broken)} holds a zero byte")
+            raise ParameterError(f"{shown(broken)} holds a zero byte")
         options = parsed(arguments)
         if not (ROOT / "params.yaml").exists():
             raise Refusal(f"{ROOT} is not in a clone of this project, where the commands work")

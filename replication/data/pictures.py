@@ -112,7 +112,7 @@ def _levels(data: bytes) -> tuple[np.ndarray, int | None, np.ndarray]:
     return values, None if twelve else white, opaque
 
 
-def read_mask_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
+def read_mask_file(path: Path, shape: tuple[int, ...]) -> Tensor:
     """A mask (h, w) bool, true where known, from a picture; raises ParameterError, PictureError.
 
     Of two levels, one of them 0, 0 is missing. Of more levels, what is below half of white is
