@@ -13,7 +13,7 @@ import torch
 from benchmarks.steps import trained
 from benchmarks.timing import Settings, in_turn
 from nonequilibrium.bound.bound import bits, sampled_bound
-from replication.data.loading import training_data
+from replication.data.textures import training_data
 
 MODELS = {
     "cifar10": 100,

@@ -7,49 +7,34 @@ error.
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
-import re
 import sys
+from importlib import import_module
 
-from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.errors import ParameterError, Refusal, one_line
 from replication.files import ROOT
-from replication.settings.fields import check_name, nearest, shown
+from replication.settings.fields import check_name, shown
 
 # name: the module with its ``arguments`` and ``run``, what it does, an example
 COMMANDS = {
     "data": ("data.fetch", "fetch and verify the image data sets", "data mnist"),
-    "train": (
-        "training.train",
-        "train an experiment, or mcgsm, and write its weights",
-        "train cifar10 -p train_steps=500",
-    ),
-    "measure": (
-        "commands.measure",
-        "measure an experiment's trained weights, or restorations",
-        "measure heartbeat",
-    ),
+    "train": ("training.train", "train an experiment, or mcgsm", "train bark -p train_steps=500"),
+    "measure": ("commands.measure", "measure trained weights, or restorations", "measure bark"),
     "sample": ("measure.sample", "draw samples of an image model", "sample cifar10 --number 40"),
     "inpaint": ("restoration.inpaint", "fill in a part of your own picture", "inpaint cat.png"),
     "notebook": ("pages.notebooks", "run a notebook", "notebook 01_swiss_roll -p seed=1"),
     "report": ("commands.report", "draw every figure and page again", "report"),
     "code": ("stale", "write what each stage of the pipeline depends on", "code"),
 }
-HIDDEN = "code"  # the pipeline's own
-EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # what is not there is in the extra ``lab``
-
-
-class Usage(Refusal):
-    """Words that the command does not take."""
-
-    status = 2
+SHOWN = [name for name in COMMANDS if name != "code"]  # which is the pipeline's own
+EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # of any other library that is absent: lab
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are raised, to be said in one sentence like every other."""
 
     def error(self, message: str):
-        raise Usage(message)
+        raise ParameterError(f"{message}; --help shows what is understood")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -61,7 +46,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    """What ``arguments`` ask for; raises Refusal, with a suggestion for a word nearly right.
+    """What ``arguments`` ask for; raises Refusal.
 
     Only the module of the command that is asked for is imported, so that --help is quick.
     """
@@ -70,38 +55,18 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="nonequilibrium", description=purpose, epilog=more)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, does, example) in COMMANDS.items():
-        about: dict = {} if name == HIDDEN else {"help": does}
+        about: dict = {"help": does} if name in SHOWN else {}
         command = commands.add_parser(name, formatter_class=Help, **about)
         command.description = f"{does[0].upper()}{does[1:]}."
         command.epilog = f"Example: nonequilibrium {example}"
         if arguments[:1] == [name]:
-            try:
-                words = importlib.import_module(f"replication.{module}")
-                getattr(words, "arguments", lambda _: None)(command)
-            except ImportError as error:
-                if not {"-h", "--help"} & {*arguments}:
-                    raise
-                command.epilog += f". Its options are not shown, as {missing(error)}"
-    known = ", ".join(name for name in COMMANDS if name != HIDDEN)
+            words = import_module(f"replication.{module}")
+            getattr(words, "arguments", lambda _: None)(command)
     if not arguments:
-        raise Usage(f"a command is missing; it must be one of {known}")
+        raise ParameterError(f"a command is missing; it must be one of {', '.join(SHOWN)}")
     if not arguments[0].startswith("-"):
         check_name("command", arguments[0], COMMANDS)
-    options, rest = parser.parse_known_args(arguments)
-    if rest:
-        command = commands.choices.get(options.command, parser)
-        near = nearest(rest[0], re.findall(r"(?<![\w-])--?\w[\w-]*", command.format_help()))
-        hint = f"did you mean {near}?" if near else f"`{command.prog} --help` shows what is"
-        raise Usage(f"{shown(rest[0])} is not understood; {hint}")
-    return options
-
-
-def missing(error: ImportError) -> str:
-    """What to install for a library that is not there; raises ``error`` if it is ours."""
-    extra = EXTRAS.get(name := (error.name or "").partition(".")[0], "lab")
-    if name in ("", "nonequilibrium", "replication"):
-        raise error
-    return f"{name} is not installed; `pip install 'nonequilibrium[{extra}]'` installs it"
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,31 +74,32 @@ def main(arguments: list[str] | None = None) -> int:
     status.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    status = 1
     try:
         if broken := next((word for word in arguments if "\0" in word), None):
-            raise Usage(f"{shown(broken)} holds a zero byte")
+            raise ParameterError(f"{shown(broken)} holds a zero byte")
         options = parsed(arguments)
         if not (ROOT / "params.yaml").exists():
             raise Refusal(f"{ROOT} is not in a clone of this project, where the commands work")
-        importlib.import_module(f"replication.{COMMANDS[options.command][0]}").run(options)
+        import_module(f"replication.{COMMANDS[options.command][0]}").run(options)
+        return 0
     except Refusal as error:
-        return said(one_line(error), error.status)
+        told, status = one_line(error), error.status
     except (OSError, MemoryError) as error:
-        return said(one_line(error), 1)
+        told = one_line(error)
     except ImportError as error:
-        return said(f"{arguments[0]}: {missing(error)}", 1)
-    except RuntimeError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "nonequilibrium", "replication"):
+            raise
+        install = f"pip install 'nonequilibrium[{EXTRAS.get(name, 'lab')}]'"
+        told = f"{arguments[0]}: {name} is not installed; `{install}` installs it"
+    except RuntimeError as error:  # PyTorch's word for too little memory
         if "allocate" not in str(error) and "out of memory" not in str(error):
             raise
-        return said(one_line(error), 1)  # PyTorch's word for too little memory
+        told = one_line(error)
     except KeyboardInterrupt:
-        return said("interrupted", 130)
-    return 0
-
-
-def said(sentence: str, status: int) -> int:
-    """Print what went wrong; returns ``status``."""
-    print(f"error: {sentence}", file=sys.stderr)
+        told, status = "interrupted", 130
+    print(f"error: {told}", file=sys.stderr)
     return status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,10 +32,10 @@ def commit() -> str | None:
     """The clone's commit in twelve digits; None without git, or in an unpacked archive."""
     if not (ROOT / ".git").exists():  # git would ask the folders above, which are not ours
         return None
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **options)
+    except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
 
@@ -48,25 +49,19 @@ def is_path(text: str) -> bool:
 
 
 def check_writable(*paths: Path) -> None:
-    """Raises OutputError unless a file can be written to each path, whose folders need not exist
-    yet; for use before slow work.
-    """
+    """Raises OutputError unless files can be written there, in folders that need not exist yet."""
     for path in paths:
         try:
-            above = next(p for p in path.parents if p.exists() or p.is_symlink())
-            if path.is_dir():
-                raise IsADirectoryError("it is a folder")
-            if not above.is_dir():
-                raise NotADirectoryError(f"{above} is not a folder")
+            above = next(folder for folder in path.parents if os.path.lexists(folder))
+            if path.is_dir() or not above.is_dir():
+                raise OSError("it is a folder" if path.is_dir() else f"{above} is not a folder")
             tempfile.TemporaryFile(dir=above).close()
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def folder_for(outputs: str | Path | None) -> Path | None:
-    """The folder that a notebook's ``outputs`` names, None for None; raises OutputError unless its
-    files can be written there.
-    """
+    """The folder of a notebook's ``outputs``; raises OutputError unless it can be written."""
     if outputs is None:
         return None
     if not isinstance(outputs, str | Path) or not is_path(str(outputs)):
@@ -77,7 +72,7 @@ def folder_for(outputs: str | Path | None) -> Path | None:
 
 
 def to_json(content: dict) -> str:
-    """JSON in a form that equal contents give equal bytes."""
+    """JSON; equal contents give equal bytes."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 

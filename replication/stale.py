@@ -36,9 +36,8 @@ def tree(node) -> str:
 
 def file_of(module: str) -> Path | None:
     """The file of a module of ours."""
-    parts = module.split(".")
-    path = PLACES.get(parts[0], ROOT / "nowhere").joinpath(*parts)
-    files = (path.with_suffix(".py"), path / "__init__.py")
+    place, path = PLACES.get(module.partition(".")[0]), module.replace(".", "/")
+    files = (place / f"{path}.py", place / path / "__init__.py") if place else ()
     return next((file for file in files if file.is_file()), None)
 
 
@@ -48,11 +47,12 @@ def read(source: bytes) -> tuple[str, set[Path]]:
     program = ast.parse(source)
     modules: list[str] = []
     for node in ast.walk(program):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            base = getattr(node, "module", None)
-            homes = [_HOME.get(name, name) if base == "nonequilibrium" else name for name in names]
-            modules += [base, *(f"{base}.{name}" for name in homes)] if base else names
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            homes = _HOME if node.module == "nonequilibrium" else {}
+            names = [homes.get(alias.name, alias.name) for alias in node.names]
+            modules += [node.module, *(f"{node.module}.{name}" for name in names)]
     digest = hashlib.sha256(tree(program).encode()).hexdigest()
     return digest, {*filter(None, map(file_of, modules))}
 
@@ -61,11 +61,10 @@ def manifest(start: Iterable[Path | None], source: bytes = b"") -> str:
     """A line for each file that ``start`` and a program ``source`` need."""
     digests: dict[Path, str] = {}
     new = {*filter(None, start), *read(source)[1]}
-    while new:
+    while new := new - digests.keys():
         path = new.pop()
-        if path not in digests:
-            digests[path], more = read(path.read_bytes())
-            new |= more
+        digests[path], more = read(path.read_bytes())
+        new |= more
     lines = (f"{path.relative_to(ROOT).as_posix()} {text}\n" for path, text in digests.items())
     return "".join(sorted(lines))
 
@@ -86,26 +85,28 @@ def stages() -> dict[str, str]:
     from replication.data.sources import DATA_SETS
     from replication.settings.registry import EXPERIMENTS
 
-    commands = {
-        "data": "data.fetch",
-        "restorations": "restoration.restorations",
-        "theory": "theory.run",
+    def needs(*modules: str, source: bytes = b"") -> str:
+        return manifest(map(file_of, modules), source)
+
+    texts = {
+        "data": needs("replication.data.fetch"),
+        "restorations": needs("replication.restoration.restorations"),
+        "theory": needs("replication.theory.run"),
     }
-    texts = {k: manifest([file_of(f"replication.{module}")]) for k, module in commands.items()}
     programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
-    pages = file_of("replication.pages.notebooks")
-    texts |= {name: manifest([pages], program) for name, program in programs.items()}
-    for name, its in EXPERIMENTS.items():
-        files = {part: file_of(module) for part, module in its.code.items()}
-        if "draws" in its.code:  # the code that draws the images is the data set
-            texts[f"train_{name}"] = manifest([files["draws"]])
-        elif its.images:
-            texts[f"train_{name}"] = f"{its.data} {DATA_SETS[its.data].files}\n"
+    for name, program in programs.items():
+        texts[name] = needs("replication.pages.notebooks", source=program)
+    for name, declared in EXPERIMENTS.items():
+        code, data = declared.code, declared.data
+        if "draws" in code:  # the code that draws the images is the data set
+            texts[f"train_{name}"] = needs(code["draws"])
+        elif declared.images:
+            texts[f"train_{name}"] = f"{data} {DATA_SETS[data].files}\n"
         else:
-            texts[f"train_{name}"] = manifest([files["model"], files.get("law")], programs["train"])
-        texts[f"measure_{name}"] = manifest(
-            [file_of(its.measure), *files.values()], programs["measure"]
-        )
+            law = code.get("law", "")
+            texts[f"train_{name}"] = needs(code["model"], law, source=programs["train"])
+        modules = (declared.measure, *code.values())
+        texts[f"measure_{name}"] = needs(*modules, source=programs["measure"])
     return texts
 
 

@@ -1,7 +1,4 @@
-"""Measure trained weights on held-out data, outside the pipeline.
-
-nonequilibrium measure heartbeat
-"""
+"""Measure trained weights on held-out data, outside the pipeline: ``nonequilibrium measure``."""
 
 from __future__ import annotations
 
@@ -33,17 +30,13 @@ def run(options: argparse.Namespace) -> None:
     """Write metrics/ and measured/, or say that the data set is not here."""
     name, weights, outputs = options.experiment, options.weights, options.outputs
     check_name("experiment", name, KNOWN)
-    if name == THEORY:
-        reports = outputs or ROOT / "reports"
-        check_writable(reports / "metrics" / f"{name}.json")
-        return import_module("replication.theory.run").run(reports)
-    if name == RESTORATIONS:
+    if name in (RESTORATIONS, THEORY):
         if weights or options.spacing:
             raise ParameterError(f"{name} has no options but --outputs")
-        options.outputs = outputs or ROOT / "reports"
-        check_writable(
-            *(options.outputs / f"{place}/{name}.json" for place in ("metrics", "measured"))
-        )
+        reports = options.outputs = outputs or ROOT / "reports"
+        check_writable(*(reports / f"{place}/{name}.json" for place in ("metrics", "measured")))
+        if name == THEORY:
+            return import_module("replication.theory.run").run(reports)
         return import_module("replication.restoration.restorations").run(options)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
@@ -51,9 +44,9 @@ def run(options: argparse.Namespace) -> None:
         check_writable(spacing.place(options.weights))
         options.images = spacing.FEW
         return spacing.run(options)
-    its = EXPERIMENTS[name]
-    if its.images and not import_module("replication.data.images").present(its.data):
-        told = f"{name}: {its.data} is not here, so nothing is measured; `make data` fetches it"
+    data = EXPERIMENTS[name].data
+    if EXPERIMENTS[name].images and not import_module("replication.data.images").present(data):
+        told = f"{name}: {data} is not here, so nothing is measured; `make data` fetches it"
         return print(told, file=sys.stderr)
     weights = str(weights.absolute()) if weights else f"models/{name}.safetensors"
     if import_module("nonequilibrium.distributed").first():

@@ -1,7 +1,4 @@
-"""Draw every figure and write every page again from what was measured.
-
-nonequilibrium report
-"""
+"""Draw every figure and write every page again from what was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from replication.pages.notebooks import NOTEBOOKS, REPORT, execute
 
 def run(_: argparse.Namespace) -> None:
     """Run the notebooks of all subjects, then the report."""
-    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        execute(path.stem, {"outputs": "reports"})
-    execute("benchmarks", {"outputs": "reports"})
+    subjects = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    for notebook in (*subjects, "benchmarks"):
+        execute(notebook, {"outputs": "reports"})
     print(execute(REPORT, {}).relative_to(ROOT))

@@ -8,7 +8,6 @@ NONEQUILIBRIUM_MIRROR, a folder or an http(s) address, replaces the public addre
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import hashlib
 import os
@@ -27,7 +26,6 @@ from replication.settings.fields import check_name
 
 RECORDS = ROOT / "reports" / "data"
 RETRIES, TIMEOUT = 2, 30  # of a failed download; seconds in which a server must send something
-LONGEST_WAIT = 3600  # seconds for another process that fetches
 LARGEST = 2**26  # bytes of a file, unpacked; the largest has 47 million
 
 
@@ -38,28 +36,21 @@ class FetchError(Refusal, RuntimeError):
 def fetch(name: str, data: Path = DATA, mirror: str | None = None) -> bool:
     """Make data set ``name`` present and verified under ``data``; False if it already was.
 
-    A file is written atomically as soon as it is verified. One process at a time fetches into
-    ``data``. Raises FetchError, which says why each source failed.
+    A file is written atomically as soon as it is verified, so that several processes may fetch at
+    once. Raises FetchError, which says why each source failed.
     """
-    if not missing(name, data):
-        return False
-    from filelock import FileLock  # here, because a machine that only trains need not have it
-
-    wanted, lock = DATA_SETS[name], data / ".lock"
+    lacking, wanted = missing(name, data), DATA_SETS[name]
+    folder = data / wanted.folder
+    wrong = [file for file in lacking if (folder / file).exists()]
+    if len(wrong) > 1 and len(lacking) == len(wanted.files):
+        raise FetchError(f"{folder} holds another data set of the same names; move it away")
     try:
-        data.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=LONGEST_WAIT), contextlib.ExitStack() as last:
-            last.callback(lock.unlink, missing_ok=True)  # while the lock is held
-            lacking, folder = missing(name, data), data / wanted.folder
-            wrong = [file for file in lacking if (folder / file).exists()]
-            if len(wrong) > 1 and len(lacking) == len(wanted.files):
-                raise FetchError(f"{folder} holds another data set of the same names; move it away")
-            for archive, files in wanted.archives.items():
-                if some := {*files} & {*lacking}:
-                    _obtain(wanted, archive, some, folder, mirror)
-            return bool(lacking)
+        for archive, files in wanted.archives.items():
+            if some := {*files} & {*lacking}:
+                _obtain(wanted, archive, some, folder, mirror)
     except OSError as error:
         raise FetchError(f"{name} cannot be written: {one_line(error)}") from None
+    return bool(lacking)
 
 
 def _obtain(wanted: DataSet, archive: str, lacking: set[str], folder: Path, mirror: str | None):
@@ -137,7 +128,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Fetch and verify data sets, a sentence on each; raises FetchError if one is not available.
 
-    In a clone the outcome goes to reports/data/, by which the pipeline knows what it can run.
+    The outcome goes to reports/data/, by which the pipeline knows what it can run.
     """
     for name in options.names:
         check_name("data set", name, DATA_SETS)
@@ -151,8 +142,7 @@ def run(options: argparse.Namespace) -> None:
             reason = re.sub(r"://[^/]*@", "://", str(error))  # an address may hold a password
             failures.append(f"{name} is not here: {reason}")
             outcome |= {"present": False, "files": {}, "reason": reason}
-        if options.record or (ROOT / "params.yaml").exists():
-            write_json(RECORDS / f"{name}.json", outcome)
+        write_json(RECORDS / f"{name}.json", outcome)
     if failures and not options.record:
         raise FetchError("; ".join(failures))
     for sentence in failures:

@@ -14,23 +14,25 @@ from replication.data.sources import DATA, DATA_SETS, missing
 from replication.settings.fields import check_name
 
 DIGITS = 10
-PARTS = ("train", "t10k")
 
 
 class DataError(Refusal, ValueError):
     """Images that are absent or not what they should be."""
 
 
-def _idx(path: Path) -> Tensor:
-    """An idx file of bytes as a uint8 tensor; its fourth byte is the number of its dimensions."""
-    raw = np.fromfile(path, np.uint8)
-    start = 4 + 4 * int(raw[3])
-    return torch.from_numpy(raw[start:].reshape(raw[4:start].view(">i4")))
+def _idx(folder: Path, kind: str) -> list[Tensor]:
+    """[train, test] of MNIST's idx files of bytes, whose fourth byte counts the dimensions."""
+    parts = []
+    for part in ("train", "t10k"):
+        raw = np.fromfile(folder / f"{part}-{kind}-ubyte", np.uint8)
+        start = 4 + 4 * int(raw[3])
+        parts.append(torch.from_numpy(raw[start:].reshape(raw[4:start].view(">i4"))))
+    return parts
 
 
 def _mnist(folder: Path) -> ImageSet:
-    train, test = (_idx(folder / f"{part}-images-idx3-ubyte")[:, None] for part in PARTS)
-    return ImageSet(train, test, "MNIST digits")
+    train, test = _idx(folder, "images-idx3")
+    return ImageSet(train[:, None], test[:, None], "MNIST digits")
 
 
 def _cifar10(folder: Path) -> ImageSet:
@@ -49,6 +51,13 @@ def _digits(_: Path) -> ImageSet:
     return ImageSet(images[:1500], images[1500:], "scikit-learn's 8×8 digits", levels=17)
 
 
+def _digits_labels(_: Path) -> list[Tensor]:
+    from sklearn.datasets import load_digits
+
+    target = torch.from_numpy(load_digits().target).long()
+    return [target[:1500], target[1500:]]
+
+
 def _photographs(_: Path) -> ImageSet:
     from sklearn.datasets import load_sample_images
 
@@ -63,19 +72,11 @@ def _photographs(_: Path) -> ImageSet:
     return ImageSet(train, test, "32×32 patches of scikit-learn's two sample photographs")
 
 
-def _mnist_labels(folder: Path) -> list[Tensor]:
-    return [_idx(folder / f"{part}-labels-idx1-ubyte").long() for part in PARTS]
-
-
-def _digits_labels(_: Path) -> list[Tensor]:
-    from sklearn.datasets import load_digits
-
-    target = torch.from_numpy(load_digits().target).long()
-    return [target[:1500], target[1500:]]
-
-
 SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
-LABELS = {"mnist": _mnist_labels, "digits": _digits_labels}
+LABELS = {
+    "mnist": lambda folder: [labels.long() for labels in _idx(folder, "labels-idx1")],
+    "digits": _digits_labels,
+}
 
 
 def present(name: str, data: Path = DATA) -> bool:
@@ -90,15 +91,15 @@ def present(name: str, data: Path = DATA) -> bool:
 
 def load_images(name: str, data: Path = DATA) -> ImageSet:
     """A data set by name; raises DataError, with the remedy, if it is absent or damaged."""
-    return _load(SOURCES, name, data)
+    return _loaded(SOURCES, name, data)
 
 
 def load_labels(name: str, data: Path = DATA) -> list[Tensor]:
     """[train, test] labels, int64 from 0 to 9, in the order of ``load_images``."""
-    return _load(LABELS, name, data)
+    return _loaded(LABELS, name, data)
 
 
-def _load(loaders: dict, name: str, data: Path):
+def _loaded(loaders: dict, name: str, data: Path):
     check_name("data set", name, loaders)
     if not present(name, data):
         raise DataError(f"{name} is not in {data}; `make data` fetches it")

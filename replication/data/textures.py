@@ -1,4 +1,4 @@
-"""Pictures of any size: bark, scikit-image's textures, and one's own.
+"""Pictures of any size: bark, scikit-image's textures, and one's own; what a model is trained on.
 
 The paper's bark (UIUC texture database, T01 to T04) is no longer available. Two photographs stand
 in for it or, where these are not in data/, scikit-image's textures; ``Pictures.source`` says which.
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nonequilibrium.data.images import Pictures
-from replication.data.images import DataError, present
+from nonequilibrium.data.images import ImageSet, Pictures
+from nonequilibrium.data.leaves import leaves_pictures
+from replication.data.images import DataError, load_images, present
 from replication.data.sources import DATA, DATA_SETS
 
 KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
@@ -28,34 +29,36 @@ BARK = {
 }
 
 
+def training_data(settings) -> ImageSet | Pictures:
+    """The images of a model's ``settings``; raises DataError if they are absent or unusable."""
+    if hasattr(settings, "smallest"):
+        return leaves_pictures(settings)
+    if hasattr(settings, "patch"):
+        return load_pictures(settings.data, settings.channels, settings.patch)
+    return load_images(settings.data)
+
+
 def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DATA) -> Pictures:
     """Pictures by name or path; raises DataError, with the remedy, if they cannot be used.
 
     name: a picture or a folder of one's own; or a key of ``BARK``; or "bark", the first of these
     that is in ``data``. channels: 1 for grey, 3 for colour. patch: their least side, in pixels.
     """
-    from replication.data.pictures import read_opaque  # not every machine that trains has Pillow
-
     if name not in ("bark", *BARK) or Path(name).exists():  # one's own pictures win
         path = Path(name).expanduser()
-        files, source = _files(path), "own"
-        title = f"pictures of {path.name or path}" if path.is_dir() else path.name
+        files, source, title = _files(path), "own", path.name or str(path)
+        title = f"pictures of {title}" if path.is_dir() else title
     elif name != "textures" and present("bark", data):
-        bark, source = DATA_SETS["bark"], "photographs"
-        files, title = [data / bark.folder / file for file in bark.files], BARK[source]
+        source, folder = "photographs", data / DATA_SETS["bark"].folder
+        files, title = [folder / file for file in DATA_SETS["bark"].files], BARK[source]
     elif name != "photographs":
         import skimage.data
 
-        folder, source = Path(skimage.data.__file__).parent, "textures"
+        source, folder = "textures", Path(skimage.data.__file__).parent
         files, title = [folder / f"{texture}.png" for texture in TEXTURES], BARK[source]
     else:
         raise DataError(f"{name} is not in {data}; `nonequilibrium data bark` fetches it")
-    pictures = [read_opaque(file, channels) for file in files]
-    for file, picture in zip(files, pictures, strict=True):
-        height, width = picture.shape[1:]
-        if min(height, width) < patch:
-            wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
-            raise DataError(f"{file} is {width}×{height}; {wanted}")
+    pictures = [_opaque(file, channels, patch) for file in files]
     if source == "own" and len(pictures) >= EVERY:
         train = [picture for number, picture in enumerate(pictures, 1) if number % EVERY]
         return Pictures(train, pictures[EVERY - 1 :: EVERY], title)
@@ -66,6 +69,20 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
     return Pictures(train, test, title, source)
 
 
+def _opaque(file: Path, channels: int, patch: int) -> Tensor:
+    """A picture to train on, uint8 (c, h, w), every pixel opaque, of at least a patch."""
+    from replication.data.pictures import read_picture  # not every machine that trains has Pillow
+
+    picture, opaque = read_picture(file, (channels,))
+    height, width = opaque.shape
+    if not opaque.all():
+        raise DataError(f"{file} has pixels that are not opaque; save it without transparency")
+    if min(height, width) < patch:
+        wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
+        raise DataError(f"{file} is {width}×{height}; {wanted}")
+    return picture
+
+
 def _files(path: Path) -> list[Path]:
     """The file itself, or the pictures of a folder by number and name; says what is skipped."""
     if path.is_file():
@@ -73,13 +90,13 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         allowed = "bark, or a picture or a folder of pictures that exists"
         raise DataError(f"data is {str(path)!r}; it must be {allowed}")
-    kinds = {}
-    for file in path.rglob("[!.]*"):
-        if file.is_file():
-            kinds[file] = file.suffix.lower() if file.parent == path else "in subfolders"
-    pictures = [file for file, kind in kinds.items() if kind in KINDS]
-    others = Counter(kind for kind in kinds.values() if kind not in KINDS)
-    skipped = ", ".join(f"{n} {kind or 'of no kind'}" for kind, n in sorted(others.items()))
+    files = [file for file in path.rglob("[!.]*") if file.is_file()]
+    pictures = [file for file in files if file.parent == path and file.suffix.lower() in KINDS]
+    others = Counter(
+        (file.suffix.lower() or "of no kind") if file.parent == path else "in subfolders"
+        for file in set(files).difference(pictures)
+    )
+    skipped = ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
     if not pictures:
         wanted = f"their names must end in {', '.join(KINDS)} (skipped: {skipped or 'nothing'})"
         raise DataError(f"{path} holds no pictures; {wanted}")
@@ -105,7 +122,5 @@ def regions(pictures: list[Tensor], patch: int, middle: bool) -> tuple[list[Tens
         rest = [part.contiguous() for part in rest if min(part.shape[1:]) >= patch]
         if rest:
             test.append(picture[:, top : top + h, left : left + w].contiguous())
-        elif min(height, width) >= patch:  # too small to share
-            rest = [picture]
-        train += rest
+        train += rest or [picture]  # too small to share
     return train, test

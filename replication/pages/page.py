@@ -11,117 +11,60 @@ from string import Template
 from bs4 import BeautifulSoup
 from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
-from nbconvert.preprocessors import Preprocessor
-from nbformat.v4 import new_markdown_cell
 from pygments.formatters import HtmlFormatter
 
 FRAME = Path(__file__).with_name("frame.html")
-# What is code stays as it is. A dollar opens mathematics only beside what it encloses: prices and
-# shell variables stay what they are.
-CODE = r"```.*?```|`[^`\n]+`|<(?:pre|code)\b.*?</(?:pre|code)>"
+# A dollar opens mathematics only beside what it encloses: prices and shell variables stay.
 BLOCK = r"\$\$(?P<block>.+?)\$\$"
 INLINE = r"(?<![$\\\w])\$(?P<inline>(?![\s$])(?:\\.|[^$`\\])+?(?<!\s))\$(?![\d$])"
-EQUATION = re.compile(f"{CODE}|{BLOCK}|{INLINE}", re.DOTALL)
+EQUATION = re.compile(f"{BLOCK}|{INLINE}", re.DOTALL)
+FOLDED = {"plumbing": "Code", "parameters": "Parameters", "injected-parameters": "Parameters"}
+FOOTER = "This page is one file and loads nothing. It was made from <code>notebooks/</code> by "
+FOOTER += "<code>nonequilibrium notebook</code>."
 
 
 def mathml(match: re.Match) -> str:
-    """MathML of an equation in TeX; code, and what cannot be read as TeX, stays."""
-    tex = match["block"] or match["inline"]
-    if tex is None:
-        return match[0]
+    """MathML of an equation in TeX, of which ``html.escape`` is given; as code what is no TeX."""
+    tex = (match["block"] or match["inline"]).strip()
     try:
         reader = LatexToMathML(fancy_error=False)
-        math = reader.convert_with_local_state(tex.strip(), displaystyle=bool(match["block"]))
+        plain, is_block = html.unescape(tex), bool(match["block"])
+        math = reader.convert_with_local_state(plain, displaystyle=is_block)
     except LatexError:
-        return f"<code>{html.escape(tex.strip())}</code>"
-    return f'<span class="equation">{math}</span>' if match["block"] else math
-
-
-class Readable(Preprocessor):
-    """Marks in place of the equations of text, as readers of Markdown and HTML take MathML apart;
-    plumbing and parameters folded; no state of widgets.
-    """
-
-    def __init__(self, without_code: bool):
-        super().__init__(enabled=True)
-        self.without_code = without_code
-        self.equations: dict[str, str] = {}
-
-    def marked(self, text: str) -> str:
-        """The text with a mark in place of each equation."""
-
-        def mark(match: re.Match) -> str:
-            math = mathml(match)
-            if math == match[0]:
-                return math
-            name = f"\ue000{len(self.equations)}\ue001"
-            self.equations[name] = math
-            return name
-
-        return EQUATION.sub(mark, text)
-
-    def unmarked(self, text: str) -> str:
-        """The text with its equations."""
-        return re.sub("\ue000\\d+\ue001", lambda match: self.equations[match[0]], text)
-
-    def preprocess(self, nb, resources):
-        cells = []
-        for cell in nb.cells:
-            if cell.cell_type == "markdown":
-                cell.source = self.marked(cell.source)
-            tags = set(cell.metadata.get("tags", []))
-            if tags & {"plumbing", "parameters", "injected-parameters"} and not self.without_code:
-                code = html.escape(cell.source)
-                kind = "Parameters" if "parameters" in tags else "Code"
-                cells.append(
-                    new_markdown_cell(
-                        f"<details><summary>{kind}</summary><pre>{code}</pre></details>"
-                    )
-                )
-                cell.metadata["transient"] = {"remove_source": True}
-            for output in cell.get("outputs", []):
-                data = output.get("data", {})
-                live = [kind for kind in data if "widget" in kind or "javascript" in kind]
-                for kind in live:
-                    del data[kind]
-                if live and "text/plain" in data:
-                    data["text/plain"] = "(interactive where the notebook runs)"
-                for kind in {"text/markdown", "text/html"} & data.keys():
-                    data[kind] = self.marked(data[kind])
-            cells.append(cell)
-        nb.cells = cells
-        return nb, resources
+        return f"<code>{tex}</code>"
+    return f'<span class="equation">{math}</span>' if is_block else math
 
 
 def headings(soup: BeautifulSoup) -> str:
-    """The list of contents."""
-    found: list[str] = []
+    """The list of contents; each heading gets an id of its own."""
+    lines: list[str] = []
     taken = set()
-    for tag in soup.find_all(["h2", "h3"]):
-        for link in tag.find_all("a", class_="anchor-link"):
-            link.decompose()
-        if tag.get("id"):
-            tag["id"] = f"{tag['id']}-{len(found)}" if tag["id"] in taken else tag["id"]
-            taken.add(tag["id"])
-            text = html.escape(tag.get_text().strip())
-            found.append(f'<li class="{tag.name}"><a href="#{tag["id"]}">{text}</a></li>')
-    return "\n".join(found)
+    for anchor in soup.find_all("a", class_="anchor-link"):
+        anchor.decompose()
+    for tag in soup.find_all(["h2", "h3"], id=True):
+        tag["id"] = f"{tag['id']}-{len(lines)}" if tag["id"] in taken else tag["id"]
+        taken.add(tag["id"])
+        link = f'<a href="#{html.escape(str(tag["id"]))}">{tag.decode_contents().strip()}</a>'
+        lines.append(f'<li class="{tag.name}">{link}</li>')
+    return "\n".join(lines)
 
 
 def render(notebook, is_report: bool = False, base: Path | None = None) -> str:
     """The page of an executed notebook. is_report: without code. base: where its pictures are."""
-    readable = Readable(without_code=is_report)
-    exporter = HTMLExporter(
-        template_name="basic", embed_images=True, exclude_input=is_report, preprocessors=[readable]
-    )
+    notebook = deepcopy(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if any("widget" in kind or "javascript" in kind for kind in output.get("data", {})):
+                output.data = {"text/plain": "(interactive where the notebook runs)"}
+    exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_input=is_report)
     resources = {"metadata": {"path": str(base or ".")}}
-    soup = BeautifulSoup(
-        exporter.from_notebook_node(deepcopy(notebook), resources)[0], "html.parser"
-    )
-    for table in soup.find_all("table"):
-        if table.find_parent("table") is None:
-            table.wrap(soup.new_tag("div", attrs={"class": "wide"}))
-    contents = headings(soup)
+    soup = BeautifulSoup(exporter.from_notebook_node(notebook, resources)[0], "html.parser")
+    for tag, summary in FOLDED.items():
+        for code in soup.select(f".celltag_{tag} > .input"):
+            details = code.wrap(soup.new_tag("details"))
+            details.insert(0, BeautifulSoup(f"<summary>{summary}</summary>", "html.parser"))
+    for table in soup.select("table:not(table table)"):
+        table.wrap(soup.new_tag("div", attrs={"class": "wide"}))
     for link in soup.find_all("a", href=True):  # from notebooks/ to reports/ and reports/notebooks/
         href = str(link["href"])
         if re.fullmatch(r"[\w.]+\.ipynb", href):
@@ -129,16 +72,17 @@ def render(notebook, is_report: bool = False, base: Path | None = None) -> str:
             link["href"] = folder + href.removesuffix(".ipynb") + ".html"
         elif href.startswith("../") and not is_report:
             link["href"] = f"../{href}"
+    for text in soup.find_all(string=EQUATION):
+        if not text.find_parent(["code", "pre"]):
+            escaped = EQUATION.sub(mathml, html.escape(text, quote=False))
+            text.replace_with(BeautifulSoup(escaped, "html.parser"))
+    contents = headings(soup)
     if not is_report:
         contents = f'<li><a href="../index.html">The report</a></li>\n{contents}'
-    title = soup.find("h1")
     return Template(FRAME.read_text(encoding="utf-8")).substitute(
-        title=re.sub(
-            "\ue000.*?\ue001", "", html.escape(title.get_text().strip() if title else "Notebook")
-        ),
+        title=html.escape(title.get_text().strip() if (title := soup.find("h1")) else "Notebook"),
         code_style=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
-        contents=readable.unmarked(contents),
-        body=readable.unmarked(str(soup)),
-        footer="This page is one file and loads nothing. It was made from <code>notebooks/</code> "
-        "by <code>nonequilibrium notebook</code>.",
+        contents=contents,
+        body=str(soup),
+        footer=FOOTER,
     )

@@ -11,12 +11,10 @@ from replication.data.pictures import rows
 
 def draw_image(ax, image: Tensor, white: int = 255) -> None:
     """An image (c, h, w) uint8 without axes. white: the grey level that is drawn white."""
-    array = image.numpy()
-    picture = array[0] if len(array) == 1 else array.transpose(1, 2, 0)
+    picture = image.movedim(0, -1).squeeze(-1).numpy()
     ax.imshow(picture, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def image_grid(images: Tensor, columns: int, title: str = "", white: int = 255) -> Figure:

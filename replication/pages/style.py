@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets
-import matplotlib
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import display
@@ -22,18 +20,16 @@ DPI = 200  # of files: about two pixels to each of the screen's, at a figure's o
 
 def style() -> None:
     """Set the look of every figure; in a notebook also twice the pixels, shown at the same size."""
-    sns.set_theme(context="notebook", style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED])
-    matplotlib.rcParams.update(
-        {
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 11,
-            "figure.dpi": 100,
-            "figure.titlesize": 12,
-            "savefig.bbox": "tight",
-        }
-    )
+    look = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11,
+        "figure.dpi": 100,
+        "figure.titlesize": 12,
+        "savefig.bbox": "tight",
+    }
+    sns.set_theme(style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED], rc=look)
     if get_ipython() is not None:
         set_matplotlib_formats("retina")
 
@@ -51,17 +47,11 @@ def show(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
-    t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
-    picture = ipywidgets.Image(width=380)
 
-    def look(_=None) -> None:
-        figure, file = draw(t.value), io.BytesIO()
-        figure.savefig(file)
-        plt.close(figure)
-        picture.value = file.getvalue()
+    def look(t: int) -> None:
+        show(draw(t), f"t = {t}")
 
-    t.observe(look, "value")
-    look()
-    return ipywidgets.VBox([t, picture])
+    t = ipywidgets.IntSlider(most // 4, 0, most, step, continuous_update=False)
+    return ipywidgets.interactive(look, t=t)

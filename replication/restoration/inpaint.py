@@ -153,7 +153,7 @@ def check_out(out: Path, inputs: list[Path]) -> None:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium inpaint``."""
-    mask = "a picture (white is known, black or transparent missing), a .npy of 0 and 1, "
+    mask = "a picture (white is known, black or transparent missing), "
     mask += f"{' or '.join(MASKS)}; default: what is transparent in the picture, or else centre"
     picture = "a picture of the model's size (CIFAR-10: 32×32), or of any size for bark"
     out = "PNG, TIFF, BMP or PPM: hole, samples, mean and spread; each sample also as OUT-1, …"

@@ -23,7 +23,7 @@ from nonequilibrium.diffusion.posterior import Inpaint, filled_between
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.files import bar
 from nonequilibrium.model.images import ImageModel
-from replication.data.pictures import FORMATS, PictureError, contents
+from replication.data.pictures import FORMATS, PictureError
 
 MOST_PIXELS = 2**24  # of a picture: 4,096 × 4,096
 ROWS = 256  # height of a strip, without its overlap with its neighbours
@@ -137,7 +137,9 @@ def fill(
 
 def size_of(path: Path) -> tuple[int, int]:
     """(height, width) of a picture file as its orientation says; raises PictureError."""
-    data = io.BytesIO(contents(path, "a picture"))
+    if not path.is_file():
+        raise PictureError(f"{path} cannot be read as a picture: there is no such file")
+    data = io.BytesIO(path.read_bytes())
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(data, formats=FORMATS) as picture:
             sideways = picture.getexif().get(ORIENTATION) in SIDEWAYS

@@ -70,12 +70,12 @@ def check_name(kind: str, name: str, known) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """``yaml.safe_load``, which also refuses a name that stands twice in a mapping."""
+    """Also refuses a name that stands twice in a mapping."""
 
     def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        for place, (key, _) in enumerate(node.value):
-            if key.value in names[:place]:
+        keys = [key for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key.value in [other.value for other in keys[:place]]:
                 told = f"the name {shown(key.value)} stands twice, again"
                 raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
@@ -87,11 +87,10 @@ def read_yaml(text: str | bytes, label: str):
         return yaml.load(text, _Loader)
     except RecursionError:
         told = "is nested too deeply"
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        told = f"is not YAML: {error.problem}{f' in line {mark.line + 1}' if mark else ''}"
-    except Exception as error:  # the reader's own constructors fail in many ways
-        told = f"is not YAML: {one_line(error)[:100]}"
+    except Exception as error:  # of a syntax error the problem and its line; else of any kind
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        told = f"is not YAML: {problem or one_line(error)[:100]}"
+        told += f" in line {mark.line + 1}" if mark else ""
     raise ParameterError(f"{label} {told}")
 
 
@@ -102,29 +101,13 @@ def overrides(items: list[str]) -> dict:
     given: dict = {}
     for item in items:
         name, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not name or name in given:
-            wrong = "is given twice" if name in given else "is not of the form NAME=VALUE"
-            raise ParameterError(f"parameter {shown(name if name in given else item)} {wrong}")
+        if not equals or not name:
+            raise ParameterError(f"parameter {shown(item)} is not of the form NAME=VALUE")
+        if name in given:
+            raise ParameterError(f"parameter {shown(name)} is given twice")
         label = f"parameter {shown(name)}: the value {shown(value)}"
         given[name] = read_yaml(value, label) if value[:1] in ("[", "{") else value
     return given
-
-
-def checked(kind: type, label: str, values: dict):
-    """Settings from a mapping of names to values, defaults for the others; raises ParameterError,
-    which begins with ``label``.
-    """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for name in values:
-        check_name(f"{label}: parameter", name, fields)
-    for name, its in fields.items():
-        if name not in values and its.default is MISSING:
-            raise ParameterError(f"{label}: parameter {name!r} is missing")
-    kinds = {name: its.metadata for name, its in fields.items()}
-    made = kind(**{k: read_value(f"{label}.{k}", v, **kinds[k]) for k, v in values.items()})
-    if conflict := made.conflict():
-        raise ParameterError(f"{label}: {conflict}")
-    return made
 
 
 def as_number(value, kind=float):

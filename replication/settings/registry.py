@@ -10,8 +10,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 from nonequilibrium.errors import ParameterError, one_line
 from replication.files import ROOT
@@ -37,20 +37,17 @@ def section(name: str, path: Path = PARAMS) -> dict:
     return deepcopy(sections[name])
 
 
-@dataclass(frozen=True)
-class Named:
-    """What a dotted name stands for, imported when it is called."""
+def named(dotted: str) -> Callable:
+    """The function of a dotted name, which is imported when it is called."""
 
-    module: str
-    name: str
-
-    def __call__(self, *arguments, **settings):
+    def call(*arguments, **settings):
         try:
-            function = getattr(import_module(self.module), self.name)
+            function = resolve_name(":".join(dotted.rsplit(".", 1)))
         except (ImportError, AttributeError) as error:
-            told = f"{self.module}.{self.name} is not available"
-            raise ParameterError(f"{told}: {one_line(error)}") from None
+            raise ParameterError(f"{dotted} is not available: {one_line(error)}") from None
         return function(*arguments, **settings)
+
+    return call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +87,10 @@ def experiment(name: str, declared: dict) -> Experiment:
         entries = declared[like] | entries
     for entry in entries:
         check_name(f"{label}: entry", entry, [f.name for f in fields(Experiment)])
-    names = {part: entries[part].rpartition(".") for part in PARTS if part in entries}
-    named = {part: Named(module, last) for part, (module, _, last) in names.items()}
+    parts = {part: entries[part] for part in PARTS if part in entries}
+    entries["code"] = {part: dotted.rpartition(".")[0] for part, dotted in parts.items()}
     try:
-        made = Experiment(**entries | named, code={part: of.module for part, of in named.items()})
+        made = Experiment(**entries | {part: named(dotted) for part, dotted in parts.items()})
     except TypeError as error:  # an entry that is missing
         raise ParameterError(f"{label}: {one_line(error)}") from None
     check_name(f"{label}: params", entries["params"], kinds)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 from nonequilibrium.errors import ParameterError
-from replication.settings.fields import check_name, checked, shown
+from replication.settings.fields import check_name, read_value, shown
 from replication.settings.registry import EXPERIMENTS, PARAMS, SECTIONS, section
 
 
 def check(name: str, values: dict):
-    """The parameters of a section from a mapping of names to values; raises ParameterError."""
-    check_name("section", name, SECTIONS)
-    return checked(SECTIONS[name], name, values)
+    """The parameters of section ``name`` from a mapping of names to values, defaults for the
+    others; raises ParameterError.
+    """
+    kind: Any = SECTIONS[name]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in values:
+        check_name(f"{name}: parameter", key, fields)
+    for key, field in fields.items():
+        if key not in values and field.default is dataclasses.MISSING:
+            raise ParameterError(f"{name}: parameter {key!r} is missing")
+    read = {k: read_value(f"{name}.{k}", v, **fields[k].metadata) for k, v in values.items()}
+    settings = kind(**read)
+    if conflict := settings.conflict():
+        raise ParameterError(f"{name}: {conflict}")
+    return settings
 
 
-def load(name: str, overrides: dict | None = None, path: Path = PARAMS):
-    """Parameters of a section of params.yaml, with ``overrides`` on top; raises ParameterError."""
+def load(name: str, overrides: dict | None = None, path: Path = PARAMS, cut: dict | None = None):
+    """Parameters of a section of params.yaml, with ``cut`` and then ``overrides`` on top; raises
+    ParameterError.
+    """
     check_name("section", name, SECTIONS)
-    return check(name, on_top(section(name, path), overrides))
+    if not isinstance(overrides or {}, dict):
+        told = f"overrides are {shown(overrides)}; they must be names with values"
+        raise ParameterError(f"{told}, as in {{seed: 1}}")
+    return check(name, section(name, path) | (cut or {}) | (overrides or {}))
 
 
 def quick(experiment: str, overrides: dict | None = None):
@@ -27,16 +46,16 @@ def quick(experiment: str, overrides: dict | None = None):
     full, cut = load(experiment, overrides), dict(EXPERIMENTS[experiment].quick)
     for name in {"n_steps", "train_steps"} & cut.keys():
         cut[name] = min(cut[name], getattr(full, name))
-    return load(experiment, on_top(cut, overrides))
+    return load(experiment, overrides, cut=cut)
 
 
 def evaluation(experiment: str, profile: str = "full", overrides: dict | None = None):
     """How ``experiment`` is measured: as params.yaml says, or ``quick``; raises ParameterError."""
     check_name("experiment", experiment, EXPERIMENTS)
     check_name("profile", profile, ["quick", "full"])
-    its = EXPERIMENTS[experiment]
-    cut = its.quick_evaluation if profile == "quick" else {}
-    return load(its.evaluation, on_top(cut, overrides))
+    declared = EXPERIMENTS[experiment]
+    cut = declared.quick_evaluation if profile == "quick" else {}
+    return load(declared.evaluation, overrides, cut=cut)
 
 
 def profile(name: str, which: str) -> dict:
@@ -44,11 +63,3 @@ def profile(name: str, which: str) -> dict:
     profiles = section("profiles")[name]
     check_name("profile", which, profiles)
     return profiles[which]
-
-
-def on_top(values: dict, overrides: dict | None) -> dict:
-    """``values`` with ``overrides`` in their place; raises ParameterError if these are none."""
-    if not isinstance(overrides or {}, dict):
-        told = f"overrides are {shown(overrides)}; they must be names with values"
-        raise ParameterError(f"{told}, as in {{seed: 1}}")
-    return values | (overrides or {})

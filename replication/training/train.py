@@ -1,10 +1,13 @@
-"""Train an experiment by name, and write what a training leaves."""
+"""Train an experiment by name, and write its weights, a card about them and its curve."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
+import json
 import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -16,24 +19,20 @@ import torch
 from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.distributed import first, group, launched, own_device
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
-from nonequilibrium.files import forget, say, sweep
+from nonequilibrium.files import forget, save_contents, say, sweep
 from nonequilibrium.model.model import Model
+from nonequilibrium.model.toys import PointsModel
+from nonequilibrium.model.weights import weights_bytes
+from nonequilibrium.training import devices
 from nonequilibrium.training.checkpoint import Checkpoint
-from nonequilibrium.training.devices import (
-    enough_memory,
-    keep_freed_memory,
-    prepared,
-    usable_device,
-)
+from nonequilibrium.training.devices import keep_freed_memory, usable_device
 from nonequilibrium.training.fit import Watch, check_log_every, fit
-from replication.data.loading import training_data
-from replication.files import ROOT, check_writable, fingerprint
+from replication.data.textures import training_data
+from replication.files import ROOT, check_writable, commit, fingerprint
 from replication.settings.fields import check_name, overrides
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load
 from replication.stale import file_of, manifest
-from replication.training.outputs import free_name, outputs_of, save_trained
-from replication.training.starts import best_start, start_checkpoint
 
 MCGSM = "mcgsm"  # beside which dead leaves are measured
 KNOWN = [*EXPERIMENTS, MCGSM]
@@ -77,6 +76,56 @@ def run(options: argparse.Namespace) -> None:
         print(f"{paths['weights']}: K = {K:.3f}, {seconds:.0f} s")
 
 
+def outputs_of(name: str, outputs: Path) -> dict[str, Path]:
+    """The files of a training in ``outputs``: its weights, a card about them and its curve."""
+    weights = outputs / "models" / f"{name}.safetensors"
+    curve = outputs / "reports" / "plots" / f"{name}_training.csv"
+    return {"weights": weights, "card": weights.with_suffix(".json"), "curve": curve}
+
+
+def free_name(experiment: str, params, outputs: Path, force: bool = False) -> str:
+    """The name of a training's weights in ``outputs``: weights that are there stay, and others are
+    named by their parameters too, unless ``force`` replaces them by those of params.yaml.
+    """
+    kept, usual = outputs_of(experiment, outputs)["weights"], params == load(experiment)
+    if not kept.is_file() or (force and usual):
+        return experiment
+    name = f"{experiment}-{fingerprint(dataclasses.asdict(params))}"
+    why = "--force replaces them" if usual else "these parameters are not those of params.yaml"
+    if first():
+        print(f"{kept} stays, and the new weights are called {name}; {why}", file=sys.stderr)
+    return name
+
+
+def save_trained(
+    model: Model, experiment: str, curve: list[dict], outputs: Path, device: str, name: str = ""
+) -> None:
+    """Write the files of a training, all of them or none. name: where not the experiment's."""
+    raw, last, declared = weights_bytes(model, experiment), curve[-1], EXPERIMENTS[experiment]
+    lines = [",".join(curve[0]), *(",".join(map(str, row.values())) for row in curve)]
+    K, where = {"K_training": last["K"]}, "last batches"
+    if declared.images:
+        K, where = {"K_validation": last["K_validation"]}, "on training images that were set aside"
+    card = {
+        "experiment": experiment,
+        "data": declared.data,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "commit": commit(),
+        "device": device,
+        "hardware": devices.hardware(device),
+        "steps": last["step"],
+        "seconds": last.get("seconds"),  # of a toy none, whose card is the same at each training
+        **K,
+        "unit": f"{declared.unit}, {where}",
+        "params": vars(model.params),
+    }
+    paths = outputs_of(name or experiment, outputs)
+    texts = {paths["card"]: json.dumps(card, indent=2), paths["curve"]: "\n".join(lines)}
+    files = {path: f"{text}\n".encode() for path, text in texts.items()}
+    save_contents({paths["weights"]: raw} | files)
+
+
 def train(
     experiment: str,
     params,
@@ -85,23 +134,20 @@ def train(
     log_every: int = 100,
     save: Callable[[Model, list[dict]], None] | None = None,
 ) -> tuple[Model, list[dict]]:
-    """Train ``experiment``, or go on from the checkpoint of an interrupted run of one identity.
+    """The trained model of ``experiment``, on the CPU, and its curve; goes on from the checkpoint
+    of an interrupted run of the same ``identity``.
 
-    checkpoints: the folder of the checkpoint, which a finished run removes; None: there is none.
-    device: for images; a toy uses one CPU thread, which its small network cannot use up, so that
-        the result does not depend on how many there are.
+    checkpoints: the folder of the checkpoint, which a finished run removes. device: for images.
     save: called with the model and its curve before the checkpoint is removed, so that a result
-        which cannot be written is not lost.
-    Under torchrun the processes share each batch of images, and the first saves. Returns the model,
-    on the CPU, and its training curve. Raises DataError without the images, ParameterError for a
-    device that does not work, TrainingError if training or ``save`` cannot go on.
+    which cannot be written is not lost. Under torchrun the processes share each batch of images,
+    and the first saves. Raises DataError, ParameterError, TrainingError.
     """
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
     usable_device(device)
-    its, size = EXPERIMENTS[experiment], launched()[1]
-    if size > (params.batch if its.images else 1):
-        work = f"a batch of {params.batch}" if its.images else "a toy"
+    images, size = EXPERIMENTS[experiment].images, launched()[1]
+    share, work = (params.batch, f"a batch of {params.batch}") if images else (1, "a toy")
+    if size > share:
         raise ParameterError(f"{experiment}: {work} has no share for each of {size} processes")
     key = fingerprint({"experiment": experiment, **vars(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
@@ -119,43 +165,62 @@ def train(
         kept = checkpoint and checkpoint.exists()
         raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
     if checkpoint:
-        starts = (start_checkpoint(checkpoint, k) for k in range(getattr(params, "starts", 1)))
-        for path in (checkpoint, *starts):
+        for path in (checkpoint, *start_checkpoints(checkpoint, params)):
             forget(path)
     return model, curve
 
 
 def fitted(
-    experiment: str, params, checkpoint: Path | None, device: str, log_every: int
+    experiment: str, params, path: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
-    """The trained model, on the CPU, and its training curve: the work of each process."""
-    its, threads = EXPERIMENTS[experiment], torch.get_num_threads()
+    """The trained model and its curve: the work of each process. path: of the checkpoint."""
+    declared, threads = EXPERIMENTS[experiment], torch.get_num_threads()
     device = str(usable_device(own_device(device)))
-    images = training_data(params) if its.images else None
-    kept = (
-        None if checkpoint is None else Checkpoint(checkpoint, identity(experiment, params, images))
-    )
+    images = training_data(params) if declared.images else None
+    checkpoint = Checkpoint(path, identity(experiment, params, images)) if path else None
     watch = Watch(experiment, log_every)
     try:
-        with enough_memory(experiment):
+        with devices.enough_memory(experiment):
             if images is not None:
-                model = its.model(images, **vars(params)).to(device)
+                model = declared.model(images, **vars(params)).to(device)
                 if isinstance(model.images, torch.Tensor):
                     model.images = model.images.to(device)
             else:
-                torch.set_num_threads(1)
-                one = getattr(params, "starts", 1) == 1
-                starts = its.model, params, watch, kept
-                model = its.model(**vars(params)) if one else best_start(*starts)
+                torch.set_num_threads(1)  # so that the result does not depend on their number
+                several = getattr(params, "starts", 1) > 1
+                toy = declared.model, params, watch, checkpoint
+                model = best_start(*toy) if several else declared.model(**vars(params))
             how = model.fit_options()
             watch = how["watch"]._replace(label=experiment, log_every=log_every)
             work = model, model.objective, model.groups(), params.train_steps, params.seed
-            with prepared(model.network, device):
-                curve = fit(*work, how["ascent"], watch, kept)
+            with devices.prepared(model.network, device):
+                curve = fit(*work, how["ascent"], watch, checkpoint)
     finally:
         torch.set_num_threads(threads)
     model.finish()
     return model.cpu(), curve
+
+
+def best_start(
+    build: Callable[..., PointsModel], params, watch: Watch, checkpoint: Checkpoint | None
+) -> PointsModel:
+    """The best of ``params.starts`` short trainings, as few units have many local optima."""
+    models = []
+    for start in range(params.starts):
+        model, own = build(start=start, **vars(params)), checkpoint
+        if checkpoint is not None:
+            path = start_checkpoints(checkpoint.path, params)[start]
+            own = checkpoint._replace(path=path, identity=checkpoint.identity | {"start": start})
+        label = f"{watch.label}, start {start + 1} of {params.starts}"
+        work = model, model.objective, model.groups(), params.start_steps, params.seed
+        fit(*work, watch=watch._replace(label=label), checkpoint=own)
+        models.append(model)
+    return max(models, key=PointsModel.score)
+
+
+def start_checkpoints(checkpoint: Path, params) -> list[Path]:
+    """Where the starts of a run with this checkpoint have their own."""
+    return [checkpoint.with_suffix(f".start{k}.pt") for k in range(getattr(params, "starts", 1))]
 
 
 def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dict:
@@ -166,8 +231,7 @@ def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dic
     for image in () if images is None else images.train:
         sums.update(image.contiguous().numpy().data)
     files = [Path(__file__), *(file_of(code[part]) for part in ("model", "law") if part in code)]
-    names = ("torch", "numpy", "safetensors")
-    libraries = {name: version(name).partition("+")[0] for name in names}
+    libraries = {k: version(k).partition("+")[0] for k in ("torch", "numpy", "safetensors")}
     return {
         "experiment": experiment,
         "parameters": vars(params),

@@ -17,7 +17,7 @@ from nonequilibrium.training.devices import BEFORE, Recorded
 from nonequilibrium.training.fit import Ascent, Watch, fit
 from nonequilibrium.training.optimiser import SOAP, BatchedSOAP, _weight, orthogonal_iteration
 from replication.data.images import load_images
-from replication.data.loading import training_data
+from replication.data.textures import training_data
 from replication.settings import settings
 from replication.settings.registry import EXPERIMENTS
 

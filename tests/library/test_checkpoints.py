@@ -14,7 +14,6 @@ from nonequilibrium.errors import TrainingError
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
 from nonequilibrium.training.fit import fit
 from replication.settings.settings import load
-from replication.training import starts
 from replication.training import train as experiment
 from replication.training.train import train
 
@@ -64,8 +63,7 @@ def steps(monkeypatch):
 
         return fit(model, K_counted, *arguments, **options)
 
-    for module in (experiment, starts):
-        monkeypatch.setattr(module, "fit", counted)
+    monkeypatch.setattr(experiment, "fit", counted)
     return made
 
 

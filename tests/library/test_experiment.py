@@ -9,8 +9,7 @@ from nonequilibrium.training.checkpoint import Checkpoint, read_state
 from nonequilibrium.training.fit import Watch
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load
-from replication.training.starts import best_start
-from replication.training.train import train
+from replication.training.train import best_start, train
 
 
 @pytest.fixture(scope="module", params=["swiss_roll", "heartbeat"])

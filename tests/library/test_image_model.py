@@ -18,8 +18,7 @@ from replication.__main__ import main
 from replication.data.images import DataError, load_images
 from replication.settings.settings import quick
 from replication.training import train as experiment
-from replication.training.outputs import save_trained
-from replication.training.train import train
+from replication.training.train import save_trained, train
 
 
 def small(**changes):
@@ -236,7 +235,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
     def absent(_):
         raise DataError("mnist is not here; `make data` fetches it")
 
-    monkeypatch.setattr("replication.data.loading.load_images", absent)
+    monkeypatch.setattr("replication.data.textures.load_images", absent)
     assert main(["train", "mnist_dense"]) == 1
     assert capsys.readouterr().err.endswith("error: mnist is not here; `make data` fetches it\n")
     assert (
@@ -250,7 +249,7 @@ def test_absent_data_is_one_sentence_on_the_command_line(monkeypatch, capsys):
 
 
 def test_the_command_writes_weights(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("replication.data.loading.load_images", lambda _: load_images("digits"))
+    monkeypatch.setattr("replication.data.textures.load_images", lambda _: load_images("digits"))
     arguments = [f"{k}={v}" for k, v in dataclasses.asdict(small(train_steps=5)).items()]
     monkeypatch.setattr(experiment, "keep_freed_memory", lambda: None)
     options = [word for item in arguments for word in ("-p", item)]

@@ -62,7 +62,7 @@ def test_training_and_watching_have_disjoint_parts_of_the_training_images():
 def test_a_whole_training_sees_no_test_image_and_steps_on_none_that_was_set_aside(
     seen, monkeypatch
 ):
-    monkeypatch.setattr("replication.data.loading.load_images", lambda _: IMAGES)
+    monkeypatch.setattr("replication.data.textures.load_images", lambda _: IMAGES)
     model, _ = train("mnist_dense", SMALL, log_every=100)
     *trained, watched = (
         seen  # one at the start, for the first layer; one a step; the bound at the end

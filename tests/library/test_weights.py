@@ -23,7 +23,7 @@ from replication.files import ROOT
 from replication.settings import params
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load, quick
-from replication.training.outputs import save_trained
+from replication.training.train import save_trained
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nonequilibrium.data.images import Scale
+from nonequilibrium.errors import ParameterError
 from replication.data.images import DataError, load_images, load_labels, present
 from replication.data.sources import DATA_SETS
 
@@ -134,6 +135,8 @@ def test_cifar10_files_are_read_in_order_with_channels_first(tmp_path, monkeypat
 
 
 def test_absent_data_names_the_remedy(tmp_path):
+    with pytest.raises(ParameterError, match="did you mean 'mnist'"):
+        load_images("MNIST", tmp_path)
     for name in ("mnist", "cifar10"):
         with pytest.raises(DataError, match="`make data` fetches it"):
             load_images(name, tmp_path)

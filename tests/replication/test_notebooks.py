@@ -70,7 +70,7 @@ def test_reports_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch
         (
             "import os; os.kill(os.getpid(), 9)",
             "python3",
-            "x: its kernel was killed, perhaps for want of memory",
+            "x: DeadKernelError: Kernel died",
         ),
         ("1 / 0", "python3", "x: ZeroDivisionError: division by zero"),
         ("1", "julia-0", "x: NoSuchKernel: "),

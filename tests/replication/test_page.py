@@ -82,8 +82,9 @@ def test_a_page_names_no_address_to_load_from(reports):
 def test_every_equation_of_the_notebooks_becomes_mathml(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
-            for match in page.EQUATION.finditer(cell.source):
-                assert match.lastgroup is None or "<math" in page.mathml(match), match[0]
+            text = re.sub(r"```.*?```|`[^`\n]+`", "", cell.source, flags=re.DOTALL)
+            for match in page.EQUATION.finditer(text):
+                assert "<math" in page.mathml(match), match[0]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from nonequilibrium.data.images import Pictures
 from nonequilibrium.model.textures import TextureModel
 from replication.data import textures
 from replication.data.images import DataError
-from replication.data.pictures import read_opaque, read_picture
+from replication.data.pictures import read_picture
 from replication.data.sources import DATA_SETS
 from replication.data.textures import APART, HELD_OUT, load_pictures, regions
 from replication.settings.settings import quick
@@ -108,8 +108,10 @@ def test_own_pictures_one_few_and_many(tmp_path, capsys):
 
 def test_reading_every_kind_upright(tmp_path):
     array = picture(tmp_path / "a.png", mode="RGB")
-    assert torch.equal(read_opaque(tmp_path / "a.png", 3), torch.from_numpy(array).movedim(-1, 0))
-    grey = read_opaque(tmp_path / "a.png", 1)[0].double()
+    assert torch.equal(
+        read_picture(tmp_path / "a.png", (3,))[0], torch.from_numpy(array).movedim(-1, 0)
+    )
+    grey = read_picture(tmp_path / "a.png", (1,))[0][0].double()
     exact = torch.from_numpy(array).double() @ torch.tensor(
         [0.299, 0.587, 0.114], dtype=torch.float64
     )
@@ -119,11 +121,11 @@ def test_reading_every_kind_upright(tmp_path):
     exif = turned.getexif()
     exif[274] = 6
     turned.save(tmp_path / "b.jpg", exif=exif)
-    assert read_opaque(tmp_path / "b.jpg", 1).shape == (1, 50, 40)
+    assert read_picture(tmp_path / "b.jpg", (1,))[0].shape == (1, 50, 40)
     deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 32
     Image.fromarray(deep).save(tmp_path / "c.png")
     assert torch.equal(
-        read_opaque(tmp_path / "c.png", 1)[0], torch.from_numpy((deep >> 8).astype(np.uint8))
+        read_picture(tmp_path / "c.png", (1,))[0][0], torch.from_numpy((deep >> 8).astype(np.uint8))
     )
 
 
@@ -183,9 +185,9 @@ def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
     for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
         for channels in (1, 3):
             wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
-            assert opaque.all() and torch.equal(read_opaque(tmp_path / name, channels), wanted), (
-                name
-            )
+            assert opaque.all() and torch.equal(
+                read_picture(tmp_path / name, (channels,))[0], wanted
+            ), name
 
 
 def test_a_folder_or_file_of_ones_own_wins_over_a_built_in_name(tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from replication import files
 from replication.__main__ import main
 from replication.pages import notebooks
 from replication.settings.settings import load, quick
-from replication.training import outputs, starts
 from replication.training import train as experiment
 
 SHORT = ["train", "swiss_roll"]
@@ -35,8 +34,7 @@ def no_training(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("training began")
 
-    for module in (experiment, starts):
-        monkeypatch.setattr(module, "fit", fail)
+    monkeypatch.setattr(experiment, "fit", fail)
 
 
 def said(capsys, arguments, status):
@@ -101,12 +99,11 @@ def test_weights_that_are_there_are_replaced_only_by_force_and_by_the_usual_para
     kept.parent.mkdir()
     kept.write_text("trained")
     usual, other = load("swiss_roll"), load("swiss_roll", {"n_steps": 5})
-    assert outputs.free_name("heartbeat", load("heartbeat"), tmp_path) == "heartbeat"
-    assert outputs.free_name("swiss_roll", usual, tmp_path, force=True) == "swiss_roll"
+    assert experiment.free_name("heartbeat", load("heartbeat"), tmp_path) == "heartbeat"
+    assert experiment.free_name("swiss_roll", usual, tmp_path, force=True) == "swiss_roll"
     assert capsys.readouterr().err == ""
-    names = [
-        outputs.free_name("swiss_roll", p, tmp_path, f) for p, f in ((usual, False), (other, True))
-    ]
+    given = (usual, False), (other, True)
+    names = [experiment.free_name("swiss_roll", p, tmp_path, force) for p, force in given]
     assert len({"swiss_roll", *names}) == 3
     err = capsys.readouterr().err.splitlines()
     assert "--force replaces them" in err[0] and "are not those of params.yaml" in err[1]
@@ -121,7 +118,7 @@ def test_a_full_disk_after_training_says_where_the_training_is(tmp_path, capsys,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outputs, "save_contents", full)
+    monkeypatch.setattr(experiment, "save_contents", full)
     err = said(capsys, [*SHORT, "--outputs", str(tmp_path)], 1)
     assert "No space left on device" in err and "holds the training" in err
     monkeypatch.undo()
@@ -180,7 +177,7 @@ def test_without_git_the_card_has_no_commit_and_nothing_fails(tmp_path, monkeypa
         quick("mnist_dense"), n_steps=5, dense_units=4, pixel_units=4, bumps=3
     )
     curve = [{"step": 1, "K": 0.0, "seconds": 1.0, "K_validation": 0.0}]
-    outputs.save_trained(ImageModel(**vars(params)), "mnist_dense", curve, tmp_path, "cpu")
+    experiment.save_trained(ImageModel(**vars(params)), "mnist_dense", curve, tmp_path, "cpu")
     assert json.loads((tmp_path / "models" / "mnist_dense.json").read_text())["commit"] is None
 
 
