@@ -25,7 +25,7 @@ from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from replication.data.textures import training_data
-from replication.files import ROOT, check_writable
+from replication.files import ROOT
 from replication.measure.metrics import seeded
 from replication.restoration.inpaint import IMAGES
 from replication.settings.fields import check_name

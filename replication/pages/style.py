@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,11 +48,17 @@ def show(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
+    t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
+    picture = ipywidgets.Image(width=380)
 
-    def look(t: int) -> None:
-        show(draw(t), f"t = {t}")
+    def look(_=None) -> None:
+        figure, file = draw(t.value), io.BytesIO()
+        figure.savefig(file)
+        plt.close(figure)
+        picture.value = file.getvalue()
 
-    t = ipywidgets.IntSlider(most // 4, 0, most, step, continuous_update=False)
-    return ipywidgets.interactive(look, t=t)
+    t.observe(look, "value")
+    look()
+    return ipywidgets.VBox([t, picture])
