@@ -24,6 +24,11 @@ COMMANDS = {
         "train an experiment, or mcgsm, and write its weights",
         "train cifar10 -p train_steps=500",
     ),
+    "path": (
+        "training.path",
+        "train from the paper's configuration to the chosen one, change by change",
+        "path cifar10",
+    ),
     "measure": (
         "commands.measure",
         "measure an experiment's trained weights, or restorations",

@@ -118,7 +118,9 @@ class ImageNetwork(nn.Module):
             features += p.dense_channels
         widths = [features] + [p.pixel_units] * p.pixel_layers
         self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.values_go_on = bool(p.dense_layers and p.pixel_layers and not p.plain)  # to the readout
+        self.values_go_on = bool(
+            p.dense_layers and p.pixel_layers and not p.plain
+        )  # to the readout
         seen = widths[-1] + (p.dense_channels if self.values_go_on else 0)
         self.readout = TemporalReadout(p.n_steps, p.bumps, seen, channels)
         self._start(pixels, 2 * p.beta_1**0.5, generator)
