@@ -2,7 +2,8 @@
 PYTHON ?= python3
 export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" pytest ruff mypy nonequilibrium
+COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" nonequilibrium
+TOOLS := pytest ruff mypy
 
 .PHONY: reproduce test units cells same bench data lab clean again
 
@@ -13,19 +14,19 @@ reproduce: .venv/installed            ## everything: train, measure, draw, repor
 	dvc repro
 	@echo "Open reports/index.html"
 
-test: .venv/installed                 ## unit tests and every notebook, each on a core of its own
+test: .venv/testing                   ## unit tests and every notebook, each on a core of its own
 	$(MAKE) --keep-going --jobs=2 units cells
 
-units: .venv/installed
+units: .venv/testing
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
 
-cells: .venv/installed
+cells: .venv/testing
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
 
-same: .venv/installed                 ## quick metrics of everything, compared with kept ones
+same: .venv/testing                   ## quick metrics of everything, compared with kept ones
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 python tests/same.py
 
-bench: .venv/installed                ## what it all costs, forty minutes: reports/benchmarks.json
+bench: .venv/testing                  ## what it all costs, forty minutes: reports/benchmarks.json
 	NONEQUILIBRIUM_QUIET=1 python -m benchmarks
 
 data: .venv/installed                 ## MNIST, CIFAR-10 and bark, verified
@@ -46,16 +47,26 @@ WHOLE := $(shell test "$$(cat .venv/installed 2>&1)" = "$$(pwd -P)" \
 TOO_OLD := error: %s is Python %d.%d.%d; the pins need 3.11.5 or later, named by: make PYTHON=…
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
+# Whether each command answers, as one that a broken installation left behind does not.
+define ANSWERS
+for command in $(1); do \
+	words=$$(test "$${command#* }" = "$$command" || echo "$${command#* }"); \
+	".venv/bin/$${command%% *}" $$words --help > .venv/answer 2>&1 \
+		|| { cat .venv/answer; echo "error: $$command does not answer; make again"; exit 1; }; \
+done
+endef
+
 .venv/installed: requirements.txt pyproject.toml $(if $(filter yes,$(WHOLE)),,again)
 	@PATH="$$OUTSIDE"; $(PYTHON) -c "import sys; v = sys.version_info; \
 		v >= (3, 11, 5) or sys.exit('$(TOO_OLD)' % (sys.executable, *v[:3]))"
 	PATH="$$OUTSIDE"; $(PYTHON) -m venv --clear .venv
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
-	@for command in $(COMMANDS); do \
-		words=$$(test "$${command#* }" = "$$command" || echo "$${command#* }"); \
-		".venv/bin/$${command%% *}" $$words --help > .venv/answer 2>&1 \
-			|| { cat .venv/answer; echo "error: $$command does not answer; make again"; exit 1; }; \
-	done
+	@$(call ANSWERS,$(COMMANDS))
 	@test -e .git || .venv/bin/dvc config --local core.no_scm true  # an archive: dvc without git
 	@pwd -P > .venv/installed
+
+.venv/testing: .venv/installed requirements-test.txt
+	$(PIP) -r requirements-test.txt
+	@( $(call ANSWERS,$(TOOLS)) ) || { rm .venv/installed; exit 1; }
+	@touch .venv/testing

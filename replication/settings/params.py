@@ -32,6 +32,7 @@ class PointsParams(Settings):
     units: int = whole(1, 4096, 16)  # radial basis functions
     width: float = number(1e-3, 100, 1.5)  # their width at the start
     centres: str = one_of("points", "k_means", default="points")  # at the start
+    mean: str = one_of("posterior", "paper", default="posterior")  # what f_μ is read out by
     starts: int = whole(1, 1000, 1)  # short trainings of which the best goes on
     start_steps: int = whole(1, 10_000_000, 1500)  # training steps of each
     train_steps: int = whole(1, 10_000_000, 15_000)
@@ -52,7 +53,8 @@ class HeartbeatParams(Settings):
     pi: float = number(1e-3, 0.999, 0.2)  # rate of ones in π
     hidden: int = whole(20, 4096, 50)  # sigmoid units a layer
     layers: int = whole(1, 10, 3)
-    knots: int = whole(2, 1000, 32)  # of what the readouts of neighbouring t share in training
+    knots: int = whole(0, 1000, 32)  # of what neighbouring readouts share in training; 0: nothing
+    mean: str = one_of("posterior", "paper", default="posterior")  # what f_b is read out by
     train_steps: int = whole(1, 10_000_000, 5000)
     batch_t: int = whole(1, 100_000, 250)  # steps t in a training step, stratified over 2..T
     batch: int = whole(1, 100_000, 32)  # sequences for each t
@@ -100,6 +102,7 @@ class PaperNetworkParams(ImageParams):
     dense_learning_rate: float = number(1e-8, 1, 1e-3)  # of the dense path, whose layers are wide
     pixel_layers: int = whole(0, 20, 1)  # 1×1 layers
     pixel_units: int = whole(1, 4096, 48)
+    plain: bool = flag(default=False)  # as the appendix states it, without what we added
 
 
 class SplitNetworkParams(PaperNetworkParams):

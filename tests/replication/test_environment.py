@@ -19,20 +19,22 @@ def pins(lines):
     )
 
 
+PINNED = ("requirements.txt", "requirements-test.txt")
+LINES = [line for name in PINNED for line in (ROOT / name).read_text().splitlines()]
+
+
 def test_environment_and_requirements_pin_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = [entry for entry in environment if isinstance(entry, str)]
     (pip,) = [entry["pip"] for entry in environment if isinstance(entry, dict)]
-    requirements = (ROOT / "requirements.txt").read_text().splitlines()
-    if "-r requirements.txt" in pip:
-        pip = pip + requirements
-    assert pins(pip) == pins(requirements)
-    assert "-e ." in pip and "python=3.11" in conda
+    assert pip == ["-r requirements-test.txt", "-e ."] and "-r requirements.txt" in LINES
+    assert len(pins(LINES)) == sum("==" in line for line in LINES), "a package is pinned twice"
+    assert "python=3.11" in conda
     assert 'requires-python = ">=3.11.5"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_what_runs_here_is_what_is_pinned():
-    for name, version in pins((ROOT / "requirements.txt").read_text().splitlines()).items():
+    for name, version in pins(LINES).items():
         assert importlib.metadata.version(name).split("+")[0] == version, name
 
 

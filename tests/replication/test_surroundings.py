@@ -1,6 +1,7 @@
 """What is around the program: how it is set up, where it is run, and how it is called."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,7 @@ def scratch(tmp_path):
     """A folder with a space in its name, with this Makefile and a fake Python."""
     folder = tmp_path / "a folder"
     folder.mkdir()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", "requirements.txt", "requirements-test.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / ".git").touch()
     (folder / "python").write_text(FAKE_PYTHON)
@@ -44,9 +45,9 @@ def scratch(tmp_path):
     return folder
 
 
-def make(folder):
+def make(folder, target=".venv/installed"):
     (folder / "calls").write_text("")
-    command = ["make", "PYTHON=./python", ".venv/installed"]
+    command = ["make", "PYTHON=./python", target]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
@@ -87,6 +88,15 @@ def test_an_environment_is_made_anew_when_pins_change_or_it_cannot_work_where_it
     assert make(moved).returncode == 0 and made_anew(moved)
 
 
+def test_the_tools_of_tests_are_installed_where_tests_run_alone(scratch):
+    assert make(scratch).returncode == 0
+    assert "requirements-test.txt" not in (scratch / "calls").read_text()
+    assert make(scratch, ".venv/testing").returncode == 0 and not made_anew(scratch)
+    assert "requirements-test.txt" in (scratch / "calls").read_text()
+    assert make(scratch, ".venv/testing").returncode == 0
+    assert "requirements-test.txt" not in (scratch / "calls").read_text()
+
+
 def test_an_unpacked_archive_tells_dvc_that_there_is_no_git(scratch):
     for is_clone in (True, False):
         assert make(scratch).returncode == 0
@@ -100,7 +110,7 @@ def test_an_unpacked_archive_tells_dvc_that_there_is_no_git(scratch):
 def test_every_command_that_the_makefile_checks_answers():
     """The list in the Makefile has what its recipes and the stages call."""
     text = (ROOT / "Makefile").read_text()
-    listed = next(line for line in text.splitlines() if line.startswith("COMMANDS"))
+    listed = " ".join(re.findall(r"^(?:COMMANDS|TOOLS) := (.*)", text, re.M))
     assert all(
         name in listed
         for name in ("dvc", "papermill", "jupyter", "pytest", "ruff", "mypy", "nonequilibrium")

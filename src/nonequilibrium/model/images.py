@@ -28,7 +28,7 @@ from nonequilibrium.training.optimiser import SOAP, BatchedSOAP
 
 OPTIMISERS: dict[str, Callable] = {"soap": SOAP, "batched_soap": BatchedSOAP} | {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
-    "rmsprop": partial(torch.optim.RMSprop, alpha=0.99),
+    "rmsprop": partial(torch.optim.RMSprop, alpha=0.9),  # as in the authors' program
 }
 VALIDATION = 1000  # training images set aside to watch training with
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}

@@ -94,7 +94,7 @@ class HeartbeatModel(Model):
         return self._kernel
 
     def groups(self) -> list[dict]:
-        trained = [*self.network.layers.parameters(), self.network.readout.shared]
+        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         return [{"params": trained, "lr": self.params.learning_rate}]
 
     def objective(self, generator: Generator) -> Tensor:

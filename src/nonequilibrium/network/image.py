@@ -83,6 +83,9 @@ class TemporalReadout(nn.Module):
 class ImageNetwork(nn.Module):
     """A convolutional path, a dense path or both; then 1×1 layers; then coefficients of bumps.
 
+    plain: as the appendix states it, from random weights: a layer sees what the layer before made.
+        Else 1×1 layers also see x^t and the first maps, some units start as steps at pixels, and
+        the readout also sees the dense path, which ends without tanh.
     dense_channels: values per pixel of the dense path, which also reach the readout.
     precision: in training, of the dense path and the convolutions after the first.
     pixels: (m, channels) training pixels, at which steps of the first 1×1 layer start.
@@ -92,7 +95,7 @@ class ImageNetwork(nn.Module):
         {"n_steps": 1000, "beta_1": 1e-6, "bumps": 16, "mean": "velocity", "precision": "bfloat16"}
         | {"conv_layers": 4, "conv_channels": 32, "scales": 3, "activation": "softplus"}
         | {"dense_layers": 0, "dense_units": 256, "dense_channels": 4}
-        | {"pixel_layers": 1, "pixel_units": 48}
+        | {"pixel_layers": 1, "pixel_units": 48, "plain": False}
     )
 
     def __init__(self, shape: Shape, generator: Generator, pixels: Tensor, **sizes):
@@ -102,11 +105,12 @@ class ImageNetwork(nn.Module):
         self.parameterisation = chosen("mean", p.mean, PARAMETERISATIONS)
         self.activation = chosen("activation", p.activation, ACTIVATIONS)
         self.precision = chosen("precision", p.precision, PRECISIONS)
-        self.convs, self.dense, features = nn.ModuleList(), nn.ModuleList(), channels
+        self.convs, self.dense, self.plain = nn.ModuleList(), nn.ModuleList(), p.plain
+        features = 0 if p.plain else channels
         if p.conv_layers:
             widths = [channels] + [p.conv_channels] * p.conv_layers
             self.convs.extend(MultiScaleConv(a, b, p.scales) for a, b in pairwise(widths))
-            features += 2 * p.conv_channels
+            features += (1 if p.plain else 2) * p.conv_channels
         if p.dense_layers:
             widths = [channels * height * width] + [p.dense_units] * p.dense_layers
             widths += [p.dense_channels * height * width]
@@ -114,7 +118,9 @@ class ImageNetwork(nn.Module):
             features += p.dense_channels
         widths = [features] + [p.pixel_units] * p.pixel_layers
         self.pixel = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.values_go_on = bool(p.dense_layers and p.pixel_layers)  # to the readout
+        self.values_go_on = bool(
+            p.dense_layers and p.pixel_layers and not p.plain
+        )  # to the readout
         seen = widths[-1] + (p.dense_channels if self.values_go_on else 0)
         self.readout = TemporalReadout(p.n_steps, p.bumps, seen, channels)
         self._start(pixels, 2 * p.beta_1**0.5, generator)
@@ -123,6 +129,8 @@ class ImageNetwork(nn.Module):
     @torch.no_grad()
     def _start(self, pixels: Tensor, finest: float, generator: Generator) -> None:
         start.random_weights(self, generator)
+        if self.plain:
+            return
         convs, pixel, dense = (list[Any](part) for part in (self.convs, self.pixel, self.dense))
         maps = start.differences(convs[0].convs, generator) if convs else 0
         if pixel:
@@ -138,10 +146,11 @@ class ImageNetwork(nn.Module):
 
     def features(self, xt: Tensor) -> Tensor:
         """What the readout sees, the same at every t: (n, c, h, w) to (n, h, w, f), float32."""
-        seen = [xt.movedim(1, -1)]
+        seen = [] if self.plain else [xt.movedim(1, -1)]
         if len(self.convs):
             maps = self.convs[0](xt.contiguous(memory_format=torch.channels_last))
-            seen.append(maps.movedim(1, -1))
+            if not self.plain:
+                seen.append(maps.movedim(1, -1))
             h = self.activation(maps)
             with low_precision(self, xt):
                 for conv in self.convs[1:]:
@@ -153,6 +162,7 @@ class ImageNetwork(nn.Module):
                 for layer in self.dense[:-1]:
                     h = tanh(layer(h))
                 h = self.dense[-1](h)
+                h = tanh(h) if self.plain else h
             seen.append(h.float().reshape(len(xt), *self.shape[1:], -1))
         h = torch.cat(seen, -1)
         for layer in self.pixel:

@@ -16,7 +16,7 @@ from nonequilibrium.diffusion.chain import Bernoulli, Normal
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.network.outputs import Step
 from nonequilibrium.network.start import random_weights
-from nonequilibrium.settings import completed
+from nonequilibrium.settings import chosen, completed
 
 
 class StepReadout(nn.Module):
@@ -106,9 +106,12 @@ class RBFNetwork(nn.Module):
 
     A linear readout of 16 bounded functions could not follow x^t to the precision √β_1 of the first
     steps. A, B and b start at zero and g_t at ᾱ_t, the best for Gaussian data: K at L_null.
+
+    mean = "paper": the appendix as it stands, f_μ = A_t φ + a_t and f_Σ = sigmoid(B_t φ + b_t) with
+    φ of x^t itself; b_t starts at logit β_t.
     """
 
-    defaults = {"units": 16, "width": 1.5, "centres": "points"}
+    defaults = {"units": 16, "width": 1.5, "centres": "points", "mean": "posterior"}
 
     def __init__(self, kernel: GaussianKernel, law: Any, generator: Generator, **sizes):
         super().__init__()
@@ -120,9 +123,18 @@ class RBFNetwork(nn.Module):
             blur = 0.3 * torch.randn(p.units, law.dim, generator=generator, dtype=torch.float64)
             start = law.sample(p.units, generator) + blur
         self.rbf, self.mean, self.log_var = NormalisedRBF(start, p.width), mean, log_var
-        self.skip = nn.Parameter(kernel.alpha_bar.detach().float())
+        self.is_paper = chosen("mean", p.mean, {"posterior": False, "paper": True})
+        if self.is_paper:
+            beta = kernel.beta.detach()[1:, None, None].expand(-1, 1, law.dim)
+            log_var.bias.data[1:] = torch.logit(beta)
+        else:
+            self.skip = nn.Parameter(kernel.alpha_bar.detach().float())
 
     def forward(self, kernel: GaussianKernel, xt: Tensor, t: Step) -> Normal:
+        if self.is_paper:
+            phi = self.rbf(xt.to(self.mean.weight.dtype))
+            f_mu, z_sigma = (readout(phi, t).to(xt.dtype) for readout in (self.mean, self.log_var))
+            return Normal(f_mu, torch.sigmoid(z_sigma))
         scaled = xt / kernel.at(kernel.alpha_bar.sqrt(), t, xt)
         phi = self.rbf(scaled.to(self.skip.dtype))
         x0_hat = self.mean(phi, t).to(xt.dtype) + kernel.at(self.skip, t, xt) * scaled
@@ -139,16 +151,20 @@ class MLPNetwork(nn.Module):
 
     λ_t is what a bit alone says of its origin: for x^0 ~ π the chain is reversible, and q(x^0|x^t)
     is q(x^t|x^0) with its arguments exchanged. W and b start at zero: K at L_null.
+
+    mean = "paper": the appendix as it stands, logit f_b = W_t h(x^t) + b_t. knots = 0: the readout
+    of every t is trained by itself.
     """
 
-    defaults = {"hidden": 50, "layers": 3, "knots": 32}
+    defaults = {"hidden": 50, "layers": 3, "knots": 32, "mean": "posterior"}
 
     def __init__(self, kernel: BinomialKernel, dim: int, generator: Generator, **sizes):
         super().__init__()
         p = completed(self.defaults, sizes)
         linear = [nn.Linear(a, b) for a, b in pairwise([dim] + [p.hidden] * p.layers)]
         self.layers = nn.ModuleList(linear)
-        self.readout = StepReadout(kernel.T, p.hidden, dim, p.knots)
+        self.readout = StepReadout(kernel.T, p.hidden, dim, p.knots or None)
+        self.is_paper = chosen("mean", p.mean, {"posterior": False, "paper": True})
         with torch.no_grad():
             random_weights(self, generator)
             for layer in linear:  # half of the units are on
@@ -163,7 +179,10 @@ class MLPNetwork(nn.Module):
         return h
 
     def forward(self, kernel: BinomialKernel, xt: Tensor, t: Step) -> Bernoulli:
-        z = self.readout(self.hidden(xt), t).to(xt.dtype) + kernel.q_marginal(xt, t).logit
+        z = self.readout(self.hidden(xt), t).to(xt.dtype)
+        if self.is_paper:
+            return Bernoulli(z)
+        z = z + kernel.q_marginal(xt, t).logit
         zero, one = torch.zeros_like(xt), torch.ones_like(xt)
         from_zero, from_one = (kernel.q_posterior(x0, xt, t).logit for x0 in (zero, one))
         # Rates of one and of zero as sums of positive terms: neither loses precision near zero.
