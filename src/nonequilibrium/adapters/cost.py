@@ -4,10 +4,9 @@ Their bound is on the probability of the grey levels themselves (Ho et al. 2020,
 
     L_T + Σ_{t=2..T} KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) + L_0,
 
-with L_T = KL( q(x^T|x^0) ‖ π ) and L_0 = −log P(x^0|x^1), where P gives a level the part of
-N(μ(x^1,1), Σ(x^1,1)) within half a step of it, and the darkest and the brightest level also all
-that lies beyond. The paper's K has the same sum and other ends: its last step is fixed (44), and it
-bounds a density, which images have when each pixel gets uniform noise of one level.
+with L_T = KL( q(x^T|x^0) ‖ π ) and L_0 = −log P(x^0|x^1). P gives a level the part of the Gaussian
+p(x^0|x^1) within half a step of it, the outermost levels also all beyond. The paper's K has the
+same sum and other ends: its last step is fixed (44), and it bounds the density of noisy pixels.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.adapters.libraries import adapted
-from nonequilibrium.adapters.prediction import kind
+from nonequilibrium.adapters.prediction import check, kind
 from nonequilibrium.bound.bound import Bound, bits, full_bound, kl_terms, sampled_bound
 from nonequilibrium.bound.checks import check_count, check_examples, checked, noise_generator
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.errors import AdapterError
-
-LAST_STEPS = ("levels", "fixed")
 
 
 class Cost(NamedTuple):
@@ -55,10 +52,9 @@ def _cost(bound: Bound, dims: int, offset: float = 0.0) -> Cost:
 
 
 def log_level(x: Tensor, p: Normal, levels: int = 256) -> Tensor:
-    """log of the probability that ``p`` gives the level at x, nats, float64 (Ho et al. 2020).
+    """log of the probability that ``p`` gives the level at x, scaled to [−1, 1]; nats, float64.
 
-    x: whole levels scaled to [−1, 1]. The probabilities of all levels have sum one; the published
-    programs approximate the normal distribution function by tanh and put a floor under it.
+    It is exact, where published programs have an approximation by tanh with a floor.
     """
     mean, sigma = p.mean.double().cpu(), p.var.double().cpu().sqrt()
     x, half = x.double().cpu(), 1 / (levels - 1)
@@ -74,12 +70,7 @@ def log_level(x: Tensor, p: Normal, levels: int = 256) -> Tensor:
 
 @torch.no_grad()
 def step_to_levels(
-    kernel: GaussianKernel,
-    reverse,
-    x0: Tensor,
-    generator: torch.Generator | None = None,
-    levels: int = 256,
-    noise: Tensor | None = None,
+    kernel: GaussianKernel, reverse, x0: Tensor, generator=None, levels: int = 256, noise=None
 ) -> Tensor:
     """L_0 = −log P(x^0|x^1) at a draw of x^1 per image, by ``noise`` if frozen, (n,) nats."""
     x1 = kernel.sample(kernel.q_marginal(x0, 1), generator, noise)
@@ -88,10 +79,9 @@ def step_to_levels(
 
 
 def as_levels(images, levels: int) -> Tensor:
-    """Images as whole levels 0..levels − 1, (n, ...) float64. Raises AdapterError.
+    """Images as whole levels 0..levels − 1, (n, ...) float64; raises AdapterError.
 
-    images: an array, a tensor, or a list of arrays or of pictures of PIL; whole levels, or real
-    numbers that are such levels scaled to [−1, 1].
+    images: a tensor, an array, or a list of arrays or pictures; levels, or levels on [−1, 1].
     """
     several = images if isinstance(images, list | tuple) else ()
     modes = {image.mode for image in several if hasattr(image, "mode")}
@@ -105,28 +95,23 @@ def as_levels(images, levels: int) -> Tensor:
             given = given.movedim(-1, 1) if modes == {"RGB"} else given[:, None]
     except (TypeError, ValueError, RuntimeError, IndexError):
         given = torch.zeros((), dtype=torch.complex64)
-    if given.is_complex() or not modes <= {"L", "RGB"}:
-        words = "real numbers (n, c, h, w), or pictures of one size, all of mode L or all of RGB"
-        raise AdapterError(f"the images are {kind(images)}; they must be {words}")
-    if given.dtype == torch.bool and levels > 2:
-        raise AdapterError(f"the images are booleans; they must be whole levels, of {levels}")
-    if given.dim() < 2 or len(given) < 2 or not given.numel():
-        shape = tuple(given.shape)
-        raise AdapterError(
-            f"the images have shape {shape}; they must be at least two, (n, c, h, w)"
-        )
+    real = not given.is_complex() and modes <= {"L", "RGB"}
+    check(real, "the images are", kind(images), "real numbers, or all pictures of mode L or RGB")
+    fits = given.dim() > 1 and len(given) > 1 and given.numel() > 0
+    check(fits, "the images have shape", tuple(given.shape), "at least two, (n, c, h, w)")
     values, off = given.double(), 1e-2
     if given.is_floating_point():
         values = (values + 1) * (levels - 1) / 2
         off = max(off, torch.finfo(given.dtype).eps * (levels - 1) / 4)
     whole = values.round()
     near = (values - whole).abs() < (off if off < 0.25 else 0.0)
-    if not (near & (whole >= 0) & (whole <= levels - 1)).all():
+    fits = bool((near & (whole >= 0) & (whole <= levels - 1)).all())
+    if not fits or (given.dtype == torch.bool and levels > 2):
         low, high = given.double().aminmax()
         raise AdapterError(
-            f"the images have values from {low:g} to {high:g}; they must be whole levels from 0 to "
-            f"{levels - 1}, or such levels scaled to [-1, 1] of a real type that can tell them "
-            f"apart ({given.dtype} here), not resized or made noisy"
+            f"the images have values from {low:g} to {high:g} of {given.dtype}; they must be whole "
+            f"levels from 0 to {levels - 1}, or such levels scaled to [-1, 1] of a real type that "
+            "can tell them apart, not resized or made noisy"
         )
     return whole
 
@@ -143,15 +128,13 @@ def bits_per_dim(
 ) -> Cost:
     """Bits/dim of held-out images under a model, an upper bound on their cost, with both errors.
 
-    model: a kernel and a reverse, or a model that ``adapted`` knows; x^0 is scaled to [−1, 1].
-    images: see ``as_levels``; at least two.
+    model: a kernel and a reverse, or a model that ``adapted`` knows. images: see ``as_levels``.
     draws: steps t per image and replicate, drawn by importance from a short pilot; None: all T.
-    last_step: "levels" is that of the later papers' tables; "fixed" is the paper's (44), for the
-        same images with uniform noise of one level: log2 σ − K/dims with x^0 = pixel/σ.
-    levels: grey levels of a pixel. block: images at once. Raises AdapterError, BoundError.
+    last_step: "levels" is that of the later papers' tables; "fixed" is the paper's (44), for images
+        with uniform noise of one level: log2 σ − K/dims with x^0 = pixel/σ.
+    levels: of a pixel. block: images at once. Raises AdapterError, BoundError.
     """
-    if last_step not in LAST_STEPS:
-        raise AdapterError(f"last_step is {last_step!r}; it must be one of {', '.join(LAST_STEPS)}")
+    check(last_step in ("levels", "fixed"), "last_step is", repr(last_step), "levels or fixed")
     replicates, block = check_count("replicates", replicates, 2), check_count("block", block)
     try:
         generator = torch.Generator().manual_seed(check_count("seed", seed, 0))
@@ -162,13 +145,11 @@ def bits_per_dim(
     if last_step == "fixed":
         level = level + torch.rand(level.shape, generator=generator, dtype=torch.float64) - 0.5
     x0 = (level * 2 / (levels - 1) - 1).to(getattr(reverse, "device", None) or "cpu", torch.float32)
-    x0 = check_examples(kernel, x0)
-    work = kernel, reverse, x0, generator
+    work = kernel, reverse, check_examples(kernel, x0), generator
     if draws is None:
         bound = _every_step(*work, replicates, block)
     else:
-        proposal = pilot(*work)
-        bound = sampled_bound(*work, draws, proposal, replicates=replicates, block=block)
+        bound = sampled_bound(*work, draws, pilot(*work), replicates=replicates, block=block)
     dims = x0[0].numel()
     if last_step == "fixed":
         return _cost(bound, dims, math.log2((levels - 1) / 2))
@@ -176,7 +157,7 @@ def bits_per_dim(
 
 
 def _every_step(kernel, reverse, x0: Tensor, generator, replicates: int, block: int) -> Bound:
-    """``full_bound`` in blocks of about equal size, none of a single image."""
+    """``full_bound`` in blocks of images, none of a single one."""
     blocks = x0.tensor_split(max(1, min(math.ceil(len(x0) / block), len(x0) // 2)))
     parts = [full_bound(kernel, reverse, x, generator, replicates, block=block) for x in blocks]
     kl, rest = torch.cat([part.kl for part in parts]), torch.cat([part.rest for part in parts])
@@ -185,13 +166,8 @@ def _every_step(kernel, reverse, x0: Tensor, generator, replicates: int, block: 
 
 def _to_levels(bound: Bound, kernel, reverse, x0, generator, levels: int, block: int) -> Bound:
     """The bound with L_T and L_0, one draw per replicate, in place of the paper's ends."""
-    noise = noise_generator(generator, x0.device)
-
-    def last(x: Tensor) -> Tensor:
-        return step_to_levels(kernel, reverse, x, noise, levels)
-
-    draws = range(len(bound.replicates))
-    first = torch.stack([torch.cat([last(x) for x in x0.split(block)]) for _ in draws])
+    work = kernel, reverse, noise_generator(generator, x0.device), levels
+    first = torch.stack([_last_steps(x0.split(block), *work) for _ in bound.replicates])
     exact = x0.double().cpu()
     end = kernel.q_marginal(exact, kernel.T)
     prior = kernel.kl(end, kernel.stationary(exact.shape, exact.dtype))
@@ -200,16 +176,18 @@ def _to_levels(bound: Bound, kernel, reverse, x0, generator, levels: int, block:
     return Bound(kl, -prior, bound.replicates - bound.rest - prior - first)
 
 
-@torch.no_grad()
-def pilot(
-    kernel: GaussianKernel, reverse, x0: Tensor, generator, examples: int = 16, steps: int = 64
-) -> Tensor:
-    """Weights by which ``sampled_bound`` draws t, (T + 1,): mean squares of KL_t of a few images.
+def _last_steps(blocks, kernel, reverse, noise: torch.Generator, levels: int) -> Tensor:
+    return torch.cat([step_to_levels(kernel, reverse, x, noise, levels) for x in blocks])
 
-    Steps are even in log t, as early ones cost most, with interpolation between them. Whatever the
-    weights are, the estimate is unbiased.
+
+@torch.no_grad()
+def pilot(kernel, reverse, x0: Tensor, generator, examples: int = 16, steps: int = 64) -> Tensor:
+    """Weights by which t is drawn, (T + 1,): mean squares of KL_t of a few images at a few steps.
+
+    Whatever the weights are, the estimate is unbiased.
     """
     few, noise = x0[:examples], noise_generator(generator, x0.device)
+    # Even in log t, as early steps cost most.
     grid = np.unique(np.geomspace(2, kernel.T, steps).round().astype(int))
     kl = [kl_terms(kernel, reverse, few, torch.full((len(few),), int(t)), noise) for t in grid]
     squares = [float(x.double().square().mean()) for x in kl]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nonequilibrium.adapters.prediction import Adapted, from_function, numbers
+from nonequilibrium.adapters.prediction import Adapted, check, from_function, numbers
 from nonequilibrium.errors import AdapterError
 
 # Their words for a prediction and a variance; those in ``_log`` differ in how a sampler computes.
@@ -36,9 +36,8 @@ def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
     if getattr(scheduler, "betas", None) is None:
         raise AdapterError(f"{name} has no betas; only a chain of steps with β_t has this bound")
     predicts = config.get("prediction_type", "epsilon")
-    if str(predicts) not in _DIFFUSERS:
-        words = f"it must be one of {', '.join(_DIFFUSERS)}"
-        raise AdapterError(f"the prediction_type of {name} is {predicts!r}; {words}")
+    of_scheduler, words = f"the prediction_type of {name} is", f"one of {', '.join(_DIFFUSERS)}"
+    check(str(predicts) in _DIFFUSERS, of_scheduler, repr(predicts), words)
     variance = config.get("variance_type") or "fixed_small"
     clip: Any = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
     if config.get("thresholding"):
@@ -63,9 +62,8 @@ def _schedule(scheduler) -> dict[str, Tensor]:
     if getattr(scheduler, "alphas_cumprod", None) is None:
         return {"betas": betas}
     alpha_bar = numbers("alphas_cumprod", scheduler.alphas_cumprod)
-    if alpha_bar.shape != betas.shape:
-        lengths = f"{len(betas)} and {len(alpha_bar)}"
-        raise AdapterError(f"betas and alphas_cumprod have {lengths} values; both must have T")
+    lengths = len(betas), len(alpha_bar)
+    check(len({*lengths}) == 1, "betas and alphas_cumprod have lengths", lengths, "the same, T")
     same = torch.allclose(torch.cumprod(1 - betas, 0), alpha_bar, rtol=1e-3, atol=1e-7)
     return {"betas": betas} if same else {"alphas_cumprod": alpha_bar}
 
@@ -73,8 +71,7 @@ def _schedule(scheduler) -> dict[str, Tensor]:
 def _changed(network, settings: dict[str, Any], changes: dict[str, Any]) -> Adapted:
     known = [*inspect.signature(from_function).parameters][1:]
     for name in changes:
-        if name not in known:
-            raise AdapterError(f"{name} is unknown; it must be one of {', '.join(known)}")
+        check(name in known, name, "is unknown", f"one of {', '.join(known)}")
     return from_function(network, **(settings | changes))
 
 
@@ -87,8 +84,7 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     name, betas = type(diffusion).__name__, getattr(diffusion, "betas", None)
     objective, network = str(getattr(diffusion, "objective", "")), getattr(diffusion, "model", None)
     if objective not in _OBJECTIVES or betas is None or not callable(network):
-        words = "it must be a GaussianDiffusion, with objective, betas and model"
-        raise AdapterError(f"a {name} is no chain of steps; {words}")
+        raise AdapterError(f"a {name} is no chain of steps with an objective, betas and a model")
     if getattr(diffusion, "self_condition", False):
         raise AdapterError("with self_condition a step depends on more than x^t: it is no chain")
     normalize = getattr(diffusion, "normalize", None)
@@ -108,5 +104,5 @@ def adapted(model) -> Adapted:
         return from_diffusers(model)
     if hasattr(model, "objective"):
         return from_denoising_diffusion_pytorch(model)
-    words = "it must be a kernel and a reverse, as from_function and its like make them"
-    raise AdapterError(f"the model is a {type(model).__name__}; {words}")
+    words = "a kernel and a reverse, as from_function and its like make them"
+    raise AdapterError(f"the model is a {type(model).__name__}; it must be {words}")

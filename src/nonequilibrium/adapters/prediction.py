@@ -28,13 +28,10 @@ Clip = float | Callable[[Tensor], Tensor] | None
 
 
 class Adapted(NamedTuple):
-    """The two halves of a model, which every bound and sampler of the package takes.
-
-    The reverse also answers at t = 1, with the Gaussian of the later papers' last step.
-    """
+    """The two halves of a model, which every bound and sampler of the package takes."""
 
     kernel: GaussianKernel
-    reverse: Callable[[Tensor, Tensor | int], Normal]
+    reverse: Callable[[Tensor, Tensor | int], Normal]  # also at t = 1, for the last step
 
 
 @dataclass(eq=False)
@@ -53,25 +50,26 @@ class PredictedReverse:
     network: nn.Module | None
 
     def __post_init__(self):
-        _check("predicts", self.predicts in PREDICTS, self.predicts, " or ".join(PREDICTS))
-        _check("variance", self.variance in VARIANCES, self.variance, " or ".join(VARIANCES))
+        for name, known in (("predicts", PREDICTS), ("variance", VARIANCES)):
+            value, words = getattr(self, name), f"one of {', '.join(known)}"
+            check(value in known, f"{name} is", repr(value), words)
         clip, kernel = self.clip, self.kernel
+        module = self.function if self.network is None else self.network
         fits = clip is None or callable(clip) or (isinstance(clip, int | float) and clip > 0)
-        _check("clip", fits, clip, "None, a positive number or a function")
-        if self.first_var is None:  # the posterior's variance is 0 at t = 1 (Ho et al. 2020)
-            self.first_var = float(kernel.posterior_var[2])
-        fits = isinstance(self.first_var, int | float) and 0 < self.first_var < math.inf
-        _check("first_var", fits, self.first_var, "a positive number")
-        if self.network is None and isinstance(self.function, nn.Module):
-            self.network = self.function
+        check(fits, "clip is", repr(clip), "None, a positive number or a function")
+        # The posterior's variance is 0 at t = 1; Ho et al. (2020) take that of t = 2.
+        first = float(kernel.posterior_var[2]) if self.first_var is None else self.first_var
+        fits = isinstance(first, int | float) and 0 < first < math.inf
+        check(fits, "first_var is", repr(first), "a positive number")
+        self.network = module if isinstance(module, nn.Module) else None
         parameters = self.network.parameters() if self.network is not None else ()
         weight = next((p for p in parameters if p.is_floating_point()), None)
         self.device = None if weight is None else weight.device
         self.dtype = None if weight is None else weight.dtype
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()
-        self.small[1] = self.first_var
+        self.small[1] = first
         if self.variance == "fixed_large":  # a learned range reaches up to β_1 at t = 1
-            self.large[1] = self.first_var
+            self.large[1] = first
 
     def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
         """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it.
@@ -85,9 +83,8 @@ class PredictedReverse:
             p = Normal(self._mean(xt, t, out), self._var(xt, t, second))
         for name, value, least in (("mean", p.mean, -LARGEST), ("variance", p.var, 1e-30)):
             low, high = (float(x) for x in value.detach().aminmax())
-            if not least <= low <= high <= LARGEST:  # NaN is neither
-                words = f"it must lie between {least:g} and {LARGEST:g}"
-                raise AdapterError(f"the network gives a {name} from {low:g} to {high:g}; {words}")
+            words, allowed = f"from {low:g} to {high:g}", f"between {least:g} and {LARGEST:g}"
+            check(least <= low <= high <= LARGEST, f"the network gives a {name}", words, allowed)
         return p
 
     def _predicted(self, xt: Tensor, t: Tensor | int) -> Tensor:
@@ -130,17 +127,17 @@ class PredictedReverse:
         small, large = self.kernel.at(self.small, t, xt), self.kernel.at(self.large, t, xt)
         if out is None:
             return small if self.variance == "fixed_small" else large
-        if self.variance == "learned":
-            return out
-        if self.variance == "learned_log":
-            return out.exp()
+        if self.variance != "learned_range":
+            return out if self.variance == "learned" else out.exp()
         share = (out + 1) / 2  # linear in the logarithm (Nichol & Dhariwal 2021)
         return torch.exp(share * large.log() + (1 - share) * small.log())
 
 
-def _check(name: str, fits: bool, value, allowed: str) -> None:
+def check(fits: bool, name: str, value, allowed: str) -> None:
+    """Raises AdapterError, in one sentence, unless the value of this name ``fits``."""
     if not fits:
-        raise AdapterError(f"{name} is {value!r}; it must be {allowed}")
+        verb = "they must be" if name.startswith("the images") else "it must be"
+        raise AdapterError(f"{name} {value}; {verb} {allowed}")
 
 
 def kind(value) -> str:
@@ -151,10 +148,9 @@ def kind(value) -> str:
 
 def _like(who: str, out, shape: tuple[int, ...]) -> Tensor:
     """``out``, a real tensor of this shape; raises AdapterError."""
-    if isinstance(out, Tensor) and out.shape == shape and out.is_floating_point():
-        return out
-    words = f"it must return a tensor of shape {shape}, of real numbers"
-    raise AdapterError(f"{who} returned {kind(out)}; {words}")
+    fits = isinstance(out, Tensor) and out.shape == shape and out.is_floating_point()
+    check(fits, f"{who} returned", kind(out), f"a real tensor of shape {shape}")
+    return out
 
 
 @contextlib.contextmanager
@@ -176,10 +172,8 @@ def numbers(name: str, given) -> Tensor:
         values = torch.tensor(getattr(given, "tolist", lambda: given)(), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         values = torch.zeros(())
-    if values.dim() != 1 or len(values) < 2:
-        raise AdapterError(
-            f"{name} is {kind(given)}; it must be the schedule's T real values, T > 1"
-        )
+    fits = values.dim() == 1 and len(values) > 1
+    check(fits, f"{name} is", kind(given), "the schedule's T real values, T > 1")
     return values
 
 
@@ -188,7 +182,7 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
     if (betas is None) == (alphas_cumprod is None):
         raise AdapterError("give either betas or alphas_cumprod, T values, and not both")
     whole = isinstance(event_dim, int) and not isinstance(event_dim, bool) and event_dim > 0
-    _check("event_dim", whole, event_dim, "a whole number of at least 1")
+    check(whole, "event_dim is", repr(event_dim), "a whole number of at least 1")
     name = "betas" if alphas_cumprod is None else "alphas_cumprod"
     values = numbers(name, betas if alphas_cumprod is None else alphas_cumprod)
     if alphas_cumprod is not None:
@@ -220,8 +214,7 @@ def from_function(
     """A model that is a function (x^t, s) with s = t − 1 in 0..T−1: x^t (n, event), s (n,) whole.
 
     betas or alphas_cumprod: the schedule, T values.
-    predicts: what the function returns, (n, event): "noise", "x0", "velocity", "score", or "mean",
-        which is μ.
+    predicts: what it returns, (n, event): "noise", "x0", "velocity", "score", or μ itself ("mean").
     variance: "fixed_small" is that of q(x^{t−1}|x^t,x^0) and "fixed_large" is β_t (Ho et al. 2020).
         With the others the function returns twice as many channels, whose second half is the
         variance ("learned"), its logarithm ("learned_log"), or a number from −1 to 1 between the
@@ -232,7 +225,6 @@ def from_function(
     network: whose dropout is switched off and whose device is used; a function that is a Module is
         its own. Raises AdapterError.
     """
-    if not callable(function):
-        raise AdapterError(f"the model is {kind(function)}; it must be a function of (x^t, s)")
+    check(callable(function), "the model is", kind(function), "a function of (x^t, s)")
     kernel, parts = chain(betas, alphas_cumprod, event_dim, predicts), (predicts, variance, clip)
     return Adapted(kernel, PredictedReverse(kernel, function, *parts, first_var, network))
