@@ -12,7 +12,8 @@ from scipy.stats import norm
 from torch import nn
 
 from nonequilibrium import adapters
-from nonequilibrium.adapters.cost import as_levels, pilot
+from nonequilibrium.adapters.checks import as_levels
+from nonequilibrium.adapters.work import Options, Work
 from nonequilibrium.bound.bound import bits, bits_per_dim, full_bound, kl_terms, sampled_bound
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Normal
@@ -381,8 +382,9 @@ def test_the_paper_s_last_step_gives_the_unit_of_later_papers(pictures):
 
 def test_a_pilot_makes_the_estimate_better_and_leaves_it_unbiased():
     kernel, reverse = adapters.from_function(Best("noise"), BETAS)
-    x0 = gaussian_data(40, 1, 2, 2)
-    weights = pilot(kernel, reverse, x0, seeded(0))
+    level = ((gaussian_data(40, 1, 2, 2) + 1) * 127.5).round().byte()
+    work = Work((kernel, reverse), level, None, Options())
+    weights, x0 = work.pilot(), work.x0
     assert weights.shape == (41,) and float(weights.sum()) == pytest.approx(1)
     by_pilot, even = (
         sampled_bound(kernel, reverse, x0, seeded(1), 4, w, replicates=50) for w in (weights, None)

@@ -7,13 +7,15 @@ Later papers count steps s = t − 1, scale images to [−1, 1], and end with a 
 grey level (Ho et al. 2020).
 """
 
-from nonequilibrium.adapters.cost import Cost, bits_per_dim, log_level, step_to_levels
+from nonequilibrium.adapters.cost import Cost, bits_per_dim
 from nonequilibrium.adapters.libraries import (
     adapted,
     from_denoising_diffusion_pytorch,
     from_diffusers,
 )
+from nonequilibrium.adapters.paths import fewer, from_edm, from_flow, from_score, from_ve
 from nonequilibrium.adapters.prediction import Adapted, from_function
+from nonequilibrium.adapters.work import log_level, step_to_levels
 from nonequilibrium.errors import AdapterError
 
 __all__ = [
@@ -22,9 +24,14 @@ __all__ = [
     "Cost",
     "adapted",
     "bits_per_dim",
+    "fewer",
     "from_denoising_diffusion_pytorch",
     "from_diffusers",
+    "from_edm",
+    "from_flow",
     "from_function",
+    "from_score",
+    "from_ve",
     "log_level",
     "step_to_levels",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nonequilibrium.adapters.prediction import Adapted, check, from_function, numbers
+from nonequilibrium.adapters.checks import check, numbers
+from nonequilibrium.adapters.prediction import Adapted, Scaled, from_function
 from nonequilibrium.errors import AdapterError
 
 # Their words for a prediction and a variance; those in ``_log`` differ in how a sampler computes.
@@ -100,6 +101,12 @@ def adapted(model) -> Adapted:
     """A kernel and a reverse, from such a pair or a model of a library; raises AdapterError."""
     if isinstance(model, tuple) and len(model) == 2 and hasattr(model[0], "q_posterior"):
         return Adapted(*model)
+    if hasattr(model, "scale") and hasattr(model, "proposal"):  # an image model of this package
+        with torch.no_grad():
+            kernel, (mean, sigma) = model.kernel(), model.scale
+        # Its noise lies on [0, 1), that of ``bits_per_dim`` on [−1/2, 1/2).
+        scaled = Scaled(model.reverse(kernel), (mean - 0.5, sigma), model.proposal())
+        return Adapted(kernel, scaled)
     if hasattr(model, "unet") and hasattr(model, "scheduler"):
         return from_diffusers(model)
     if hasattr(model, "objective"):
