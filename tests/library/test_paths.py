@@ -260,7 +260,7 @@ import numpy as np, torch
 from nonequilibrium import adapters
 from nonequilibrium.distributed import group, rank
 images = torch.randint(0, 256, (12, 1, 2, 2), generator=torch.Generator().manual_seed(0))
-model = adapters.from_edm(lambda x, s: 0.9 * x / (1 + s.reshape(-1, 1, 1, 1)), np.geomspace(0.01, 9, 9))
+model = adapters.from_ve(lambda x, s: -x / (1 + s.reshape(-1, 1, 1, 1)), np.geomspace(0.01, 9, 9))
 with group():
     cost = adapters.bits_per_dim(model, images, 3, block=5)
     if rank() == 0:

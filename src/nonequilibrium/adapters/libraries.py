@@ -15,46 +15,79 @@ from nonequilibrium.errors import AdapterError
 # Their words for a prediction and a variance; those in ``_log`` differ in how a sampler computes.
 _DIFFUSERS = {"epsilon": "noise", "sample": "x0", "v_prediction": "velocity"}
 _VARIANCES = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
+_NO_CHAIN = dict.fromkeys(("LCMScheduler", "TCDScheduler"), "consistency functions")
+_NO_CHAIN |= {"IPNDMScheduler": "networks of a noise level"}
 _OBJECTIVES = {"pred_noise": "noise", "pred_x0": "x0", "pred_v": "velocity"}
 
 
 def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
     """A network of ``diffusers`` with the scheduler of its training, or a pipeline that has both.
 
-    The chain has all T steps of the training. Beside its schedule the scheduler's
-    ``prediction_type``, ``variance_type`` (the smaller fixed one where there is none),
-    ``clip_sample`` and ``thresholding`` are read. changes: arguments of ``from_function`` to set
-    otherwise, such as ``clip``. Raises AdapterError, also for a chain of latents.
+    The chain has all T steps of the training, also for schedulers that sample by few. Beside its
+    schedule the scheduler's ``prediction_type``, ``variance_type`` (the smaller fixed one where
+    there is none), ``clip_sample`` and ``thresholding`` are read. ``from_config`` carries those of
+    them that were set, and no defaults, to a scheduler of another kind. A network trained on the
+    ``add_noise`` of a multistep scheduler (DPM, DEIS, UniPC) before its ``set_timesteps`` learned
+    the steps in reverse, which no scheduler says. What ``bits_per_dim`` is ``given`` is passed as
+    ``class_labels``, or by name. changes: arguments of ``from_function`` to set otherwise, such as
+    ``clip``. Raises AdapterError, also for latents, whose bits are not those of pixels.
     """
     if scheduler is None:
-        if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae")):
-            raise AdapterError(f"a {type(unet).__name__} has a chain of latents, not of pixels")
+        if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae", "movq")):
+            words = "has a chain of latents: their bits are not those of pixels, as a decoder is no"
+            raise AdapterError(f"a {type(unet).__name__} {words} part of it")
         unet, scheduler = getattr(unet, "unet", None), getattr(unet, "scheduler", None)
-    name = type(scheduler).__name__
     config: Any = getattr(scheduler, "config", None)
     if not callable(unet) or not hasattr(config, "get"):
         raise AdapterError("a model is a network and its scheduler with a config, or a pipeline")
+    settings = _chain_of(scheduler, config, changes)
+    if getattr(getattr(unet, "config", None), "time_embedding_type", None) == "fourier":
+        words = "embeds the logarithm of its time, which is none at step 0"
+        raise AdapterError(f"the network {words}; from_ve takes a network of noise levels")
+    times = settings.pop("times", None)
+
+    def network(x: Tensor, s: Tensor, label: Tensor | None = None, **named):
+        time = s if times is None else times.to(x)[s]
+        named |= {} if label is None else {"class_labels": label}
+        out = unet(x, time, **named)
+        return out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
+
+    settings["network"] = unet if isinstance(unet, nn.Module) else None
+    return _changed(network, settings, changes)
+
+
+def _chain_of(scheduler, config, changes: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``from_function``, and the ``times`` of a network that is not asked by steps."""
+    name, settings = type(scheduler).__name__, dict[str, Any]()
+    if name in _NO_CHAIN:
+        raise AdapterError(f"{name} is for {_NO_CHAIN[name]}, which has no chain with this bound")
     if getattr(scheduler, "betas", None) is None:
-        raise AdapterError(f"{name} has no betas; only a chain of steps with β_t has this bound")
+        words = "from_edm, from_flow, from_score and from_ve take networks of other paths"
+        raise AdapterError(f"{name} has no betas; only steps with β_t are read from it ({words})")
+    if config.get("use_flow_sigmas"):
+        words = "its betas are not the noise that it samples by; give the velocity to from_flow"
+        raise AdapterError(f"{name} has use_flow_sigmas: {words}")
     predicts = config.get("prediction_type", "epsilon")
     of_scheduler, words = f"the prediction_type of {name} is", f"one of {', '.join(_DIFFUSERS)}"
     check(str(predicts) in _DIFFUSERS, of_scheduler, repr(predicts), words)
     variance = config.get("variance_type") or "fixed_small"
-    clip: Any = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
+    # Some have the setting and never read it; carried over by ``from_config`` it is the model's.
+    kind = type(scheduler)
+    own = "clip_sample" in inspect.signature(kind.__init__).parameters
+    unread = own and "if self.config.clip_sample" not in inspect.getsource(kind)
+    clip = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
+    settings |= {"predicts": _DIFFUSERS[predicts], "clip": None if unread else clip}
     if config.get("thresholding"):
-        clip = getattr(scheduler, "_threshold_sample", None)
-        if clip is None:
+        settings["clip"] = getattr(scheduler, "_threshold_sample", None)
+        if settings["clip"] is None:
             raise AdapterError(f"{name} has thresholding but no function for it; give clip")
-
-    def network(x: Tensor, s: Tensor):
-        out = unet(x, s)
-        return out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
-
-    settings = {"predicts": _DIFFUSERS[predicts], "clip": clip}
     settings["variance"] = _VARIANCES.get(str(variance), variance)
-    settings["network"] = unet if isinstance(unet, nn.Module) else None
-    schedule = {} if {"betas", "alphas_cumprod"} & set(changes) else _schedule(scheduler)
-    return _changed(network, settings | schedule, changes)
+    schedule = _schedule(scheduler)
+    if config.get("timestep_type") == "continuous" and predicts == "v_prediction":
+        beta = 1 - schedule.get("betas", torch.zeros(0))
+        alpha_bar = schedule.get("alphas_cumprod", beta.cumprod(0))
+        settings["times"] = ((1 - alpha_bar) / alpha_bar).log() / 8  # ¼ log σ
+    return settings | ({} if {"betas", "alphas_cumprod"} & set(changes) else schedule)
 
 
 def _schedule(scheduler) -> dict[str, Tensor]:

@@ -106,7 +106,7 @@ class PredictedReverse:
         for name, value, least in (("mean", p.mean, -LARGEST), ("variance", p.var, 1e-30)):
             low, high = (float(x) for x in value.detach().aminmax())
             words, allowed = f"from {low:g} to {high:g}", f"between {least:g} and {LARGEST:g}"
-            if math.isnan(low) and (torch.as_tensor(t) == 1).any():
+            if not math.isfinite(high - low) and (torch.as_tensor(t) == 1).any():
                 allowed += " (the logarithm of a step, as in Fourier features, is none at step 0)"
             check(least <= low <= high <= LARGEST, f"the network gives a {name}", words, allowed)
         return p

@@ -207,10 +207,10 @@ class Work:
         return -kernel.kl(kernel.q_marginal(exact, kernel.T), stationary)
 
     @torch.no_grad()
-    def pilot(self, examples: int = 16, steps: int = 64) -> Tensor:
+    def pilot(self, reverse=None, examples: int = 16, steps: int = 64) -> Tensor:
         """Weights by which t is drawn, (T + 1,): mean squares of KL_t of a few images and steps.
 
-        Whatever the weights are, the estimate is unbiased.
+        reverse: as of ``losses``. Whatever the weights are, the estimate is unbiased.
         """
         rows = torch.arange(len(self.x0))[:examples]
         # Even in log t, as early steps cost most.
@@ -218,7 +218,7 @@ class Work:
         squares = []
         for step in grid:
             t = torch.full_like(rows, int(step))
-            kl = self.kernel.sum_event(self.losses(rows, t, self.noisy(rows, t)))
+            kl = self.kernel.sum_event(self.losses(rows, t, self.noisy(rows, t), reverse))
             squares.append(float(kl.double().square().mean()))
         every = np.log(np.arange(2, self.kernel.T + 1))
         between = np.interp(every, np.log(grid), np.log(np.maximum(squares, 1e-30)))

@@ -1,0 +1,154 @@
+"""A mean over all images by a few evaluations of a model, beside a cheap reference on all of them.
+
+Images differ by far more than two models do on the same image, step and noise. So the reference is
+measured on every image, the model on a few, and the mean of the second is corrected by regression
+(two-phase sampling with a control variate).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nonequilibrium.adapters.libraries import adapted
+from nonequilibrium.adapters.work import Work
+from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
+from nonequilibrium.distributed import mine, total
+
+FOLDS = 5
+
+
+@dataclass(eq=False)
+class Gaussian:
+    """The exact reverse of a stationary Gaussian with the mean and spectrum of images x^0.
+
+    An image is taken for periodic. Colours are correlated; ``values`` and ``vectors`` are those of
+    their covariance at every frequency.
+    """
+
+    kernel: GaussianKernel
+    x0: Tensor
+
+    def __post_init__(self):
+        self.mean = self.x0.mean((0, 2, 3), keepdim=True)
+        waves = torch.fft.fft2(self.x0 - self.mean, norm="ortho")
+        spectrum = torch.einsum("nchw,ndhw->hwcd", waves, waves.conj()) / len(waves)
+        self.values, self.vectors = torch.linalg.eigh(spectrum)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Normal:
+        signal, left = (
+            self.kernel.at(values, t, xt)
+            for values in (self.kernel.alpha_bar, self.kernel.one_minus_alpha_bar)
+        )
+        gain = self.values / (signal * self.values + left)  # (n, h, w, c)
+        waves = torch.fft.fft2(xt - signal.sqrt() * self.mean, norm="ortho")
+        waves = torch.einsum("hwcd,nchw->nhwd", self.vectors.conj(), waves) * gain
+        waves = torch.einsum("hwcd,nhwd->nchw", self.vectors, waves)
+        x0 = self.mean + signal.sqrt() * torch.fft.ifft2(waves, norm="ortho").real
+        return posterior(self.kernel, x0, left * gain.mean((1, 2, 3), keepdim=True), xt, t)
+
+
+class Transported:
+    """A model's estimate of x^0 as a reverse of another chain, at the nearest SNR."""
+
+    def __init__(self, work: Work, model):
+        self.kernel, (self.other, self.reverse) = work.kernel, adapted(model)
+        half = (work.options.levels - 1) / 2
+        centre, width = getattr(self.reverse, "scale", None) or (half, half)
+        self.factor, self.shift = work.width / width, (work.centre - centre) / width
+        snr = [torch.logit(k.alpha_bar[2:]) for k in (self.other, self.kernel)]
+        wanted = snr[1] - 2 * math.log(self.factor)
+        self.near = (snr[0] - wanted[:, None]).abs().argmin(1) + 2
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Normal:
+        near = self.near[t - 2]
+        noisy = xt / self.kernel.at(self.kernel.alpha_bar.sqrt(), t, xt)
+        x = (noisy * self.factor + self.shift) * self.other.at(
+            self.other.alpha_bar.sqrt(), near, xt
+        )
+        x0 = self.other.x0_given(self.reverse(x, near), x, near)
+        mean = (x0.mean - self.shift) / self.factor
+        return posterior(self.kernel, mean, x0.var / self.factor**2, xt, t)
+
+
+def posterior(kernel: GaussianKernel, mean: Tensor, var: Tensor, xt: Tensor, t: Tensor) -> Normal:
+    """p(x^{t−1}|x^t) of x^0 with this mean and variance given x^t."""
+    q = kernel.q_posterior(mean, xt, t)
+    return Normal(q.mean, q.var + kernel.at(kernel.posterior_on_x0, t, xt) ** 2 * var)
+
+
+@torch.no_grad()
+def two_phase(work: Work, reference, draws: int) -> tuple[float, float, Tensor, float]:
+    """The mean loss of all images, nats: it, its error given the images, by image, and the spread
+    that the images' predictions leave.
+
+    reference: "gaussian", or a model that ``adapted`` knows. draws: of it, steps per image. The
+    regression of one fold of the images has its coefficients from the others, so that it has no
+    bias. Images are drawn without replacement, which the error leaves out: it is an upper bound.
+    """
+    n = len(work.x0)
+    fitted = isinstance(reference, str)
+    cheap = Gaussian(work.kernel, work.x0) if fitted else Transported(work, reference)
+    if work.options.proposal is None:
+        work.options = replace(work.options, proposal=work.pilot(cheap))
+    rows = torch.arange(n).expand(draws, n)
+    u, (r,) = _measured(work, rows, [cheap])
+    # Both covariates without what u alone explains, whose mean is known.
+    z = torch.stack([r, r * u], -1)
+    curve = torch.stack([torch.ones_like(u), u - 1 / 2, u**2 - 1 / 3], -1)
+    slopes = torch.linalg.lstsq(curve.flatten(0, 1), z.flatten(0, 1)).solution
+    z = z - curve[..., 1:] @ slopes[1:]
+    image, spread = z.mean(0), z - z.mean(0)
+    of_z = torch.einsum("dni,dnj->ij", spread, spread) / (draws * (draws - 1) * n**2)
+
+    first = 0 if work.fixed else 1  # L_0 of an image is one evaluation more
+    m = work.options.evaluations // (1 + first)
+    passes = [torch.randperm(n, generator=work.generator) for _ in range(-(-m // n))]
+    chosen = torch.cat(passes)[:m]
+    u, (y, r) = _measured(work, chosen[None], [None, cheap], first)
+    u, y, r = u[0], y[0], r[0]
+    x = torch.stack([torch.ones_like(u), u, r, r * u, image[chosen, 0]], 1)
+    means = image.mean(0)
+    expected = torch.stack([torch.tensor(1.0), torch.tensor(0.5), *means, means[0]]).double()
+    value, rest, coefficients = torch.zeros(m).double(), torch.zeros(m).double(), []
+    for fold in range(FOLDS):
+        inside = torch.arange(m) % FOLDS == fold
+        b = torch.linalg.lstsq(x[~inside], y[~inside, None], driver="gelsd").solution[:, 0]
+        rest[inside] = y[inside] - x[inside] @ b
+        value[inside] = rest[inside] + expected @ b
+        coefficients.append(b)
+    b = torch.stack(coefficients).mean(0)
+    error = (float(rest.var()) / m + float(b[2:4] @ of_z @ b[2:4])) ** 0.5
+    mean, slope = float(value.mean()), torch.stack([b[2] + b[4], b[3]])
+    return mean, error, mean + (image - means) @ slope, float(rest.var())
+
+
+def _measured(work: Work, rows: Tensor, reverses: list, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Unbiased losses of images ``rows`` (d, n) at drawn steps, and where these lie, (d, n).
+
+    reverses: all have the same x^t; None is the model. first: whether it has L_0 beside. Returns
+    u, on [0, 1), and (len(reverses), d, n) nats.
+    """
+    t, weight, u = work.steps(*rows.shape)
+    values = torch.zeros(len(reverses), *rows.shape, dtype=torch.float64)
+    blocks = [
+        (d, part)
+        for d in range(len(rows))
+        for part in torch.arange(len(u[d])).split(work.options.block)
+    ]
+    for number, (d, part) in enumerate(blocks):
+        images, ones = rows[d, part], torch.ones_like(part)
+        xt = work.noisy(images, t[d, part])
+        x1 = work.noisy(images, ones) if first else None
+        if not mine(number):
+            continue
+        for k, reverse in enumerate(reverses):
+            nats = work.kernel.sum_event(work.losses(images, t[d, part], xt, reverse))
+            values[k, d, part] = nats.double().cpu() / weight[d, part]
+            if x1 is not None and reverse is None:
+                nats = work.kernel.sum_event(work.losses(images, ones, x1))
+                values[k, d, part] += nats.double().cpu()
+    return u, total(values)
