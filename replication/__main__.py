@@ -29,6 +29,7 @@ COMMANDS = {
         "measure an experiment's trained weights, or restorations",
         "measure heartbeat",
     ),
+    "bits": ("commands.bits", "bits/dim of any diffusion model", "bits cifar10 --images cifar10"),
     "sample": ("measure.sample", "draw samples of an image model", "sample cifar10 --number 40"),
     "inpaint": ("restoration.inpaint", "fill in a part of your own picture", "inpaint cat.png"),
     "notebook": ("pages.notebooks", "run a notebook", "notebook 01_swiss_roll -p seed=1"),

@@ -67,6 +67,13 @@ def _mnist_labels(folder: Path) -> list[Tensor]:
     return [_idx(folder / f"{part}-labels-idx1-ubyte").long() for part in PARTS]
 
 
+def _cifar10_labels(folder: Path) -> list[Tensor]:
+    names = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    every = [np.fromfile(folder / f"{name}.bin", np.uint8)[::3073] for name in names]
+    labels = [torch.from_numpy(part).long() for part in every]
+    return [torch.cat(labels[:-1]), labels[-1]]
+
+
 def _digits_labels(_: Path) -> list[Tensor]:
     from sklearn.datasets import load_digits
 
@@ -75,7 +82,7 @@ def _digits_labels(_: Path) -> list[Tensor]:
 
 
 SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
-LABELS = {"mnist": _mnist_labels, "digits": _digits_labels}
+LABELS = {"mnist": _mnist_labels, "cifar10": _cifar10_labels, "digits": _digits_labels}
 
 
 def present(name: str, data: Path = DATA) -> bool:
