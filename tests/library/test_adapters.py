@@ -274,7 +274,9 @@ def test_every_term_is_that_of_a_second_implementation(predicts, variance, clip,
     for s in range(1, len(WIDE)):
         found = kl_terms(kernel, reverse, x0, torch.full((len(x0),), s + 1), noise=noise)
         np.testing.assert_allclose(found, second.kl(x0.numpy(), s, noise.numpy()), rtol=1e-9)
-    found = adapters.step_to_levels(kernel, reverse, x0, noise=noise)
+    work, rows = Work((kernel, reverse), pictures, None, Options()), torch.arange(len(x0))
+    work.x0, one = x0, torch.ones_like(rows)
+    found = kernel.sum_event(work.losses(rows, one, kernel.q_marginal(x0, 1).draw(noise)))
     np.testing.assert_allclose(found, second.decoder(x0.numpy(), noise.numpy()), rtol=1e-6)
 
 

@@ -264,7 +264,7 @@ model = adapters.from_ve(lambda x, s: -x / (1 + s.reshape(-1, 1, 1, 1)), np.geom
 with group():
     cost = adapters.bits_per_dim(model, images, 3, block=5)
     if rank() == 0:
-        print(repr(cost.bits_per_dim), repr(cost.mc_se), repr(float(cost.map.sum())))
+        print(repr(cost.bits_per_dim), repr(cost.mc_se), f"{float(cost.map.sum()):.3f}")
 """
 
 

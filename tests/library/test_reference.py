@@ -96,7 +96,7 @@ def test_a_reference_of_another_chain_and_scale_helps():
     beside = adapters.bits_per_dim(step, images, 2, reference=ours, evaluations=30)
     plain = adapters.bits_per_dim(step, images, 1)
     assert abs(beside.bits_per_dim - plain.bits_per_dim) < 4 * math.hypot(beside.mc_se, plain.mc_se)
-    with pytest.raises(adapters.AdapterError, match="fixed, as the model has no step to levels"):
+    with pytest.raises(adapters.AdapterError, match="'fixed' for a model without a step to levels"):
         adapters.bits_per_dim(ours, images, last_step="levels")
     for options in ({"evaluations": 3}, {"draws": 1}, {"draws": None}):
         with pytest.raises(ValueError, match="evaluations is 3|draws is"):

@@ -15,7 +15,7 @@ from nonequilibrium.adapters.libraries import (
 )
 from nonequilibrium.adapters.paths import fewer, from_edm, from_flow, from_score, from_ve
 from nonequilibrium.adapters.prediction import Adapted, from_function
-from nonequilibrium.adapters.work import log_level, step_to_levels
+from nonequilibrium.adapters.work import log_level
 from nonequilibrium.errors import AdapterError
 
 __all__ = [
@@ -33,5 +33,4 @@ __all__ = [
     "from_score",
     "from_ve",
     "log_level",
-    "step_to_levels",
 ]

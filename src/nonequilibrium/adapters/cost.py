@@ -72,8 +72,7 @@ def bits_per_dim(
 def _by_reference(work: Work, reference, draws: int) -> Cost:
     dims = work.x0[0].numel()
     mean, error, images, left = two_phase(work, reference, draws)
-    ends = work.ends(work.kernel, work.x0)
-    per_example = work.offset + bits(images - ends) / dims
+    per_example = work.offset + bits(images - work.kernel.sum_event(work.ends())) / dims
     spread = float(per_example.var()) + left * bits(1 / dims) ** 2
     mc_se, cost = bits(error) / dims, float(per_example.mean())
     se = (mc_se**2 + spread / len(images)) ** 0.5

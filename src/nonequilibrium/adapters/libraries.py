@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,6 +128,8 @@ def from_denoising_diffusion_pytorch(diffusion, **changes) -> Adapted:
     settings: dict[str, Any] = {"betas": betas, "predicts": _OBJECTIVES[objective], "clip": 1.0}
     if hasattr(diffusion, "vb_loss_weight"):  # a learned variance; every output is taken for noise
         settings |= {"predicts": "noise", "variance": "learned_range", "first_var": 1e-20}
+    if hasattr(network, "cond_drop_prob"):  # else labels would be dropped at random, as in training
+        settings["network"], network = network, partial(network, cond_drop_prob=0.0)
     return _changed(network, settings, changes)
 
 

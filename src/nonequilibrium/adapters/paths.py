@@ -95,7 +95,8 @@ def fewer(model, steps: int | list[int]) -> Adapted:
     rises = len(kept) > 1 and all(s < t for s, t in pairwise([0, *kept, kernel.T + 1]))
     check(rises, "the steps to keep are", kept, f"at least two and rise within 1 to {kernel.T}")
     kernel = GaussianKernel(kernel.beta[1 : kept[-1] + 1], kernel.event_dim)
-    if isinstance(reverse, PredictedReverse) and reverse.respaces:
+    own = getattr(reverse, "variance", None) in ("learned", "learned_log")
+    if isinstance(reverse, PredictedReverse) and reverse.predicts != "mean" and not own:
         function, asked = reverse.function, torch.tensor(kept) - 1
 
         def at_kept(x: Tensor, s: Tensor, *given, **named) -> Tensor:

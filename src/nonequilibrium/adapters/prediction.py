@@ -74,7 +74,12 @@ class PredictedReverse:
         module = self.function if self.network is None else self.network
         fits = clip is None or callable(clip) or (isinstance(clip, int | float) and clip > 0)
         check(fits, "clip is", repr(clip), "None, a positive number or a function")
-        first = first_variance(kernel) if self.first_var is None else self.first_var
+        first = self.first_var
+        if first is None:
+            # Where β rises, that of t = 2, as Ho et al. (2020) have it; on a fine chain, which
+            # begins with its largest step, that would vanish.
+            rises = kernel.beta[2] >= kernel.beta[1]
+            first = float(kernel.posterior_var[2] if rises else kernel.beta[1])
         fits = isinstance(first, int | float) and 0 < first < math.inf
         check(fits, "first_var is", repr(first), "a positive number")
         self.network = module if isinstance(module, nn.Module) else None
@@ -86,11 +91,6 @@ class PredictedReverse:
         self.small[1] = first
         if self.variance == "fixed_large":  # a learned range reaches up to β_1 at t = 1
             self.large[1] = first
-
-    @property
-    def respaces(self) -> bool:
-        """Whether another chain may have the same network: no μ or Σ of its own steps."""
-        return self.predicts != "mean" and self.variance in (*VARIANCES[:2], "learned_range")
 
     def __call__(self, xt: Tensor, t: Tensor | int, given: Given = None) -> Normal:
         """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it.
@@ -118,12 +118,12 @@ class PredictedReverse:
         s = t.reshape(t.shape + (1,) * (len(lead) - t.dim())).expand(lead).reshape(-1) - 1
         device, dtype = self.device or xt.device, self.dtype or xt.dtype
         x = xt.reshape(-1, *event).to(device, dtype, copy=True)  # a network may work in place
-        more = {} if given is None else given if isinstance(given, dict) else {"": given}
-        more = {name: value.to(device) for name, value in more.items()}
-        unnamed = [more.pop("")] if "" in more else []
+        named = given if isinstance(given, dict) else {}
+        named = {name: value.to(device) for name, value in named.items()}
+        unnamed = [given.to(device)] if isinstance(given, Tensor) else []
         try:
             with evaluating(self.network):
-                out = self.function(x, s.to(device), *unnamed, **more)
+                out = self.function(x, s.to(device), *unnamed, **named)
         except (Refusal, torch.OutOfMemoryError):
             raise
         except Exception as error:  # of whatever kind the network's author chose
@@ -161,15 +161,6 @@ class PredictedReverse:
         return torch.exp(share * large.log() + (1 - share) * small.log())
 
 
-def first_variance(kernel: GaussianKernel) -> float:
-    """The fixed variance at t = 1, where that of the posterior is 0.
-
-    Where β rises Ho et al. (2020) take the posterior's of t = 2, and their tables have it. A fine
-    chain begins with a large step, β_1 > β_2, and that variance would vanish: there it is 1−ᾱ_1.
-    """
-    return float(kernel.posterior_var[2] if kernel.beta[2] >= kernel.beta[1] else kernel.beta[1])
-
-
 @contextlib.contextmanager
 def evaluating(network: nn.Module | None) -> Iterator[None]:
     """Inside, without dropout and the like; afterwards every part of the network is as it was."""
@@ -205,8 +196,8 @@ def from_function(
         variance ("learned"), its logarithm ("learned_log"), or a number from −1 to 1 between the
         two fixed ones ("learned_range", Nichol & Dhariwal 2021).
     clip: the estimated x^0 is clamped to ±clip, or changed by a function, as a part of the model.
-    first_var: the (smaller) variance at t = 1, for the later papers' last step; None: that of
-        ``first_variance``.
+    first_var: the (smaller) variance at t = 1, for the later papers' last step. None: as t = 2, as
+        Ho et al. have it, where β rises; 1−ᾱ_1 on a fine chain, whose first step is its largest.
     event_dim: axes of an example, 3 for images, 1 for points.
     network: whose dropout is switched off and whose device is used; a function that is a Module is
         its own. Raises AdapterError.

@@ -7,13 +7,15 @@ measured on every image, the model on a few, and the mean of the second is corre
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nonequilibrium.adapters.libraries import adapted
+from nonequilibrium.adapters.prediction import Adapted, from_function
 from nonequilibrium.adapters.work import Work
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.distributed import mine, total
@@ -21,63 +23,48 @@ from nonequilibrium.distributed import mine, total
 FOLDS = 5
 
 
-@dataclass(eq=False)
-class Gaussian:
-    """The exact reverse of a stationary Gaussian with the mean and spectrum of images x^0.
+def gaussian(kernel: GaussianKernel, x0: Tensor) -> Adapted:
+    """The best estimate of x^0 for a stationary Gaussian with the mean and spectrum of ``x0``.
 
-    An image is taken for periodic. Colours are correlated; ``values`` and ``vectors`` are those of
-    their covariance at every frequency.
+    Images are taken for periodic; at each frequency the colours are correlated.
     """
+    mean = x0.mean((0, 2, 3), keepdim=True)
+    waves = torch.fft.fft2(x0 - mean)
+    spectrum = torch.einsum("nchw,ndhw->hwcd", waves, waves.conj()) / len(x0) / x0[0, 0].numel()
+    values, vectors = torch.linalg.eigh(spectrum)
 
-    kernel: GaussianKernel
-    x0: Tensor
-
-    def __post_init__(self):
-        self.mean = self.x0.mean((0, 2, 3), keepdim=True)
-        waves = torch.fft.fft2(self.x0 - self.mean, norm="ortho")
-        spectrum = torch.einsum("nchw,ndhw->hwcd", waves, waves.conj()) / len(waves)
-        self.values, self.vectors = torch.linalg.eigh(spectrum)
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Normal:
+    def estimate(x: Tensor, s: Tensor) -> Tensor:
         signal, left = (
-            self.kernel.at(values, t, xt)
-            for values in (self.kernel.alpha_bar, self.kernel.one_minus_alpha_bar)
+            kernel.at(of, s + 1, x) for of in (kernel.alpha_bar, kernel.one_minus_alpha_bar)
         )
-        gain = self.values / (signal * self.values + left)  # (n, h, w, c)
-        waves = torch.fft.fft2(xt - signal.sqrt() * self.mean, norm="ortho")
-        waves = torch.einsum("hwcd,nchw->nhwd", self.vectors.conj(), waves) * gain
-        waves = torch.einsum("hwcd,nhwd->nchw", self.vectors, waves)
-        x0 = self.mean + signal.sqrt() * torch.fft.ifft2(waves, norm="ortho").real
-        return posterior(self.kernel, x0, left * gain.mean((1, 2, 3), keepdim=True), xt, t)
+        waves = torch.fft.fft2(x - signal.sqrt() * mean)
+        waves = torch.einsum("hwcd,nchw->nhwd", vectors.conj(), waves)
+        waves = waves * signal.sqrt() * values / (signal * values + left)
+        return mean + torch.fft.ifft2(torch.einsum("hwcd,nhwd->nchw", vectors, waves)).real
+
+    return from_function(estimate, kernel.beta[1:], predicts="x0")
 
 
 class Transported:
     """A model's estimate of x^0 as a reverse of another chain, at the nearest SNR."""
 
-    def __init__(self, work: Work, model):
-        self.kernel, (self.other, self.reverse) = work.kernel, adapted(model)
-        half = (work.options.levels - 1) / 2
-        centre, width = getattr(self.reverse, "scale", None) or (half, half)
-        self.factor, self.shift = work.width / width, (work.centre - centre) / width
-        snr = [torch.logit(k.alpha_bar[2:]) for k in (self.other, self.kernel)]
-        wanted = snr[1] - 2 * math.log(self.factor)
-        self.near = (snr[0] - wanted[:, None]).abs().argmin(1) + 2
+    def __init__(self, work: Work, model: Adapted):
+        self.kernel, (self.other, self.reverse) = work.kernel, model
+        half = ((work.options.levels - 1) / 2,) * 2
+        centre, width = getattr(self.reverse, "scale", half)
+        self.factor, self.shift = work.scale[1] / width, (work.scale[0] - centre) / width
+        snr, wanted = (torch.logit(k.alpha_bar[2:]) for k in (self.other, self.kernel))
+        wanted = wanted - 2 * math.log(self.factor)
+        self.near = (snr - wanted[:, None]).abs().argmin(1) + 2
 
     def __call__(self, xt: Tensor, t: Tensor) -> Normal:
-        near = self.near[t - 2]
-        noisy = xt / self.kernel.at(self.kernel.alpha_bar.sqrt(), t, xt)
-        x = (noisy * self.factor + self.shift) * self.other.at(
-            self.other.alpha_bar.sqrt(), near, xt
-        )
+        near, at = self.near[t - 2], self.kernel.at
+        x = xt / at(self.kernel.alpha_bar.sqrt(), t, xt) * self.factor + self.shift
+        x = x * at(self.other.alpha_bar.sqrt(), near, xt)
         x0 = self.other.x0_given(self.reverse(x, near), x, near)
-        mean = (x0.mean - self.shift) / self.factor
-        return posterior(self.kernel, mean, x0.var / self.factor**2, xt, t)
-
-
-def posterior(kernel: GaussianKernel, mean: Tensor, var: Tensor, xt: Tensor, t: Tensor) -> Normal:
-    """p(x^{t−1}|x^t) of x^0 with this mean and variance given x^t."""
-    q = kernel.q_posterior(mean, xt, t)
-    return Normal(q.mean, q.var + kernel.at(kernel.posterior_on_x0, t, xt) ** 2 * var)
+        q = self.kernel.q_posterior((x0.mean - self.shift) / self.factor, xt, t)
+        on_x0 = at(self.kernel.posterior_on_x0, t, xt) / self.factor
+        return Normal(q.mean, q.var + on_x0**2 * x0.var)
 
 
 @torch.no_grad()
@@ -90,8 +77,9 @@ def two_phase(work: Work, reference, draws: int) -> tuple[float, float, Tensor, 
     bias. Images are drawn without replacement, which the error leaves out: it is an upper bound.
     """
     n = len(work.x0)
-    fitted = isinstance(reference, str)
-    cheap = Gaussian(work.kernel, work.x0) if fitted else Transported(work, reference)
+    fitted = isinstance(reference, str) and reference == "gaussian"
+    model = gaussian(work.kernel, work.x0) if fitted else adapted(reference)
+    cheap = model.reverse if fitted else Transported(work, model)
     if work.options.proposal is None:
         work.options = replace(work.options, proposal=work.pilot(cheap))
     rows = torch.arange(n).expand(draws, n)
@@ -127,28 +115,20 @@ def two_phase(work: Work, reference, draws: int) -> tuple[float, float, Tensor, 
 
 
 def _measured(work: Work, rows: Tensor, reverses: list, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Unbiased losses of images ``rows`` (d, n) at drawn steps, and where these lie, (d, n).
+    """Losses of images ``rows`` (d, n) at drawn steps, without bias, and the places u of these.
 
     reverses: all have the same x^t; None is the model. first: whether it has L_0 beside. Returns
-    u, on [0, 1), and (len(reverses), d, n) nats.
+    (d, n) on [0, 1), and (len(reverses), d, n) nats.
     """
     t, weight, u = work.steps(*rows.shape)
     values = torch.zeros(len(reverses), *rows.shape, dtype=torch.float64)
-    blocks = [
-        (d, part)
-        for d in range(len(rows))
-        for part in torch.arange(len(u[d])).split(work.options.block)
-    ]
-    for number, (d, part) in enumerate(blocks):
-        images, ones = rows[d, part], torch.ones_like(part)
-        xt = work.noisy(images, t[d, part])
-        x1 = work.noisy(images, ones) if first else None
-        if not mine(number):
-            continue
-        for k, reverse in enumerate(reverses):
-            nats = work.kernel.sum_event(work.losses(images, t[d, part], xt, reverse))
-            values[k, d, part] = nats.double().cpu() / weight[d, part]
+    parts = torch.arange(rows.shape[1]).split(work.options.block)
+    for number, (d, part) in enumerate(itertools.product(range(len(rows)), parts)):
+        images, one = rows[d, part], torch.ones_like(part)
+        xt, x1 = work.noisy(images, t[d, part]), work.noisy(images, one) if first else None
+        for k, reverse in enumerate(reverses if mine(number) else ()):
+            nats = work.losses(images, t[d, part], xt, reverse)
+            values[k, d, part] = work.kernel.sum_event(nats).double().cpu() / weight[d, part]
             if x1 is not None and reverse is None:
-                nats = work.kernel.sum_event(work.losses(images, ones, x1))
-                values[k, d, part] += nats.double().cpu()
+                values[k, d, part] += work.kernel.sum_event(work.losses(images, one, x1)).cpu()
     return u, total(values)

@@ -82,16 +82,6 @@ def log_level(x: Tensor, p: Normal, levels: int = 256) -> Tensor:
     return log_upper + torch.log(-torch.expm1(log_lower - log_upper))
 
 
-@torch.no_grad()
-def step_to_levels(
-    kernel: GaussianKernel, reverse, x0: Tensor, generator=None, levels: int = 256, noise=None
-) -> Tensor:
-    """L_0 = −log P(x^0|x^1) at a draw of x^1 per image, by ``noise`` if frozen, (n,) nats."""
-    x1 = kernel.sample(kernel.q_marginal(x0, 1), generator, noise)
-    p = checked(kernel, reverse)(x1, torch.ones(len(x0), dtype=torch.long))
-    return -kernel.sum_event(log_level(x0, p, levels))
-
-
 class Work:
     """Images as a model's x^0, with what is given, and the losses of drawn (image, step) pairs."""
 
@@ -102,22 +92,18 @@ class Work:
             words = f"seed is {options.seed!r}; it must be a whole number below 2^64"
             raise AdapterError(words) from None
         self.kernel, self.reverse = adapted(model)
-        self.options, self.scale = options, getattr(self.reverse, "scale", None)
-        level = as_levels(images, options.levels)
-        self.fixed = options.last_step == "fixed" or bool(self.scale and not options.last_step)
-        fits = self.fixed or self.scale is None
-        check(fits, "last_step is", repr("levels"), "fixed, as the model has no step to levels")
+        own = hasattr(self.reverse, "scale")
+        self.options, self.fixed = options, options.last_step == "fixed" or own
+        fits = not own or options.last_step != "levels"
+        check(fits, "last_step is", "'levels'", "'fixed' for a model without a step to levels")
+        x0, half = as_levels(images, options.levels), (options.levels - 1) / 2
         if self.fixed:
-            noise = torch.rand(level.shape, generator=self.generator, dtype=torch.float64)
-            level = level + noise - 0.5
-        half = (options.levels - 1) / 2
-        self.centre: float
-        self.width: float
-        self.centre, self.width = self.scale or (half, half)
-        x0 = (level - self.centre) / self.width if self.scale else level * 2 / (half * 2) - 1
+            x0 = x0 + torch.rand(x0.shape, generator=self.generator, dtype=torch.float64) - 0.5
+        self.scale: tuple[float, float] = getattr(self.reverse, "scale", None) or (half, half)
+        x0 = (x0 - self.scale[0]) / self.scale[1]
         x0 = x0.to(getattr(self.reverse, "device", None) or "cpu", torch.float32)
         self.x0 = check_examples(self.kernel, x0)
-        self.offset = math.log2(self.width) if self.fixed else 0.0  # of a density's bits/dim
+        self.offset = math.log2(self.scale[1]) if self.fixed else 0.0  # of a density's bits/dim
         self.noise = noise_generator(self.generator, x0.device)
         self.given = {} if given is None else given if isinstance(given, dict) else {"": given}
         self.given = {name: torch.as_tensor(value) for name, value in self.given.items()}
@@ -130,7 +116,7 @@ class Work:
         return self.kernel.sample(self.kernel.q_marginal(self.x0[rows], t), self.noise)
 
     def losses(self, rows: Tensor, t: Tensor, xt: Tensor, reverse=None) -> Tensor:
-        """KL_t, or L_0 at t = 1, of the images ``rows`` at x^t, nats of each value of x^0.
+        """KL_t, or L_0 where all t are 1, of the images ``rows`` at x^t, nats of each value of x^0.
 
         reverse: another one than the model's.
         """
@@ -139,12 +125,9 @@ class Work:
             more = {"given": given.pop("", given)} if self.given else {}
             reverse = partial(self.reverse, **more)
         p = checked(self.kernel, reverse)(xt, t)
-        kl = self.kernel.q_posterior(self.x0[rows], xt, t).kl(p)
-        if (first := t == 1).any():
-            p1, kl = Normal(p.mean[first], p.var.expand_as(p.mean)[first]), kl.double()
-            nats = -log_level(self.x0[rows][first], p1, self.options.levels)
-            kl[first] = nats.to(kl.device)
-        return kl
+        if (t == 1).all():
+            return -log_level(self.x0[rows], p, self.options.levels)
+        return self.kernel.q_posterior(self.x0[rows], xt, t).kl(p)
 
     def steps(self, draws: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Steps by the proposal, what each is divided by, and their places u in it, (draws, n)."""
@@ -155,24 +138,21 @@ class Work:
 
     def visits(self, draws: int | None) -> Iterator[tuple[int, Visit]]:
         """(replicate, visit) of every term: ``draws`` steps per image and replicate, or all."""
-        n, block, replicates = len(self.x0), self.options.block, range(self.options.replicates)
-        if draws is None:
-            steps = torch.arange(2, self.kernel.T + 1)
-            # In blocks of about equal size, none of a single image.
-            blocks = max(1, min(math.ceil(n / block), n // 2))
-            for rows in torch.arange(n).tensor_split(blocks):
-                for r in replicates:
-                    for t in steps.split(max(1, block // len(rows))):
-                        pairs = rows.repeat(len(t)), t.repeat_interleave(len(rows))
-                        yield r, (*pairs, torch.ones(len(pairs[0])))
-        else:
-            for r in replicates:
-                for t, weight, _ in zip(*self.steps(draws, n), strict=True):
-                    for rows in torch.arange(n).split(block):
-                        yield r, (rows, t[rows], weight[rows] * draws)
-        for r in replicates if not self.fixed else ():
-            for rows in torch.arange(n).split(block):
-                yield r, (rows, torch.ones_like(rows), torch.ones(len(rows)))
+        T, images, block = self.kernel.T, torch.arange(len(self.x0)), self.options.block
+        one = torch.ones_like(images)
+        for r in range(self.options.replicates):
+            if draws is None:
+                t = torch.arange(2, T + 1).repeat_interleave(len(images))
+                visits = [(images.repeat(T - 1), t, one.repeat(T - 1))]
+            else:
+                steps = zip(*self.steps(draws, len(images)), strict=True)
+                visits = [(images, t, weight * draws) for t, weight, _ in steps]
+            for visit in visits:
+                yield from (
+                    (r, part) for part in zip(*(x.split(block) for x in visit), strict=True)
+                )
+        for r in range(0 if self.fixed else self.options.replicates):
+            yield from ((r, (rows, one[rows], one[rows])) for rows in images.split(block))
 
     @torch.no_grad()
     def bound(self, draws: int | None) -> tuple[Bound, Tensor]:
@@ -180,9 +160,8 @@ class Work:
 
         Processes share the visits, and all draw all noise, so that it does not depend on them.
         """
-        r, n = self.options.replicates, len(self.x0)
-        kl = torch.zeros(r, n, self.kernel.T + 1, dtype=torch.float64)
-        every = torch.zeros(self.x0.shape)
+        shape = self.options.replicates, len(self.x0), self.kernel.T + 1
+        kl, every = torch.zeros(shape, dtype=torch.float64), torch.zeros(self.x0.shape)
         for number, (r, (rows, t, weight)) in enumerate(self.visits(draws)):
             xt = self.noisy(rows, t)
             if not mine(number):
@@ -191,20 +170,18 @@ class Work:
             kl[r, rows, t] += self.kernel.sum_event(values).double().cpu() / weight
             weight = weight.reshape(-1, *(1,) * self.kernel.event_dim)
             every.index_add_(0, rows, (values.cpu() / weight).float())
-        kl, every = total(kl), total(every) / len(kl)
-        rest = self.ends(self.kernel, self.x0)
-        # By value: the same terms of a chain whose examples are single values.
-        single = GaussianKernel(self.kernel.beta[1:], 1)
-        ends = self.ends(single, self.x0.reshape(-1, 1)).reshape(every.shape)
-        return Bound(kl.mean(0), rest, rest - kl.sum(2)), every - ends.float()
+        kl, every, ends = total(kl), total(every) / len(kl), self.ends()
+        rest = self.kernel.sum_event(ends)
+        return Bound(kl.mean(0), rest, rest - kl.sum(2)), every - ends
 
-    def ends(self, kernel: GaussianKernel, x0: Tensor) -> Tensor:
-        """All that no step loses, nats of each example: −L_T, or both ends of K."""
-        if self.fixed:
-            return entropy_terms(kernel, x0).double().cpu()
-        exact = x0.double().cpu()
-        stationary = kernel.stationary(exact.shape, exact.dtype)
-        return -kernel.kl(kernel.q_marginal(exact, kernel.T), stationary)
+    def ends(self) -> Tensor:
+        """All that no step loses, nats of each value of x^0: −L_T, or both ends of K."""
+        x0, T = self.x0.double().cpu(), self.kernel.T
+        if self.fixed:  # of a chain whose examples are single values
+            single = GaussianKernel(self.kernel.beta[1:], 1)
+            return entropy_terms(single, x0.reshape(-1, 1)).reshape(x0.shape)
+        prior = self.kernel.stationary(x0.shape, x0.dtype)
+        return -self.kernel.q_marginal(x0, T).kl(prior)
 
     @torch.no_grad()
     def pilot(self, reverse=None, examples: int = 16, steps: int = 64) -> Tensor:
@@ -216,13 +193,9 @@ class Work:
         # Even in log t, as early steps cost most.
         grid = np.unique(np.geomspace(2, self.kernel.T, steps).round().astype(int))
         squares = []
-        for step in grid:
-            t = torch.full_like(rows, int(step))
+        for t in torch.from_numpy(grid)[:, None].expand(-1, len(rows)):
             kl = self.kernel.sum_event(self.losses(rows, t, self.noisy(rows, t), reverse))
             squares.append(float(kl.double().square().mean()))
         every = np.log(np.arange(2, self.kernel.T + 1))
         between = np.interp(every, np.log(grid), np.log(np.maximum(squares, 1e-30)))
-        weights = torch.cat(
-            [torch.zeros(2, dtype=torch.float64), torch.from_numpy(np.exp(between))]
-        )
-        return proposal_from(weights, 0.1)
+        return proposal_from(torch.from_numpy(np.append([0, 0], np.exp(between))), 0.1)
