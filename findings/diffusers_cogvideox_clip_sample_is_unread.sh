@@ -7,7 +7,7 @@
 #
 # Seen (largest estimate of the clean sample after one step from a sample of threes):
 #   DDIMScheduler           1.000
-#   CogVideoXDDIMScheduler  3.011
+#   CogVideoXDDIMScheduler  3.004
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
