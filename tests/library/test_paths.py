@@ -142,6 +142,23 @@ def test_levels_that_make_no_chain_are_refused(make, message):
         make()
 
 
+def test_a_learned_variance_and_a_wrong_answer_of_a_path():
+    """The second half of the channels is the variance's; a score is not taken for x^0."""
+    levels = np.geomspace(0.02, 80, 60)
+
+    def both(x, sigma):
+        return torch.cat([of_ve(x, sigma), torch.ones_like(x)], 1)  # the larger variance, β
+
+    learned = adapters.from_ve(both, levels, variance="learned_range")
+    large = adapters.from_ve(of_ve, levels, variance="fixed_large")
+    costs = [adapters.bits_per_dim(model, pictures(30), None) for model in (learned, large)]
+    assert torch.allclose(costs[0].matrix[:, 2:], costs[1].matrix[:, 2:], rtol=1e-4)
+    three = pictures(10).expand(-1, 3, -1, -1)
+    for network in (lambda x, s: x[:, :1], both, lambda x, s: None):
+        with pytest.raises(adapters.AdapterError, match="must be a real tensor|NoneType"):
+            adapters.bits_per_dim(adapters.from_ve(network, levels), three)
+
+
 def test_a_flow_may_end_in_noise_alone():
     model = adapters.from_flow(of_flow, np.linspace(0.99, 0, 50))
     assert math.isfinite(adapters.bits_per_dim(model, pictures(20)).bits_per_dim)

@@ -24,19 +24,18 @@ _OBJECTIVES = {"pred_noise": "noise", "pred_x0": "x0", "pred_v": "velocity"}
 def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
     """A network of ``diffusers`` with the scheduler of its training, or a pipeline that has both.
 
-    The chain has all T steps of the training, also for schedulers that sample by few. Beside its
-    schedule the scheduler's ``prediction_type``, ``variance_type`` (the smaller fixed one where
-    there is none), ``clip_sample`` and ``thresholding`` are read. ``from_config`` carries those of
-    them that were set, and no defaults, to a scheduler of another kind. A network trained on the
-    ``add_noise`` of a multistep scheduler (DPM, DEIS, UniPC) before its ``set_timesteps`` learned
-    the steps in reverse, which no scheduler says. What ``bits_per_dim`` is ``given`` is passed as
-    ``class_labels``, or by name. changes: arguments of ``from_function`` to set otherwise, such as
-    ``clip``. Raises AdapterError, also for latents, whose bits are not those of pixels.
+    The chain has all T steps of the training. Beside its schedule the scheduler's
+    ``prediction_type``, ``variance_type`` (the smaller fixed one where there is none),
+    ``clip_sample`` and ``thresholding`` are read; ``from_config`` carries those that were set, and
+    no defaults, to another kind. A network trained on ``add_noise`` of a DPM, DEIS or UniPC
+    scheduler before its ``set_timesteps`` has learned the steps in reverse. What ``bits_per_dim``
+    is ``given`` goes to ``class_labels``, or by name. changes: arguments of ``from_function`` to
+    set otherwise, such as ``clip``. Raises AdapterError, also for a chain of latents.
     """
     if scheduler is None:
         if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae", "movq")):
-            words = "has a chain of latents: their bits are not those of pixels, as a decoder is no"
-            raise AdapterError(f"a {type(unet).__name__} {words} part of it")
+            words = "has a chain of latents, not of pixels, whose bits its decoder alone would give"
+            raise AdapterError(f"a {type(unet).__name__} {words}")
         unet, scheduler = getattr(unet, "unet", None), getattr(unet, "scheduler", None)
     config: Any = getattr(scheduler, "config", None)
     if not callable(unet) or not hasattr(config, "get"):
@@ -61,13 +60,12 @@ def _chain_of(scheduler, config, changes: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``from_function``, and the ``times`` of a network that is not asked by steps."""
     name, settings = type(scheduler).__name__, dict[str, Any]()
     if name in _NO_CHAIN:
-        raise AdapterError(f"{name} is for {_NO_CHAIN[name]}, which has no chain with this bound")
+        raise AdapterError(f"{name} is for {_NO_CHAIN[name]}, which have no chain of β_t")
     if getattr(scheduler, "betas", None) is None:
         words = "from_edm, from_flow, from_score and from_ve take networks of other paths"
         raise AdapterError(f"{name} has no betas; only steps with β_t are read from it ({words})")
     if config.get("use_flow_sigmas"):
-        words = "its betas are not the noise that it samples by; give the velocity to from_flow"
-        raise AdapterError(f"{name} has use_flow_sigmas: {words}")
+        raise AdapterError(f"{name} has use_flow_sigmas, not betas; from_flow takes its velocity")
     predicts = config.get("prediction_type", "epsilon")
     of_scheduler, words = f"the prediction_type of {name} is", f"one of {', '.join(_DIFFUSERS)}"
     check(str(predicts) in _DIFFUSERS, of_scheduler, repr(predicts), words)

@@ -72,8 +72,8 @@ def _path(network, times, signal: Tensor, noise: Tensor, x0_from, changes) -> Ad
         a, sigma = (values.reshape(-1, *(1,) * (x.dim() - 1)) for values in (a, sigma))
         path, low = x * (a**2 + sigma**2).sqrt(), weights or x.dtype  # of its weights, if any
         out = network(path.to(low, copy=True), tau.to(low), *given, **named)
-        fits = isinstance(out, Tensor) and out.shape == x.shape
-        return x0_from(path, a, sigma, out.to(x.dtype)) if fits else out
+        own, rest = out.to(x.dtype).tensor_split([x.shape[1]], 1)  # rest: of a learned variance
+        return torch.cat([x0_from(path, a, sigma, own), rest], 1) if own.shape == x.shape else out
 
     settings = {"alphas_cumprod": alpha_bar[order], "predicts": "x0", "network": network}
     kernel, reverse = from_function(estimate, **(settings | changes))
