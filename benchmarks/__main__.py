@@ -23,7 +23,7 @@ from nonequilibrium.network.precision import has_bfloat16
 from nonequilibrium.training.devices import keep_freed_memory
 from replication.files import ROOT, commit, write_json
 
-PARTS = ["startup", "steps", "estimators", "thinning", "growth", "processes", "tried"]
+PARTS = ["startup", "steps", "estimators", "thinning", "growth", "processes", "tried", "reference"]
 
 
 def processor() -> str:

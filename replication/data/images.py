@@ -72,9 +72,17 @@ def _photographs(_: Path) -> ImageSet:
     return ImageSet(train, test, "32×32 patches of scikit-learn's two sample photographs")
 
 
+def _cifar10_labels(folder: Path) -> list[Tensor]:
+    names = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    every = [np.fromfile(folder / f"{name}.bin", np.uint8)[::3073] for name in names]
+    labels = [torch.from_numpy(part).long() for part in every]
+    return [torch.cat(labels[:-1]), labels[-1]]
+
+
 SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
 LABELS = {
     "mnist": lambda folder: [labels.long() for labels in _idx(folder, "labels-idx1")],
+    "cifar10": _cifar10_labels,
     "digits": _digits_labels,
 }
 

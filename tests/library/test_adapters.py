@@ -12,7 +12,8 @@ from scipy.stats import norm
 from torch import nn
 
 from nonequilibrium import adapters
-from nonequilibrium.adapters.cost import as_levels, pilot
+from nonequilibrium.adapters.checks import as_levels
+from nonequilibrium.adapters.work import Options, Work
 from nonequilibrium.bound.bound import bits, bits_per_dim, full_bound, kl_terms, sampled_bound
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import Normal
@@ -273,7 +274,9 @@ def test_every_term_is_that_of_a_second_implementation(predicts, variance, clip,
     for s in range(1, len(WIDE)):
         found = kl_terms(kernel, reverse, x0, torch.full((len(x0),), s + 1), noise=noise)
         np.testing.assert_allclose(found, second.kl(x0.numpy(), s, noise.numpy()), rtol=1e-9)
-    found = adapters.step_to_levels(kernel, reverse, x0, noise=noise)
+    work, rows = Work((kernel, reverse), pictures, None, Options()), torch.arange(len(x0))
+    work.x0, one = x0, torch.ones_like(rows)
+    found = kernel.sum_event(work.losses(rows, one, kernel.q_marginal(x0, 1).draw(noise)))
     np.testing.assert_allclose(found, second.decoder(x0.numpy(), noise.numpy()), rtol=1e-6)
 
 
@@ -381,8 +384,9 @@ def test_the_paper_s_last_step_gives_the_unit_of_later_papers(pictures):
 
 def test_a_pilot_makes_the_estimate_better_and_leaves_it_unbiased():
     kernel, reverse = adapters.from_function(Best("noise"), BETAS)
-    x0 = gaussian_data(40, 1, 2, 2)
-    weights = pilot(kernel, reverse, x0, seeded(0))
+    level = ((gaussian_data(40, 1, 2, 2) + 1) * 127.5).round().byte()
+    work = Work((kernel, reverse), level, None, Options())
+    weights, x0 = work.pilot(), work.x0
     assert weights.shape == (41,) and float(weights.sum()) == pytest.approx(1)
     by_pilot, even = (
         sampled_bound(kernel, reverse, x0, seeded(1), 4, w, replicates=50) for w in (weights, None)
@@ -466,7 +470,7 @@ def test_what_is_no_chain_is_refused_in_a_sentence(words, message):
         ((abs, SimpleNamespace(config={})), "SimpleNamespace has no betas"),
         ((abs, scheduler(config={"prediction_type": ["sample"]})), "prediction_type of Simple"),
         ((abs, scheduler(config={"thresholding": True})), "has thresholding but no function"),
-        ((abs, scheduler(alphas_cumprod=[0.9, 0.8])), "have 40 and 2 values"),
+        ((abs, scheduler(alphas_cumprod=[0.9, 0.8])), "have lengths .40, 2.;"),
     ],
 )
 def test_parts_of_diffusers_that_are_missing_are_named(words, message):
@@ -482,7 +486,9 @@ def test_models_of_other_kinds_and_unknown_words_are_refused():
         lambda: adapters.from_diffusers(abs, scheduler(), clop=1),
         lambda: adapters.from_denoising_diffusion_pytorch(theirs(), clop=1),
     ):
-        with pytest.raises(adapters.AdapterError, match="clop is unknown; .* betas,"):
+        with pytest.raises(
+            adapters.AdapterError, match="clop is unknown; it must be one of betas,"
+        ):
             make()
 
 
@@ -544,20 +550,23 @@ def test_the_noise_of_the_last_step_is_in_the_stated_error():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda images: images.float() / 255, "values from 0 to 1; they must be whole levels"),
+        (
+            lambda images: images.float() / 255,
+            "values from 0 to 1 of torch.float32; they must be whole levels",
+        ),
         (lambda images: images.float(), "values from 0 to 255"),
         (lambda images: images / 127.5 - 1 + 0.001, "not resized or made noisy"),
         (lambda images: images.int() + 1, "values from 1 to 256"),
-        (lambda images: (images / 127.5 - 1).bfloat16(), "tell them apart .torch.bfloat16 here"),
+        (lambda images: (images / 127.5 - 1).bfloat16(), "of torch.bfloat16; .* tell them apart"),
         (lambda images: images[:1], "at least two"),
-        (lambda images: images > 100, "booleans"),
+        (lambda images: images > 100, "of torch.bool"),
         (lambda images: images.numpy().astype(object), "the images are a ndarray of object"),
         (lambda images: [images[0].numpy(), images[1, :1].numpy()], "the images are a list"),
         (lambda images: None, "the images are a NoneType"),
         (lambda images: "images/", "the images are a str"),
         (lambda images: images.to("meta"), "the images are a Tensor"),
         (lambda images: images + 0j, "real numbers"),
-        (lambda images: [Image.new("P", (3, 3))] * 2, "all of mode L or all of RGB"),
+        (lambda images: [Image.new("P", (3, 3))] * 2, "all pictures of mode L or RGB"),
     ],
 )
 def test_images_of_another_kind_are_refused(change, message, pictures):
@@ -591,7 +600,7 @@ def test_a_network_that_gives_no_number_is_refused_at_every_step(pictures):
 
 
 def test_a_network_whose_channels_do_not_fit_its_variance_is_refused(pictures):
-    with pytest.raises(adapters.AdapterError, match="must return a tensor of shape"):
+    with pytest.raises(adapters.AdapterError, match="it must be a real tensor of shape"):
         adapters.bits_per_dim(adapters.from_function(Random(True), WIDE), pictures)
     with pytest.raises(adapters.AdapterError, match="last_step is 'first'"):
         adapters.bits_per_dim(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nonequilibrium.adapters.checks import chain, check, kind, like
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.errors import AdapterError, Refusal, one_line
 
@@ -25,16 +26,29 @@ PREDICTS = ("noise", "x0", "velocity", "score", "mean")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range", "learned", "learned_log")
 LARGEST = 1e10  # of |μ| and σ², where data lie in [−1, 1]: KL_t of float32 stays finite
 Clip = float | Callable[[Tensor], Tensor] | None
+Given = Tensor | dict[str, Tensor] | None
 
 
 class Adapted(NamedTuple):
-    """The two halves of a model, which every bound and sampler of the package takes.
-
-    The reverse also answers at t = 1, with the Gaussian of the later papers' last step.
-    """
+    """The two halves of a model, which every bound and sampler of the package takes."""
 
     kernel: GaussianKernel
-    reverse: Callable[[Tensor, Tensor | int], Normal]
+    reverse: Callable[..., Normal]  # of x^t and t; also at t = 1, for the last step
+
+
+@dataclass(eq=False)
+class Scaled:
+    """A reverse of this package, whose x^0 is (level − scale[0])/scale[1] of noisy levels.
+
+    proposal: (T + 1,), weights by which t is drawn, from training.
+    """
+
+    reverse: Callable[..., Normal]
+    scale: tuple[float, float]
+    proposal: Tensor | None = None
+
+    def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
+        return self.reverse(xt, t)
 
 
 @dataclass(eq=False)
@@ -45,7 +59,7 @@ class PredictedReverse:
     """
 
     kernel: GaussianKernel
-    function: Callable[[Tensor, Tensor], Tensor]
+    function: Callable[..., Tensor]
     predicts: str
     variance: str
     clip: Clip
@@ -53,60 +67,71 @@ class PredictedReverse:
     network: nn.Module | None
 
     def __post_init__(self):
-        _check("predicts", self.predicts in PREDICTS, self.predicts, " or ".join(PREDICTS))
-        _check("variance", self.variance in VARIANCES, self.variance, " or ".join(VARIANCES))
+        for name, known in (("predicts", PREDICTS), ("variance", VARIANCES)):
+            value, words = getattr(self, name), f"one of {', '.join(known)}"
+            check(value in known, f"{name} is", repr(value), words)
         clip, kernel = self.clip, self.kernel
+        module = self.function if self.network is None else self.network
         fits = clip is None or callable(clip) or (isinstance(clip, int | float) and clip > 0)
-        _check("clip", fits, clip, "None, a positive number or a function")
-        if self.first_var is None:  # the posterior's variance is 0 at t = 1 (Ho et al. 2020)
-            self.first_var = float(kernel.posterior_var[2])
-        fits = isinstance(self.first_var, int | float) and 0 < self.first_var < math.inf
-        _check("first_var", fits, self.first_var, "a positive number")
-        if self.network is None and isinstance(self.function, nn.Module):
-            self.network = self.function
+        check(fits, "clip is", repr(clip), "None, a positive number or a function")
+        first = self.first_var
+        if first is None:
+            # Where β rises, that of t = 2, as Ho et al. (2020) have it; on a fine chain, which
+            # begins with its largest step, that would vanish.
+            rises = kernel.beta[2] >= kernel.beta[1]
+            first = float(kernel.posterior_var[2] if rises else kernel.beta[1])
+        fits = isinstance(first, int | float) and 0 < first < math.inf
+        check(fits, "first_var is", repr(first), "a positive number")
+        self.network = module if isinstance(module, nn.Module) else None
         parameters = self.network.parameters() if self.network is not None else ()
         weight = next((p for p in parameters if p.is_floating_point()), None)
         self.device = None if weight is None else weight.device
-        self.dtype = None if weight is None else weight.dtype
+        self.dtype = None if weight is None else weight.dtype  # that x^t is given in
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()
-        self.small[1] = self.first_var
+        self.small[1] = first
         if self.variance == "fixed_large":  # a learned range reaches up to β_1 at t = 1
-            self.large[1] = self.first_var
+            self.large[1] = first
 
-    def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
+    def __call__(self, xt: Tensor, t: Tensor | int, given: Given = None) -> Normal:
         """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it.
 
-        Differentiable in xt where xt asks for it. Raises AdapterError for answers of another kind.
+        given: what the network gets beside x^t and the step, see ``bits_per_dim``. Differentiable
+        in xt where xt asks for it. Raises AdapterError for answers of another kind.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and xt.requires_grad):
-            out, second = self._predicted(xt, t), None
+            out, second = self._predicted(xt, t, given), None
             if self.variance.startswith("learned"):
                 out, second = out.chunk(2, dim=xt.dim() - self.kernel.event_dim)
             p = Normal(self._mean(xt, t, out), self._var(xt, t, second))
         for name, value, least in (("mean", p.mean, -LARGEST), ("variance", p.var, 1e-30)):
             low, high = (float(x) for x in value.detach().aminmax())
-            if not least <= low <= high <= LARGEST:  # NaN is neither
-                words = f"it must lie between {least:g} and {LARGEST:g}"
-                raise AdapterError(f"the network gives a {name} from {low:g} to {high:g}; {words}")
+            words, allowed = f"from {low:g} to {high:g}", f"between {least:g} and {LARGEST:g}"
+            if not math.isfinite(high - low) and (torch.as_tensor(t) == 1).any():
+                allowed += " (the logarithm of a step, as in Fourier features, is none at step 0)"
+            check(least <= low <= high <= LARGEST, f"the network gives a {name}", words, allowed)
         return p
 
-    def _predicted(self, xt: Tensor, t: Tensor | int) -> Tensor:
+    def _predicted(self, xt: Tensor, t: Tensor | int, given: Given) -> Tensor:
         """The network's answer, in xt's dtype, on its device and with its leading axes."""
         axes, t = self.kernel.event_dim, torch.as_tensor(t)
         lead, event = xt.shape[: xt.dim() - axes], xt.shape[xt.dim() - axes :]
         s = t.reshape(t.shape + (1,) * (len(lead) - t.dim())).expand(lead).reshape(-1) - 1
         device, dtype = self.device or xt.device, self.dtype or xt.dtype
         x = xt.reshape(-1, *event).to(device, dtype, copy=True)  # a network may work in place
+        named = given if isinstance(given, dict) else {}
+        named = {name: value.to(device) for name, value in named.items()}
+        unnamed = [given.to(device)] if isinstance(given, Tensor) else []
         try:
             with evaluating(self.network):
-                out = self.function(x, s.to(device))
+                out = self.function(x, s.to(device), *unnamed, **named)
         except (Refusal, torch.OutOfMemoryError):
             raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            words = f"the network cannot be called with x^t and the step alone ({one_line(error)})"
-            raise AdapterError(f"{words}; give a function of both that adds the rest") from error
+        except Exception as error:  # of whatever kind the network's author chose
+            alone = "x^t and the step alone" if given is None else "x^t, the step and what is given"
+            words = f"the network cannot be called with {alone} ({one_line(error)})"
+            raise AdapterError(f"{words}; give a function that adds the rest") from error
         channels = event[0] * (2 if self.variance.startswith("learned") else 1)
-        out = _like("the network", out, (len(s), channels, *event[1:]))
+        out = like("the network", out, (len(s), channels, *event[1:]))
         return out.to(xt.device, xt.dtype).reshape(*lead, channels, *event[1:])
 
     def _mean(self, xt: Tensor, t: Tensor | int, out: Tensor) -> Tensor:
@@ -121,7 +146,7 @@ class PredictedReverse:
         elif self.predicts == "velocity":
             x0 = signal * xt - kernel.at(left.sqrt(), t, xt) * out
         if callable(self.clip):
-            x0 = _like("the clip function", self.clip(x0), tuple(x0.shape)).to(xt)
+            x0 = like("the clip function", self.clip(x0), tuple(x0.shape)).to(xt)
         elif self.clip is not None:
             x0 = x0.clamp(-self.clip, self.clip)
         return kernel.q_posterior(x0, xt, t).mean
@@ -130,31 +155,10 @@ class PredictedReverse:
         small, large = self.kernel.at(self.small, t, xt), self.kernel.at(self.large, t, xt)
         if out is None:
             return small if self.variance == "fixed_small" else large
-        if self.variance == "learned":
-            return out
-        if self.variance == "learned_log":
-            return out.exp()
+        if self.variance != "learned_range":
+            return out if self.variance == "learned" else out.exp()
         share = (out + 1) / 2  # linear in the logarithm (Nichol & Dhariwal 2021)
         return torch.exp(share * large.log() + (1 - share) * small.log())
-
-
-def _check(name: str, fits: bool, value, allowed: str) -> None:
-    if not fits:
-        raise AdapterError(f"{name} is {value!r}; it must be {allowed}")
-
-
-def kind(value) -> str:
-    """Words for a value: its type, with dtype and shape where it has them."""
-    of = f" of {value.dtype} and shape {tuple(value.shape)}" if hasattr(value, "dtype") else ""
-    return f"a {type(value).__name__}{of}"
-
-
-def _like(who: str, out, shape: tuple[int, ...]) -> Tensor:
-    """``out``, a real tensor of this shape; raises AdapterError."""
-    if isinstance(out, Tensor) and out.shape == shape and out.is_floating_point():
-        return out
-    words = f"it must return a tensor of shape {shape}, of real numbers"
-    raise AdapterError(f"{who} returned {kind(out)}; {words}")
 
 
 @contextlib.contextmanager
@@ -170,44 +174,8 @@ def evaluating(network: nn.Module | None) -> Iterator[None]:
             part.training = True
 
 
-def numbers(name: str, given) -> Tensor:
-    """The values of a schedule, (T,) float64; raises AdapterError."""
-    try:
-        values = torch.tensor(getattr(given, "tolist", lambda: given)(), dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        values = torch.zeros(())
-    if values.dim() != 1 or len(values) < 2:
-        raise AdapterError(
-            f"{name} is {kind(given)}; it must be the schedule's T real values, T > 1"
-        )
-    return values
-
-
-def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKernel:
-    """The forward chain of β_1..β_T or of ᾱ_1..ᾱ_T, one of which is given. Raises AdapterError."""
-    if (betas is None) == (alphas_cumprod is None):
-        raise AdapterError("give either betas or alphas_cumprod, T values, and not both")
-    whole = isinstance(event_dim, int) and not isinstance(event_dim, bool) and event_dim > 0
-    _check("event_dim", whole, event_dim, "a whole number of at least 1")
-    name = "betas" if alphas_cumprod is None else "alphas_cumprod"
-    values = numbers(name, betas if alphas_cumprod is None else alphas_cumprod)
-    if alphas_cumprod is not None:
-        values = 1 - values / torch.cat([torch.ones(1, dtype=torch.float64), values[:-1]])
-    if values[-1] == 1:
-        if predicts in ("noise", "score"):
-            raise AdapterError(
-                f"{name} leaves no signal at its end (β_T = 1), where a {predicts} says nothing of "
-                "x^0 and the bound is infinite; a predicted velocity or x0 has a finite one"
-            )
-        values[-1] = math.nextafter(1, 0)  # the limit, to the last digit
-    try:
-        return GaussianKernel(values, event_dim)
-    except ValueError as error:
-        raise AdapterError(f"{name} is no schedule: {error}") from None
-
-
 def from_function(
-    function: Callable[[Tensor, Tensor], Tensor],
+    function: Callable[..., Tensor],
     betas=None,
     alphas_cumprod=None,
     predicts: str = "noise",
@@ -219,20 +187,21 @@ def from_function(
 ) -> Adapted:
     """A model that is a function (x^t, s) with s = t − 1 in 0..T−1: x^t (n, event), s (n,) whole.
 
+    What ``bits_per_dim`` is ``given`` comes third.
+
     betas or alphas_cumprod: the schedule, T values.
-    predicts: what the function returns, (n, event): "noise", "x0", "velocity", "score", or "mean",
-        which is μ.
+    predicts: what it returns, (n, event): "noise", "x0", "velocity", "score", or μ itself ("mean").
     variance: "fixed_small" is that of q(x^{t−1}|x^t,x^0) and "fixed_large" is β_t (Ho et al. 2020).
         With the others the function returns twice as many channels, whose second half is the
         variance ("learned"), its logarithm ("learned_log"), or a number from −1 to 1 between the
         two fixed ones ("learned_range", Nichol & Dhariwal 2021).
     clip: the estimated x^0 is clamped to ±clip, or changed by a function, as a part of the model.
-    first_var: the (smaller) variance at t = 1, for the later papers' last step; None: as t = 2.
+    first_var: the (smaller) variance at t = 1, for the later papers' last step. None: as t = 2, as
+        Ho et al. have it, where β rises; 1−ᾱ_1 on a fine chain, whose first step is its largest.
     event_dim: axes of an example, 3 for images, 1 for points.
     network: whose dropout is switched off and whose device is used; a function that is a Module is
         its own. Raises AdapterError.
     """
-    if not callable(function):
-        raise AdapterError(f"the model is {kind(function)}; it must be a function of (x^t, s)")
+    check(callable(function), "the model is", kind(function), "a function of (x^t, s)")
     kernel, parts = chain(betas, alphas_cumprod, event_dim, predicts), (predicts, variance, clip)
     return Adapted(kernel, PredictedReverse(kernel, function, *parts, first_var, network))

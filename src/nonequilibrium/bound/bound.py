@@ -152,6 +152,13 @@ def full_bound(
     return Bound(kl.mean(0), rest, rest - kl.sum(2))
 
 
+def systematic(draws: int, n: int, generator: torch.Generator) -> Tensor:
+    """Numbers on [0, 1) that cover it evenly, one grid shuffled: (draws, n) float64."""
+    offset = torch.rand((), generator=generator).double()
+    grid = (torch.arange(n * draws, dtype=torch.float64) + offset) / (n * draws)
+    return grid[torch.randperm(n * draws, generator=generator)].reshape(draws, n)
+
+
 @torch.no_grad()
 def sampled_bound(
     kernel: Kernel[P],
@@ -180,9 +187,7 @@ def sampled_bound(
     kl = torch.zeros(replicates, n, kernel.T + 1, dtype=torch.float64)
     for r in range(replicates):
         if stratified:
-            offset = torch.rand((), generator=generator).double()
-            grid = (torch.arange(n * draws, dtype=torch.float64) + offset) / (n * draws)
-            u = grid[torch.randperm(n * draws, generator=generator)].reshape(draws, n)
+            u = systematic(draws, n, generator)
         else:
             u = torch.rand(draws, n, generator=generator, dtype=torch.float64)
         for steps in torch.searchsorted(weight.cumsum(0), u, right=True).clamp(2, kernel.T):

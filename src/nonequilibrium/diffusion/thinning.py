@@ -51,8 +51,8 @@ def thin(
     beta = -torch.expm1(torch.diff(kernel.log_alpha_bar[original]))
     thinned = GaussianKernel(beta, kernel.event_dim)
 
-    def reverse_of_thinned(xt: Tensor, t: Tensor | int) -> Normal:
-        x0 = kernel.x0_given(reverse(xt, original[t]), xt, original[t])
+    def reverse_of_thinned(xt: Tensor, t: Tensor | int, **given) -> Normal:
+        x0 = kernel.x0_given(reverse(xt, original[t], **given), xt, original[t])
         q = thinned.q_posterior(x0.mean, xt, t)
         return Normal(q.mean, q.var + thinned.at(thinned.posterior_on_x0, t, xt) ** 2 * x0.var)
 

@@ -1,0 +1,104 @@
+"""What is no schedule, no prediction or no image is refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.errors import AdapterError
+
+
+def check(fits: bool, name: str, value, allowed: str) -> None:
+    """Raises AdapterError, in one sentence, unless the value of this name ``fits``."""
+    if not fits:
+        verb = "they must be" if name.startswith("the images") else "it must be"
+        raise AdapterError(f"{name} {value}; {verb} {allowed}")
+
+
+def kind(value) -> str:
+    """Words for a value: its type, with dtype and shape where it has them."""
+    of = f" of {value.dtype} and shape {tuple(value.shape)}" if hasattr(value, "dtype") else ""
+    return f"a {type(value).__name__}{of}"
+
+
+def like(who: str, out, shape: tuple[int, ...]) -> Tensor:
+    """``out``, a real tensor of this shape; raises AdapterError."""
+    fits = isinstance(out, Tensor) and out.shape == shape and out.is_floating_point()
+    check(fits, f"{who} returned", kind(out), f"a real tensor of shape {shape}")
+    return out
+
+
+def numbers(name: str, given) -> Tensor:
+    """The values of a schedule, (T,) float64; raises AdapterError."""
+    try:
+        values = torch.tensor(getattr(given, "tolist", lambda: given)(), dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        values = torch.zeros(())
+    fits = values.dim() == 1 and len(values) > 1
+    check(fits, f"{name} is", kind(given), "the schedule's T real values, T > 1")
+    return values
+
+
+def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKernel:
+    """The forward chain of β_1..β_T or of ᾱ_1..ᾱ_T, one of which is given. Raises AdapterError."""
+    if (betas is None) == (alphas_cumprod is None):
+        raise AdapterError("give either betas or alphas_cumprod, T values, and not both")
+    whole = isinstance(event_dim, int) and not isinstance(event_dim, bool) and event_dim > 0
+    check(whole, "event_dim is", repr(event_dim), "a whole number of at least 1")
+    name = "betas" if alphas_cumprod is None else "alphas_cumprod"
+    values = numbers(name, betas if alphas_cumprod is None else alphas_cumprod)
+    if alphas_cumprod is not None:
+        values = 1 - values / torch.cat([torch.ones(1, dtype=torch.float64), values[:-1]])
+    if values[-1] == 1:
+        if predicts in ("noise", "score"):
+            raise AdapterError(
+                f"{name} leaves no signal at its end (β_T = 1), where a {predicts} says nothing of "
+                "x^0 and the bound is infinite; a predicted velocity or x0 has a finite one"
+            )
+        values[-1] = math.nextafter(1, 0)  # the limit, to the last digit
+    try:
+        return GaussianKernel(values, event_dim)
+    except ValueError as error:
+        raise AdapterError(f"{name} is no schedule: {error}") from None
+
+
+def as_levels(images, levels: int) -> Tensor:
+    """Images as whole levels 0..levels − 1, (n, ...) float64; raises AdapterError.
+
+    images: a tensor, an array, or a list of arrays or pictures; levels, or levels on [−1, 1].
+    """
+    several = images if isinstance(images, list | tuple) else ()
+    modes = {image.mode for image in several if hasattr(image, "mode")}
+    try:
+        if isinstance(images, Tensor):
+            given = images.detach().to_dense().cpu()
+        else:
+            array = np.asarray(images)
+            given = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
+        if modes:
+            given = given.movedim(-1, 1) if modes == {"RGB"} else given[:, None]
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        given = torch.zeros((), dtype=torch.complex64)
+    real = not given.is_complex() and modes <= {"L", "RGB"}
+    check(real, "the images are", kind(images), "real numbers, or all pictures of mode L or RGB")
+    fits = given.dim() > 1 and len(given) > 1 and given.numel() > 0
+    check(fits, "the images have shape", tuple(given.shape), "at least two, (n, c, h, w)")
+    values, off = given.double(), 1e-2
+    if given.is_floating_point():
+        values = (values + 1) * (levels - 1) / 2
+        off = max(off, torch.finfo(given.dtype).eps * (levels - 1) / 4)
+    whole = values.round()
+    near = (values - whole).abs() < (off if off < 0.25 else 0.0)
+    fits = bool((near & (whole >= 0) & (whole <= levels - 1)).all())
+    if not fits or (given.dtype == torch.bool and levels > 2):
+        low, high = given.double().aminmax()
+        raise AdapterError(
+            f"the images have values from {low:g} to {high:g} of {given.dtype}; they must be whole "
+            f"levels from 0 to {levels - 1}, or such levels scaled to [-1, 1] of a real type that "
+            "can tell them apart, not resized or made noisy"
+        )
+    return whole
