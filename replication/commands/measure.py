@@ -40,11 +40,8 @@ def run(options: argparse.Namespace) -> None:
     if name == RESTORATIONS:
         if weights or options.spacing:
             raise ParameterError(f"{name} has no options but --outputs")
-        options.outputs = outputs or ROOT / "reports"
-        check_writable(
-            *(options.outputs / f"{place}/{name}.json" for place in ("metrics", "measured"))
-        )
-        return import_module("replication.restoration.restorations").run(options)
+        reports = outputs or ROOT / "reports"
+        return import_module("replication.restoration.restorations").run(reports)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
         spacing = import_module("replication.measure.spacing")
