@@ -130,7 +130,7 @@ def _levels(data: bytes) -> tuple[np.ndarray, int | None, np.ndarray]:
     return values, None if twelve else white, opaque
 
 
-def read_mask_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
+def read_mask_file(path: Path, shape: tuple[int, ...]) -> Tensor:
     """A mask (h, w) bool, true where known, from a picture or an array of numpy's (.npy).
 
     A picture of two levels, one of them 0: 0 is missing. More levels: below half of white is
@@ -171,7 +171,7 @@ def _known_in_picture(path: Path, values: np.ndarray, white: int | None, opaque)
     return opaque & (grey >= 0.5)
 
 
-def _known_in_array(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _known_in_array(path: Path, size: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")  # no more is allocated than the file has
     except Exception as error:  # as with pictures

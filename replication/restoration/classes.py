@@ -45,7 +45,7 @@ def judged(judge: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> dict
 
 
 def guided_digits(
-    model: ImageModel, images: ImageSet, labels: tuple[Tensor, Tensor], sizes: dict, seed: int
+    model: ImageModel, images: ImageSet, labels: list[Tensor], sizes: dict, seed: int
 ) -> Measured:
     """Samples of every class, and the shares of them that the judge assigns to it.
 

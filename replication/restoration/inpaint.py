@@ -60,7 +60,7 @@ def left(height: int, width: int) -> Tensor:
 MASKS = {"centre": centre, "left": left}
 
 
-def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:
+def read_mask(mask: str, shape: tuple[int, ...]) -> Tensor:
     """A mask by name or from a file, (h, w) bool; raises ParameterError or PictureError."""
     name, path = mask.strip().lower().replace("center", "centre"), Path(mask)
     if name in MASKS:
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> None:
     own = model.network.shape
     size = own[:1] if convolutional(model.params) else own  # a network of convolutions takes any
     picture, known = pictures.read_picture(options.picture, size)  # opaque pixels are known
-    shape, source = tuple(picture.shape), f"the transparency of {options.picture}"
+    shape, source = (own[0], *known.shape), f"the transparency of {options.picture}"
     if options.mask is not None or known.all():
         mask = "centre" if options.mask is None else options.mask
         known, source = read_mask(mask, shape) & known, f"{mask} with {source}"

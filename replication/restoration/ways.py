@@ -112,15 +112,14 @@ def by_one_call(seen: Observed) -> Tensor:
 
 def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
     """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
+    found: dict[str, Callable[[Observed], Tensor]] = {}
     if task.A is None:
-        recipes = {CONSTANT: without_noise, ANNEALED: partial(without_noise, annealed=True)}
-        return recipes | {THROUGH: from_there, MEAN: by_one_call}
-    through = {THROUGH: partial(posterior, r="through")}
-    if task.known is None:
-        return {**through}
-    held = {CONSTANT: partial(posterior, r="constant")}
-    held |= {REPLACEMENT: partial(posterior, r="replacement")}
-    return {**held, RENOISED: back_and_forth, **through}
+        found = {CONSTANT: without_noise, ANNEALED: partial(without_noise, annealed=True)}
+        return found | {THROUGH: from_there, MEAN: by_one_call}
+    if task.known is not None:
+        found = {CONSTANT: partial(posterior, r="constant")}
+        found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
+    return found | {THROUGH: partial(posterior, r="through")}
 
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
