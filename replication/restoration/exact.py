@@ -88,8 +88,7 @@ class Problem:
     @property
     def seen(self) -> Tensor:
         """Which entries of y are observed, bool, shaped like y."""
-        masked = isinstance(self.A, Mask)
-        return self.A.known.expand(self.y.shape) if masked else torch.ones_like(self.y).bool()
+        return getattr(self.A, "known", torch.ones(1).bool()).expand(self.y.shape)
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -112,9 +111,9 @@ class Problem:
 def measures(x: Tensor, problem: Problem, truth: Tensor) -> dict[str, float]:
     """How far samples x (n, d) are from the posterior, of which ``truth`` (m, d) are exact samples.
 
-    mean: root mean square error of the mean, in posterior deviations. deviation: the samples' over
-    the posterior's. coverage: of the truth by the samples' central 90 %. KL of the fitted Gaussian,
-    nats, less its bias; or energy, a distance, and upper, the share of x_1 > 0.
+    mean: its root mean square error in posterior deviations. deviation: over the posterior's.
+    coverage: of the truth by the samples' central 90 %. KL of the fitted Gaussian, nats, less its
+    bias; or energy, a distance, and upper, the share of x_1 > 0.
     """
     part = ~problem.seen.flatten() if problem.hole else torch.ones(x.shape[1]).bool()
     mean, cov = problem.posterior.moments()

@@ -1,7 +1,7 @@
 """Samplers of a posterior, ours and those of public libraries, on the problems of ``exact``.
 
-Each is its library's own class, on the library's own scale, with the exact denoiser in place of a
-network. The libraries are an extra, `pip install nonequilibrium[peers]`.
+Each is its library's own class and scale, with the exact denoiser in place of a network. The
+libraries are an extra, `pip install nonequilibrium[peers]`.
 """
 
 from __future__ import annotations
@@ -101,17 +101,15 @@ def deepinv(problem: Problem, n: int, seed: int, way: str, T: int = 100, **optio
     else:
         terms = {"ΠGDM": s.PiGDMDataFidelity, "moment matching": s.MomentMatchingDataFidelity}
         term = terms.get(way, lambda: None)(**options)
-        solver = s.DDPMSolver(timesteps=torch.linspace(1, 0, T))
-        chain = s.PosteriorDiffusion(term, model, s.VariancePreservingDiffusion(), solver)
-        x = chain(y, physics, x_init=shape)
+        chain = s.VariancePreservingDiffusion(), s.DDPMSolver(timesteps=torch.linspace(1, 0, T))
+        x = s.PosteriorDiffusion(term, model, *chain)(y, physics, x_init=shape)
     return (x.flatten(1).double() - shift) / scale, model.calls
 
 
 def azula(problem: Problem, n: int, seed: int, way: str, steps: int = 64, **options) -> Drawn:
     """Samplers of azula, whose images lie in [−1, 1]: ours at 0.4 x."""
     names = "guidance", "sample", "denoise", "noise", "linalg.covariance"
-    parts: list[Any] = [import_module(f"azula.{name}") for name in names]
-    g, s, base, noise, linalg = parts
+    g, s, base, noise, linalg = (import_module(f"azula.{name}") for name in names)
     law = problem.posterior if BASELINE in way else problem.law
     scale, M, seen = 0.4, problem.matrix, problem.seen.flatten()
     model, var, full = Counted(law.scaled(scale, 0)), scale**2 * problem.var, problem.y.flatten()
@@ -131,25 +129,25 @@ def azula(problem: Problem, n: int, seed: int, way: str, steps: int = 64, **opti
         spread = var + sigma**2 * scale**2 / (sigma**2 + scale**2)
         return torch.distributions.Normal(A(x), spread.sqrt()).log_prob(y)
 
-    def back(y: Tensor) -> Tensor:
-        return y @ M.pinverse().mT
-
     exact, cov, ddpm = Exact(), linalg.IsotropicCovariance(var), partial(s.DDPMSampler, **chain)
+    back = M.pinverse().mT
     makers = {
         BASELINE: lambda: ddpm(exact),
         f"DDIM, {BASELINE}": lambda: s.DDIMSampler(exact, **chain),
         "DPS": lambda: g.DPSSampler(exact, y, A, **options, **chain),
-        "ΠGDM": lambda: g.PGDMSampler(exact, y, A, back, **options, **chain),
+        "ΠGDM": lambda: g.PGDMSampler(exact, y, A, lambda v: v @ back, **options, **chain),
         "MMPS": lambda: ddpm(g.MMPSDenoiser(exact, y, A, cov, **options)),
         "TMPD": lambda: ddpm(g.TMPDenoiser(exact, y, A, var)),
         "TDS": lambda: g.TDSSampler(exact, twist, **chain),
         "DiffPIR": lambda: ddpm(g.DiffPIRDenoiser(exact, y, A, var, **options)),
         "RePaint": lambda: g.RePaintSampler(exact, scale * full, seen, **options, **chain),
     }
+    if way == "RePaint" and not problem.hole:
+        return None
     torch.manual_seed(seed)
     sampler = makers[way]()
     x = sampler(sampler.init((n, M.shape[1]), dtype=torch.float64))
-    return (x / scale, model.calls) if way != "RePaint" or problem.hole else None
+    return x / scale, model.calls
 
 
 LIBRARIES: dict[str, Callable[..., Drawn]] = {"ours": ours, "deepinv": deepinv, "azula": azula}
