@@ -33,11 +33,11 @@ def run(options: argparse.Namespace) -> None:
     if name in (RESTORATIONS, THEORY):
         if weights or options.spacing:
             raise ParameterError(f"{name} has no options but --outputs")
-        reports = options.outputs = outputs or ROOT / "reports"
+        reports = outputs or ROOT / "reports"
         check_writable(*(reports / f"{place}/{name}.json" for place in ("metrics", "measured")))
         if name == THEORY:
             return import_module("replication.theory.run").run(reports)
-        return import_module("replication.restoration.restorations").run(options)
+        return import_module("replication.restoration.restorations").run(reports)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
         spacing = import_module("replication.measure.spacing")

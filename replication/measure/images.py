@@ -110,5 +110,4 @@ def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
 
 
 _PARTS = [histograms, shown, window, calibration, posteriors.halves, posteriors.figure_3]
-_PARTS += [posteriors.inpainting, posteriors.denoising, posteriors.guided]
 PARTS = {part.__name__: part for part in _PARTS}  # by the names of the register

@@ -6,14 +6,12 @@ images of the other half, says which samples are of the wanted class.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
-from nonequilibrium.diffusion.particles import Collapsed, particles
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.network.classifier import NoisyClassifier, class_guide
@@ -46,65 +44,38 @@ def judged(judge: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> dict
     return {"wanted": share, "wanted_se": error, "sure": sure, "n": len(x)}
 
 
-@torch.no_grad()
-def accuracies(guide: NoisyClassifier, kernel, x0: Tensor, y: Tensor, generator) -> list[dict]:
-    """Rows {"noise": σ_t, "right": how often the guide is right about x^t}, six levels of noise."""
-    rows = []
-    for t in torch.linspace(0, kernel.T, 6).round().long().tolist():
-        xt = kernel.sample(kernel.q_marginal(x0, t), generator)
-        right = float((guide(kernel, xt, t).argmax(1) == y).float().mean())
-        noise = float((kernel.one_minus_alpha_bar[t] / kernel.alpha_bar[t]).sqrt())
-        rows.append({"noise": noise, "right": right})
-    return rows
-
-
 def guided_digits(
-    model: ImageModel, images: ImageSet, labels: tuple[Tensor, Tensor], sizes: dict, seed: int
+    model: ImageModel, images: ImageSet, labels: list[Tensor], sizes: dict, seed: int
 ) -> Measured:
     """Samples of every class, and the shares of them that the judge assigns to it.
 
     sizes: each, samples of each class; steps of the thinned chain; train, steps of the guide and of
-    the judge; powers of p(y|x^t), of which 1 gives the posterior; particles, (samples of each
-    class, particles of each sample). numbers["classes"]: {"thin_steps", "guide", "rows"}. arrays:
-    class_<power>, class_weighted and class_none, uint8, ten rows of one class each.
+    the judge; powers of p(y|x^t), of which 1 gives the posterior. numbers["classes"]:
+    {"thin_steps", "rows"}. arrays: class_<power> and class_none, uint8, ten rows of one class each.
     """
     kernel, reverse = model.thinned(min(sizes["steps"], model.params.n_steps))
     mixed = torch.randperm(len(images.train), generator=seeded(seed)).tensor_split(2)
+    halves = zip(mixed, (labels[0][half] for half in mixed), sizes["train"], strict=True)
     guide, judge = (
-        classifier(
-            kernel, model.scale, images.train[half], labels[0][half], steps, seed + k, k == 0
-        )
-        for k, (half, steps) in enumerate(zip(mixed, sizes["train"], strict=True))
+        classifier(kernel, model.scale, images.train[half], y, steps, seed + k, noisy=k == 0)
+        for k, (half, y, steps) in enumerate(halves)
     )
-    shape, every = tuple(images.test.shape[1:]), torch.arange(DIGITS)
-    wanted, arrays, rows = every.repeat_interleave(sizes["each"]), {}, []
+    shape, wanted = tuple(images.test.shape[1:]), torch.arange(DIGITS)
+    wanted, arrays, rows = wanted.repeat_interleave(sizes["each"]), {}, []
+    ways: dict[str, tuple] = {
+        f"class_{power:g}": ("guided, p(y|x^t)" + (f"^{power:g}" if power != 1 else ""), power)
+        for power in sizes["powers"]
+    }
+    for array, (name, power) in (ways | {"class_none": ("not guided", None)}).items():
 
-    def add(name: str, x: Tensor, y: Tensor, array: str = "") -> None:
-        rows.append({"samples": name} | judged(lambda part: judge(kernel, part, 0), x, y))
-        if array:
-            arrays[array] = model.scale.to_pixels(x)
-
-    for power in sizes["powers"]:
-
-        def factor(part: Tensor, _, power: float = power):
+        def factor(part: Tensor, _, power=power):
             return class_guide(guide, kernel, wanted[part], power)
 
-        x = sample_each(kernel, reverse, len(wanted), shape, seed + 3, factor)
-        name = "guided, p(y|x^t)" + (f"^{power:g}" if power != 1 else "")
-        add(name, x, wanted, f"class_{power:g}")
-    few, number = sizes["particles"]
-    if few:
-        some = every.repeat_interleave(few)
-        r = class_guide(guide, kernel, some.repeat_interleave(number))
-        size = (len(some), number, *shape)
-        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16, enabled=False):
-            warnings.simplefilter("ignore", Collapsed)  # few particles per sample
-            drawn = particles(kernel, reverse, size, seeded(seed + 4), r, dtype=torch.float32)
-        name = f"guided, p(y|x^t), {number} weighted particles"
-        add(name, drawn.sample(seeded(seed + 5)), some, "class_weighted")
-    x = sample_each(kernel, reverse, len(wanted), shape, seed + 3)
-    add("not guided", x, wanted, "class_none")
+        r = None if power is None else factor
+        x = sample_each(kernel, reverse, len(wanted), shape, seed + 3, r)
+        arrays[array] = model.scale.to_pixels(x)
+        rows.append({"samples": name} | judged(lambda part: judge(kernel, part, 0), x, wanted))
     test = model.scale.dequantise(images.test[:2000], seeded(seed + 2))
-    add("test images", test, y := labels[1][: len(test)])
-    right = accuracies(guide, kernel, test, y, seeded(seed + 6))
-    return Measured({"classes": {"thin_steps": kernel.T, "guide": right, "rows": rows}}, {}, arrays)
+    shares = judged(lambda part: judge(kernel, part, 0), test, labels[1][: len(test)])
+    rows.append({"samples": "test images"} | shares)
+    return Measured({"classes": {"thin_steps": kernel.T, "rows": rows}}, {}, arrays)

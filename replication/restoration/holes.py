@@ -7,6 +7,7 @@ one is the reverse. So both are measured. Pictures are uint8 (c, h, w), holes (h
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch import Tensor
 from replication.measure.baselines import biharmonic
 
 RADIUS = 3  # pixels around a missing one that OpenCV's methods look at, as in its own example
-EXTRA = "; `pip install nonequilibrium[measure]`"
-NO_OPENCV = f"opencv-python-headless is not installed, so its two methods are left out{EXTRA}"
+NO_OPENCV = "OpenCV is not installed, so its two methods are left out; "
+NO_OPENCV += "`pip install nonequilibrium[measure]`"
 
 
 def spectrum(patch: Tensor) -> Tensor:
@@ -39,21 +40,15 @@ def spectrum(patch: Tensor) -> Tensor:
     return 10 * torch.log10(mean + 1e-3)  # far below the power of rounding; no smooth patch has −∞
 
 
-def gradients(patch: Tensor) -> np.ndarray:
-    """Differences of neighbouring pixels down and across, in grey levels: (c, h, w) to an array."""
-    x = patch.double()
-    down, across = x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
-    return torch.cat([down.flatten(), across.flatten()]).numpy()
-
-
 def texture_distance(a: Tensor, b: Tensor) -> dict[str, float]:
     """How far two patches (c, h, w) of one size differ as textures.
 
     spectrum: root mean square difference of their power spectra, dB. gradients: the earth mover's
-    distance of their histograms of ``gradients``, grey levels.
+    distance between the histograms of differences of neighbouring pixels, grey levels.
     """
     off = float((spectrum(a) - spectrum(b)).square().mean().sqrt())
-    return {"spectrum": off, "gradients": float(wasserstein_distance(gradients(a), gradients(b)))}
+    steps = [torch.cat([x.double().diff(dim=k).flatten() for k in (-2, -1)]) for x in (a, b)]
+    return {"spectrum": off, "gradients": float(wasserstein_distance(*steps))}
 
 
 def box(hole: Tensor) -> tuple:
@@ -73,11 +68,11 @@ def elsewhere(truth: Tensor, hole: Tensor) -> dict[str, float]:
     """Mean ``texture_distance`` of other places from the content of a hole: within its texture."""
     (height, width), distances = hole.shape, []
     h, w = truth[place := box(hole)].shape[-2:]
-    for top in range(0, height - h + 1, max(1, h // 2)):
-        for left in range(0, width - w + 1, max(1, w // 2)):
-            part = (..., slice(top, top + h), slice(left, left + w))
-            if not hole[part].any():
-                distances.append(texture_distance(truth[part], truth[place]))
+    tops, lefts = range(0, height - h + 1, max(1, h // 2)), range(0, width - w + 1, max(1, w // 2))
+    for top, left in itertools.product(tops, lefts):
+        part = (..., slice(top, top + h), slice(left, left + w))
+        if not hole[part].any():
+            distances.append(texture_distance(truth[part], truth[place]))
     names = distances[0] if distances else ()
     return {name: float(np.mean([row[name] for row in distances])) for name in names}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 from pathlib import Path
 
 import torch
@@ -21,21 +20,14 @@ from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.posterior import Inpaint
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.errors import ParameterError, one_line
+from nonequilibrium.errors import ParameterError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import enough_memory, keep_freed_memory
-from replication.data.pictures import (
-    LOSSLESS,
-    PictureError,
-    read_mask_file,
-    read_picture,
-    rows,
-    save_pictures,
-    some_known,
-)
-from replication.files import ROOT
-from replication.restoration.inpaint_any import convolutional, entering, fill, size_of
+from replication.data import pictures
+from replication.data.pictures import LOSSLESS, PictureError
+from replication.files import ROOT, OutputError, check_writable
+from replication.restoration.inpaint_any import convolutional, entering, fill
 from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
 
@@ -68,14 +60,14 @@ def left(height: int, width: int) -> Tensor:
 MASKS = {"centre": centre, "left": left}
 
 
-def read_mask(mask: str, shape: tuple[int, int, int]) -> Tensor:
+def read_mask(mask: str, shape: tuple[int, ...]) -> Tensor:
     """A mask by name or from a file, (h, w) bool; raises ParameterError or PictureError."""
     name, path = mask.strip().lower().replace("center", "centre"), Path(mask)
     if name in MASKS:
         return MASKS[name](*shape[1:])
     if path.name == mask and not path.suffix and not os.path.lexists(path):
         check_name("mask", name, [*MASKS, "a file"])
-    return read_mask_file(path, shape)
+    return pictures.read_mask_file(path, shape)
 
 
 def hidden(pixels: Tensor, known: Tensor) -> Tensor:
@@ -130,25 +122,16 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
 
 
 def check_out(out: Path, inputs: list[Path]) -> None:
-    """Raises ParameterError or PictureError unless ``out`` can be written, over no input."""
+    """Raises ParameterError or OutputError unless ``out`` can be written, over no input."""
     if out.suffix.lower() not in LOSSLESS:
         kinds = f"a format without loss, one of {', '.join(LOSSLESS)}"
         raise ParameterError(f"--out is {str(out)!r}; its ending must name {kinds}")
-    same, reason = [], "it is no file that could be replaced"
-    try:
-        same = [path for path in inputs if out.exists() and path.exists() and out.samefile(path)]
-        if not out.exists() or out.is_file():
-            folder = next(p for p in out.absolute().parents if os.path.lexists(p))
-            # Permissions, a read-only disk, a name that is too long for what is written first.
-            probe, reason = folder / f".{out.name}.{secrets.token_hex(6)}.tmp", ""
-            probe.touch(exist_ok=False)
-            probe.unlink()
-    except OSError as error:
-        reason = error.strerror or one_line(error)
-    if same:
-        raise ParameterError(f"--out {out} is the same file as {same[0]}; it would be overwritten")
-    if reason:
-        raise PictureError(f"--out {out} cannot be written: {reason}")
+    check_writable(out)
+    if out.exists() and not out.is_file():
+        raise OutputError(f"--out {out} cannot be written: it is no file that could be replaced")
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ParameterError(f"--out {out} is the same file as {path}; choose another")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,34 +161,31 @@ def run(options: argparse.Namespace) -> None:
         if not low <= (value := getattr(options, name)) <= high:
             wanted = f"it must be a whole number from {low} to {high}"
             raise ParameterError(f"--{name} is {value}; {wanted}")
-    out, numbers = options.out, range(1, options.samples + 1)
+    out, seeds = options.out, list(range(options.seed, options.seed + options.samples))
     weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
     inputs = [options.picture, weights, *([Path(options.mask)] if options.mask else [])]
-    apart = [out.with_stem(f"{out.stem}-{k}") for k in numbers]
+    apart = [out.with_stem(f"{out.stem}-{k}") for k in range(1, options.samples + 1)]
     for path in (out, *apart):
         check_out(path, inputs)
     model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
-    shape = model.network.shape
-    if convolutional(model.params):
-        shape = (shape[0], *size_of(options.picture))
-    picture, known = read_picture(options.picture, shape)  # opaque pixels are known
-    source = f"the transparency of {options.picture}"
+    own = model.network.shape
+    size = own[:1] if convolutional(model.params) else own  # a network of convolutions takes any
+    picture, known = pictures.read_picture(options.picture, size)  # opaque pixels are known
+    shape, source = (own[0], *known.shape), f"the transparency of {options.picture}"
     if options.mask is not None or known.all():
         mask = "centre" if options.mask is None else options.mask
         known, source = read_mask(mask, shape) & known, f"{mask} with {source}"
-    some_known(source, known)
+    pictures.some_known(source, known)
     keep_freed_memory()
-    seeds = list(range(options.seed, options.seed + options.samples))
     steps = min(options.steps, model.params.n_steps)
-    if shape == model.network.shape:
+    if shape == own:
         filled = inpaint(model, picture[None], known, seeds, options.r, steps)[:, 0]
     else:
         with enough_memory("filling in"):
             filled = fill(model, picture, known, seeds, options.r, steps, SOLVE)
-    samples = dict(zip(apart, filled, strict=True))
-    shown = torch.stack([*sheet(picture, known, filled).values()])
-    save_pictures({out: rows(shown, 6, 192)} | samples)
+    shown = pictures.rows(torch.stack([*sheet(picture, known, filled).values()]), 6, 192)
+    pictures.save_pictures({out: shown} | dict(zip(apart, filled, strict=True)))
     missing = f"{int((~known).sum())} pixels missing, then {options.samples} samples"
     # A name may hold bytes that no terminal can show.
     print(f"{os.fsencode(out).decode(errors='replace')}: the picture with {missing}")

@@ -75,10 +75,15 @@ def likelihoods(model: ImageModel, images: ImageSet, n: int, sizes, steps: int, 
     x0, most, pixels = model.scale.dequantise(test, seeded(seed + 1)), max(sizes), model.pixels
     bound = full_bound(kernel, reverse, x0, seeded(seed + 2), replicates=2, block=500)
     log_ratio = image_log_ratios(kernel, reverse, x0, most, seeded(seed + 3))
-    one, rows = log_ratio.double(), averages(log_ratio, sizes, pixels, seed + 4)
-    found = {"T": kernel.T, "images": len(x0), "trajectories": most}
-    found |= {"K": bits(bound.K) / pixels, "K_mc_se": bits(bound.mc_se) / pixels}
-    found["one"] = bits(float(one.mean())) / pixels
-    found["spread"] = bits(float(one.std(0).mean())) / pixels if most > 1 else 0.0
-    size = float(effective_sample_size(log_ratio).mean())
-    return found | {"rows": rows, "effective_sample_size": size}
+    one = log_ratio.double()
+    return {
+        "T": kernel.T,
+        "images": len(x0),
+        "trajectories": most,
+        "K": bits(bound.K) / pixels,
+        "K_mc_se": bits(bound.mc_se) / pixels,
+        "one": bits(float(one.mean())) / pixels,
+        "spread": bits(float(one.std(0).mean())) / pixels if most > 1 else 0.0,
+        "rows": averages(log_ratio, sizes, pixels, seed + 4),
+        "effective_sample_size": float(effective_sample_size(log_ratio).mean()),
+    }

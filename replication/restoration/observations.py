@@ -88,13 +88,14 @@ def others(
 
     test: uint8, of which only known pixels are used. train: x of training images.
     """
-    left_out = ""
+    left_out, shape = "", test.shape[-2:]
     if task.known is not None:
         filled = [holes.others(image, ~task.known) for image in test]
         names, left_out = filled[0]
         return {name: torch.stack([row[name] for row, _ in filled]) for name in names}, left_out
     if isinstance(task.A, Downsample):
-        found = enlarged(y, test.shape[-2:])
+        found = {"blocks as they are": F.interpolate(y, shape, mode="nearest")}
+        found["bicubic"] = F.interpolate(y, shape, mode="bicubic", align_corners=False)
     elif task.A is None:
         found, left_out = bm3d(y, task.var**0.5)
         found |= smoothed(y, train, generator)
@@ -102,12 +103,6 @@ def others(
         found = {"Wiener deconvolution": sharpened(y, task.A, task.var, train)}
         found["the blurred image itself"] = y
     return {name: baselines.denoised_pixels(scale, x) for name, x in found.items()}, left_out
-
-
-def enlarged(y: Tensor, shape) -> dict[str, Tensor]:
-    """Means of blocks brought back to the size of the images: blocks as they are, and bicubic."""
-    bicubic = F.interpolate(y, shape, mode="bicubic", align_corners=False)
-    return {"blocks as they are": F.interpolate(y, shape, mode="nearest"), "bicubic": bicubic}
 
 
 def sharpened(y: Tensor, A: Blur, var: float, train: Tensor) -> Tensor:

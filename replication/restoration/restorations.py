@@ -9,8 +9,6 @@ takes models trained for seconds on images that ship with scikit-learn.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
 import time
 from functools import cache
@@ -25,9 +23,9 @@ from torch import Tensor
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import load_images, load_labels, present
-from replication.files import ROOT, OutputError, check_writable
+from replication.files import ROOT, check_writable
 from replication.measure.measure import threads, trained
-from replication.measure.measured import Measured, MeasuredError
+from replication.measure.measured import Measured
 from replication.measure.metrics import provenance
 from replication.restoration.classes import guided_digits
 from replication.restoration.inpaint import SAMPLES, THIN, centre, inpaint, sheet
@@ -36,7 +34,6 @@ from replication.restoration.ways import restored
 from replication.settings.settings import profile as sizes_of
 
 NAME, SEED = "restorations", 7
-ROOM = 100 * 2**20  # bytes that must be free before hours of work; what is written takes 10 MB
 
 
 def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) -> Measured:
@@ -57,8 +54,7 @@ def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) 
     found = Measured({"profile": profile, "seed": seed, "models": {}, "averages": {}})
     with threads(1):
         model = model_of(sizes["digits"]["model"])
-        images, (of_train, of_test) = load_images(model.params.data), load_labels(model.params.data)
-        labels = of_train, of_test
+        images, labels = load_images(model.params.data), load_labels(model.params.data)
         found.add(guided_digits(model, images, labels, sizes["digits"], seed))
         found.numbers["classes"]["data"] = images.title
         for name, (n, counts, steps) in sizes["averages"].items():
@@ -85,34 +81,15 @@ def photograph(model: ImageModel) -> dict[str, Tensor]:
     return {"the picture": picture} | sheet(picture, known, filled[:, 0])
 
 
-def load(reports: Path | str) -> Measured:
-    """What the command wrote; raises MeasuredError, with the remedy."""
-    try:
-        return Measured.load(reports, NAME)
-    except MeasuredError as error:
-        reason = str(error).split(";")[0]
-        raise MeasuredError(f"{reason}; `nonequilibrium measure {NAME}` measures it") from None
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium measure restorations``."""
-    place = "where metrics/ and measured/ are; reports"
-    parser.add_argument("--outputs", type=Path, default=Path("reports"), help=place)
-
-
-def run(options: argparse.Namespace) -> None:
+def run(reports: Path) -> None:
     """Measure, or say which data set is missing and leave what there is."""
-    absent = [name for name in ("mnist", "cifar10") if not present(name)]
-    if absent:
+    if absent := [name for name in ("mnist", "cifar10") if not present(name)]:
         missing = f"{' and '.join(absent)} not here, so nothing is measured; `make data` fetches it"
         print(f"{NAME}: {missing}", file=sys.stderr)
         return
-    began, arrays = time.time(), options.outputs / "measured" / NAME / "arrays.safetensors"
-    metrics = options.outputs / "metrics" / f"{NAME}.json"
-    check_writable(metrics, arrays, options.outputs / "provenance" / f"{NAME}.json")
-    if (free := shutil.disk_usage(arrays.parent).free) < ROOM:
-        needed = f"{free >> 20} MB are free, and {ROOM >> 20} MB must be"
-        raise OutputError(f"{arrays} cannot be written: {needed}")
-    restorations("full").save(options.outputs, NAME)
-    provenance(NAME, f"dvc repro {NAME}", SEED, began, options.outputs)
-    print(f"{metrics} and {arrays.parent} are written")
+    began, metrics = time.time(), reports / "metrics" / f"{NAME}.json"
+    folder = reports / "measured" / NAME
+    check_writable(metrics, folder / "file", reports / "provenance" / f"{NAME}.json")
+    restorations("full").save(reports, NAME)
+    provenance(NAME, f"dvc repro {NAME}", SEED, began, reports)
+    print(f"{metrics} and {folder} are written")

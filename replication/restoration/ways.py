@@ -1,12 +1,11 @@
 """Held-out images restored from observations, by each way that r enters and by other methods.
 
-Known pixels are held, replaced, gone back and forth or weighted; noise is taken away; or r looks
-through the model.
+Known pixels are held, replaced, or gone back and forth; noise is taken away; or r looks through
+the model.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
-from nonequilibrium.diffusion.particles import Collapsed, particles
 from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
@@ -31,8 +29,7 @@ from replication.restoration.observations import Task, others, scores, tasks
 
 TIMES = 2  # how often a step is gone back and forth
 THROUGH, CONSTANT, ANNEALED = "through the model", "constant r", "annealed r"
-REPLACEMENT, RENOISED, WEIGHTED = "replacement", "re-noised", "replacement, weighted"
-MEAN = "mean of the model, one call"
+REPLACEMENT, RENOISED, MEAN = "replacement", "re-noised", "mean of the model, one call"
 
 
 class Observed(NamedTuple):
@@ -47,19 +44,20 @@ class Observed(NamedTuple):
     sizes: Any
 
 
-def drawn(chain, like: Tensor, seeds, factor: Callable, block: int = 32) -> Tensor:
+def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Tensor:
     """A sample for each seed of images like (n, c, h, w), (len(seeds), n, c, h, w).
 
     factor: from indices of images to their r.
     """
     (kernel, reverse), n, shape, seeds = chain, len(like), like.shape[1:], list(seeds)
-    x = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block)
+    x = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block=32)
     return x.reshape(len(seeds), n, *shape)
 
 
-def without_noise(chain, y: Tensor, seeds, annealed: bool = False, block: int = 100) -> Tensor:
-    """Samples given y (n, c, h, w) with noise of variance 1, by the factor ``Denoise``."""
-    return drawn(chain, y, seeds, lambda part: Denoise(y[part], 1.0, annealed), block)
+def without_noise(seen: Observed, annealed: bool = False) -> Tensor:
+    """Samples given noisy images, by the factor ``Denoise``."""
+    seeds = range(seen.seed, seen.seed + seen.sizes.others)
+    return drawn(seen.chain, seen.y, seeds, lambda part: Denoise(seen.y[part], 1.0, annealed))
 
 
 def posterior(seen: Observed, r: str) -> Tensor:
@@ -116,35 +114,12 @@ def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
     """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
     found: dict[str, Callable[[Observed], Tensor]] = {}
     if task.A is None:
-
-        def recipe(seen: Observed, annealed: bool = False) -> Tensor:
-            seeds = range(seen.seed, seen.seed + seen.sizes.others)
-            return without_noise(seen.chain, seen.y, seeds, annealed, 32)
-
-        found = {CONSTANT: recipe, ANNEALED: partial(recipe, annealed=True)}
+        found = {CONSTANT: without_noise, ANNEALED: partial(without_noise, annealed=True)}
         return found | {THROUGH: from_there, MEAN: by_one_call}
     if task.known is not None:
         found = {CONSTANT: partial(posterior, r="constant")}
         found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
     return found | {THROUGH: partial(posterior, r="through")}
-
-
-def weighted(seen: Observed) -> tuple[dict[str, Tensor], dict]:
-    """Replacement with weights (``particles``): x (n, c, h, w) by name, and the weights' worth."""
-    n, number = seen.sizes.particles
-    x0 = seen.x0[:n]
-    assert seen.task.known is not None, "for masks"
-    r = Inpaint(x0.repeat_interleave(number, 0), seen.task.known, annealed=True)
-    shape, random = (n, number, *x0.shape[1:]), seeded(seen.seed + 400)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Collapsed)  # the numbers below say it
-        found = particles(*seen.chain, shape, random, r, dtype=torch.float32)
-    worth = {"particles": number, "least_effective": float(found.ess.mean(1).min())}
-    worth["ancestors"] = float(found.ancestors.double().mean())
-    worth["resampled"] = float(found.resampled.double().sum(0).mean())
-    mean, sample = found.expectation(found.x).float(), found.sample(seeded(seen.seed + 401))
-    names = f"one sample, {WEIGHTED}", f"mean of {number} particles, {WEIGHTED}"
-    return dict(zip(names, (sample, mean), strict=True)), worth
 
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
@@ -153,46 +128,35 @@ def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
     return {name: {"mean": float(x.mean()), "se": standard_error(x)} for name, x in off.items()}
 
 
+def row(method: str, values: dict[str, Tensor]) -> dict:
+    """A row of the means of ``values`` over images and their standard errors."""
+    entry: dict = {"method": method, "n": len(values["PSNR"])}
+    for name, value in values.items():
+        entry |= {name: float(value.mean()), f"{name}_se": standard_error(value)}
+    return entry
+
+
 def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Tensor]:
     """One task by every way and method: its entry in numbers, and strips of up to 8 images."""
-    task, scale = seen.task, seen.model.scale
-
-    def kept(pixels: Tensor) -> Tensor:
-        known = torch.zeros((), dtype=torch.bool) if task.known is None else task.known
-        return torch.where(known, test[: len(pixels)], pixels)
-
-    def row(method: str, values: dict[str, Tensor]) -> dict:
-        entry: dict = {"method": method, "n": len(values["PSNR"])}
-        for name, value in values.items():
-            entry |= {name: float(value.mean()), f"{name}_se": standard_error(value)}
-        return entry
-
-    estimates, ours = {}, ""
+    task, scale, estimates, ours = seen.task, seen.model.scale, {}, ""
+    known = torch.zeros((), dtype=torch.bool) if task.known is None else task.known
     for way, draw in ways(task).items():
-        x = draw(seen)
+        x, name = draw(seen), way
         if len(x) > 1:
-            estimates[f"one sample, {way}"] = kept(scale.to_pixels(x[0]))
-        name = f"mean of {len(x)} samples, {way}" if len(x) > 1 else way
-        estimates[name] = kept(denoised_pixels(scale, x.mean(0)))
-        ours = name if way == THROUGH and len(x) > 1 else ours
+            estimates[f"one sample, {way}"] = torch.where(known, test, scale.to_pixels(x[0]))
+            name = f"mean of {len(x)} samples, {way}"
+            ours = name if way == THROUGH else ours
+        estimates[name] = torch.where(known, test, denoised_pixels(scale, x.mean(0)))
     given, random = scale.to_pixels(seen.x0), seeded(seen.seed + 500)
     theirs, left_out = others(task, given, seen.y, scale, train, random)
     estimates |= theirs
-    strips = {
-        "held-out": test,
-        "what is seen": task.shown(seen.y, scale, (test.shape[-2], test.shape[-1])),
-    }
-    strips |= estimates
+    shown = task.shown(seen.y, scale, (test.shape[-2], test.shape[-1]))
+    strips = {"held-out": test, "what is seen": shown} | estimates
     values = {name: scores(test, x, task.known) for name, x in estimates.items()}
     rows = [row(name, value) for name, value in values.items()]
     entry: dict = {"rows": rows, "left_out": left_out, "strips": list(strips)}
     if ours:
         entry["gains"] = {name: gain(values[ours], values[name]) for name in theirs}
-    if task.known is not None and seen.sizes.particles[0]:
-        x_by_name, entry["weighted"] = weighted(seen)
-        for name, x in x_by_name.items():
-            pixels = kept(denoised_pixels(scale, x))
-            rows.append(row(name, scores(test[: len(x)], pixels, task.known)))
     return entry, torch.stack([strip[:8] for strip in strips.values()])
 
 
@@ -200,11 +164,11 @@ def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int, label: 
     """Every task on held-out images by every way, beside the other methods.
 
     sizes: images, of each task; samples of each image through the model; others, by other ways;
-    steps of the thinned chain; solve, steps of conjugate gradients; particles, (images, particles)
-    of the weighted way. numbers[label]: {"n_steps", "thin_steps", "solve", "keys", "tasks": {task:
-    {"rows", "gains", "left_out", "strips", "weighted"}}}. A row has method, n, PSNR (dB), SSIM,
-    spectrum (dB), their _se. gains: the mean of samples through the model less each other method,
-    by image. arrays: by "keys" of numbers, (strips, up to 8, c, h, w) uint8; "strips" names them.
+    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]: {"n_steps",
+    "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "strips"}}}. A row
+    has method, n, PSNR (dB), SSIM, spectrum (dB), their _se. gains: the mean of samples through the
+    model less each other method, by image. arrays: by "keys" of numbers, (strips, up to 8, c, h, w)
+    uint8; "strips" names them.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))
     train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))

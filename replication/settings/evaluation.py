@@ -31,8 +31,6 @@ class ImageEvaluation(Settings):
     draws: int = whole(1, 1000, 3)  # steps t an image, in each of two replicates
     n_shown: int = whole(1, 1000, 40)  # true samples in the figures, by all T steps
     n_samples: int = whole(100, 1_000_000, 10_000)  # samples for the Parzen window
-    n_posterior: int = whole(2, 100_000, 500)  # test images for PSNR and SSIM
-    posterior_samples: int = whole(1, 1000, 3)  # of each of them
     thin_steps: int = whole(2, 10_000, 100)  # of the thinned chain by which many samples are drawn
     seed: int = whole(0, SEED, 7)
 

@@ -226,7 +226,7 @@ def test_out_is_checked_before_anything_else(tmp_path, capsys, monkeypatch):
         ("p.png", "is the same file as"),
         ("m.png", "is the same file as"),
         ("link.png", "is the same file as"),
-        ("folder.png", "no file that could be replaced"),
+        ("folder.png", "it is a folder"),
         ("fifo.png", "no file that could be replaced"),
         ("p.png/out.png", "cannot be written"),
         ("p.png/new/out.png", "cannot be written"),

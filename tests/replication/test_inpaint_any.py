@@ -1,6 +1,4 @@
-"""Filling in pictures of any size: nothing that matters is cut away, and memory stays within what
-is stated.
-"""
+"""Filling in pictures of any size: nothing that matters is cut away."""
 
 import dataclasses
 
@@ -10,21 +8,12 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Normal
 from nonequilibrium.model.textures import TextureModel
 from nonequilibrium.model.weights import save_weights
 from replication.__main__ import main
-from replication.data.pictures import PictureError
+from replication.data.pictures import PictureError, read_picture
 from replication.data.textures import load_pictures
-from replication.restoration.inpaint_any import (
-    around,
-    coarsest,
-    convolutional,
-    fill,
-    in_strips,
-    sees,
-    size_of,
-)
+from replication.restoration.inpaint_any import around, coarsest, convolutional, fill, sees
 from replication.settings.settings import quick
 
 
@@ -85,35 +74,6 @@ def test_a_frame_reaches_beyond_a_picture_that_coarse_pixels_do_not_divide(model
     missing[49, 60] = True
     rows, columns = around(missing, model.params)
     assert (rows.stop, columns.stop) == (52, 64)
-
-
-@pytest.mark.parametrize("grad", [False, True])
-def test_strips_give_the_same_and_the_same_derivatives(model, grad):
-    kernel = model.kernel()
-    x = torch.randn(1, 1, 200, 40, generator=torch.Generator().manual_seed(0)).requires_grad_(grad)
-    reverse = model.reverse(kernel)
-    with torch.set_grad_enabled(grad):
-        whole, strips = reverse(x, 4), in_strips(reverse, model.params, 32)(x, 4)
-    for a, b in zip(whole, strips, strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
-    if grad:
-        u = torch.randn(whole.mean.shape, generator=torch.Generator().manual_seed(1))
-        a, b, again = (
-            torch.autograd.grad(p.mean, x, u, retain_graph=True)[0] for p in (whole, strips, strips)
-        )
-        assert torch.allclose(a, b, atol=1e-5) and torch.equal(b, again)
-
-
-def test_strips_never_see_more_than_their_own_rows(model):
-    """What the network is given at once, however high the picture is: this bounds its memory."""
-    heights = []
-
-    def reverse(xt, t):
-        heights.append(xt.shape[-2])
-        return Normal(xt, xt)
-
-    in_strips(reverse, model.params, 64)(torch.zeros(1, 1, 1000, 8), 2)
-    assert max(heights) == 64 + 2 * sees(model.params) and len(heights) == 16
 
 
 @pytest.mark.parametrize("r", ["constant", "replacement", "through"])
@@ -177,9 +137,7 @@ def test_the_size_of_a_picture_that_lies_on_its_side(tmp_path):
     exif = image.getexif()
     exif[274] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    assert size_of(tmp_path / "a.jpg") == (30, 20)
+    assert read_picture(tmp_path / "a.jpg", (1,))[0].shape == (1, 30, 20)
     Image.new("1", (5000, 5000)).save(tmp_path / "b.png")
-    with pytest.raises(
-        PictureError, match="is 5000×5000; a picture that is filled in may have 16,777,216 pixels"
-    ):
-        size_of(tmp_path / "b.png")
+    with pytest.raises(PictureError, match="is 5000×5000; a picture may have 16,777,216 pixels"):
+        read_picture(tmp_path / "b.png", (1,))
