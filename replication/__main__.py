@@ -20,7 +20,6 @@ COMMANDS = {
     "data": ("data.fetch", "fetch and verify the image data sets", "data mnist"),
     "train": ("training.train", "train an experiment, or mcgsm", "train bark -p train_steps=500"),
     "measure": ("commands.measure", "measure trained weights, or restorations", "measure bark"),
-    "path": ("training.path", "train from the paper's choices to ours", "path cifar10"),
     "bits": ("commands.bits", "bits/dim of any diffusion model", "bits cifar10 --images cifar10"),
     "sample": ("measure.sample", "draw samples of an image model", "sample cifar10 --number 40"),
     "inpaint": ("restoration.inpaint", "fill in a part of your own picture", "inpaint cat.png"),
