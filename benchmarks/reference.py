@@ -52,7 +52,7 @@ def measured(its: Settings) -> dict:
 
     def beside(reference) -> dict:
         """What it gives, and how many evaluations the other ways need for its error."""
-        cost = adapters.bits_per_dim(model, test, 3, reference=reference, evaluations=few)
+        cost = adapters.bits_per_dim(model, test, 2, reference=reference, evaluations=few)
         plainly, looped = (between + within) / cost.mc_se**2, between / cost.mc_se**2 * (T - 1)
         about = {"bits_per_dim": cost.bits_per_dim, "error": cost.mc_se, "evaluations": few}
         about |= {"plainly": plainly, "fewer": plainly / few}

@@ -3,8 +3,7 @@
     model = adapters.from_diffusers(unet, scheduler)  # or a GaussianDiffusion, or a function
     print(adapters.bits_per_dim(model, images))  # images (n, c, h, w), grey levels 0..255
 
-Later papers count steps s = t − 1, scale images to [−1, 1], and end with a probability for each
-grey level (Ho et al. 2020).
+Later papers count steps s = t − 1 and scale images to [−1, 1] (Ho et al. 2020).
 """
 
 from nonequilibrium.adapters.cost import Cost, bits_per_dim

@@ -38,14 +38,11 @@ class Adapted(NamedTuple):
 
 @dataclass(eq=False)
 class Scaled:
-    """A reverse of this package, whose x^0 is (level − scale[0])/scale[1] of noisy levels.
-
-    proposal: (T + 1,), weights by which t is drawn, from training.
-    """
+    """A reverse of this package, whose x^0 is (level − scale[0])/scale[1] of noisy levels."""
 
     reverse: Callable[..., Normal]
     scale: tuple[float, float]
-    proposal: Tensor | None = None
+    proposal: Tensor | None = None  # (T + 1,), weights by which t is drawn, from training
 
     def __call__(self, xt: Tensor, t: Tensor | int) -> Normal:
         return self.reverse(xt, t)
@@ -53,10 +50,7 @@ class Scaled:
 
 @dataclass(eq=False)
 class PredictedReverse:
-    """A reverse made of somebody's network; see ``from_function`` for its parts.
-
-    device: of the network's weights, None if it has none. x^t goes there, and μ and Σ come back.
-    """
+    """A reverse made of somebody's network; see ``from_function`` for its parts."""
 
     kernel: GaussianKernel
     function: Callable[..., Tensor]
@@ -85,6 +79,7 @@ class PredictedReverse:
         self.network = module if isinstance(module, nn.Module) else None
         parameters = self.network.parameters() if self.network is not None else ()
         weight = next((p for p in parameters if p.is_floating_point()), None)
+        # x^t goes to the network's device, and μ and Σ come back.
         self.device = None if weight is None else weight.device
         self.dtype = None if weight is None else weight.dtype  # that x^t is given in
         self.small, self.large = kernel.posterior_var.clone(), kernel.beta.clone()

@@ -35,7 +35,7 @@ def gaussian(kernel: GaussianKernel, x0: Tensor) -> Adapted:
 
     def estimate(x: Tensor, s: Tensor) -> Tensor:
         signal, left = (
-            kernel.at(of, s + 1, x) for of in (kernel.alpha_bar, kernel.one_minus_alpha_bar)
+            kernel.at(of, (s + 1).cpu(), x) for of in (kernel.alpha_bar, kernel.one_minus_alpha_bar)
         )
         waves = torch.fft.fft2(x - signal.sqrt() * mean)
         waves = torch.einsum("hwcd,nchw->nhwd", vectors.conj(), waves)

@@ -105,8 +105,8 @@ class Work:
         self.x0 = check_examples(self.kernel, x0)
         self.offset = math.log2(self.scale[1]) if self.fixed else 0.0  # of a density's bits/dim
         self.noise = noise_generator(self.generator, x0.device)
-        self.given = {} if given is None else given if isinstance(given, dict) else {"": given}
-        self.given = {name: torch.as_tensor(value) for name, value in self.given.items()}
+        given = {} if given is None else given if isinstance(given, dict) else {"": given}
+        self.given = {name: torch.as_tensor(value) for name, value in given.items()}
         for value in self.given.values():
             fits = value.dim() > 0 and len(value) == len(x0)
             check(fits, "given has shape", tuple(value.shape), f"one entry per image, {len(x0)}")
