@@ -55,24 +55,6 @@ def quality(truth: Tensor, estimate: Tensor, missing: Tensor | None = None) -> d
     return {"PSNR": psnr, "SSIM": torch.tensor(ssim)}
 
 
-def compare(
-    truth: Tensor, samples: Tensor, others: dict[str, Tensor], missing: Tensor | None = None
-) -> list[dict]:
-    """Rows {"method", "PSNR", "PSNR_se", "SSIM", "SSIM_se"}, averaged over images: one posterior
-    sample, the mean of all, and other methods. samples: (k, n, c, h, w) uint8.
-    """
-    mean = samples.float().mean(0).round().to(torch.uint8)
-    estimates = {"one posterior sample": samples[0], f"mean of {len(samples)} samples": mean}
-    rows = []
-    for method, estimate in (estimates | others).items():
-        row: dict = {"method": method}
-        for name, values in quality(truth, estimate, missing).items():
-            row[name] = float(values.mean())
-            row[f"{name}_se"] = float(values.std() / len(values) ** 0.5)  # rounded in float32
-        rows.append(row)
-    return rows
-
-
 def denoised_pixels(scale: Scale, x: Tensor) -> Tensor:
     """x, which carries noise of mean half a grey level, to the nearest uint8 pixels."""
     return (x * scale.sigma + scale.mean - 0.5).round().clamp(0, 255).to(torch.uint8)

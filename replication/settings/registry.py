@@ -64,7 +64,6 @@ class Experiment:
     unit: str  # of K
     paper: dict = field(default_factory=dict)  # its row of Table 1
     parts: list = field(default_factory=list)  # what is measured beside K
-    replication: bool = True  # False: a network that the paper does not have
     law: Callable | None = None  # of points, from their noise
     optimum: Callable | None = None  # the best reverse for (kernel, law), for K*
     draws: Callable | None = None  # what draws its images, where they are not fetched
