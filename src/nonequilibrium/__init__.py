@@ -1,10 +1,15 @@
 """The first diffusion model (Sohl-Dickstein et al. 2015): kernels, networks, and a bound to trust.
 
-The bound of a trained model on images (n, c, h, w) uint8, in nats per image, is
+The bound of a trained model on images (n, c, h, w) uint8, in bits per dimension, is
+
+    import torch
+    from nonequilibrium import bits, bits_per_dim, load_weights, sampled_bound
 
     model, random = load_weights("models/cifar10.safetensors"), torch.Generator().manual_seed(0)
     kernel, x0 = model.kernel(), model.scale.dequantise(images, random)
-    K = sampled_bound(kernel, model.reverse(kernel), x0, random, 20, model.proposal()).K
+    reverse, proposal = model.reverse(kernel), model.proposal()
+    bound = sampled_bound(kernel, reverse, x0, random, draws=20, proposal=proposal)
+    print(bits_per_dim(bits(bound.K), x0[0].numel(), model.scale.sigma))
 
 The names below are those that most uses need, each imported when it is first asked for.
 """

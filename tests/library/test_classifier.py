@@ -118,5 +118,5 @@ def test_labels_are_those_of_the_images_and_their_absence_is_said(tmp_path):
     assert len(train) == 1500 and len(test) == 297 and set(train.tolist()) == set(range(10))
     with pytest.raises(DataError, match="make data"):
         load_labels("mnist", tmp_path)
-    with pytest.raises(ParameterError, match="cifar"):
-        load_labels("cifar10")
+    with pytest.raises(ParameterError, match="photographs"):
+        load_labels("photographs")  # which have none
