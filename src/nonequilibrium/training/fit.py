@@ -223,5 +223,6 @@ class _Run:
 
 def check_log_every(log_every: int) -> None:
     """Refuse a curve that cannot have a row every ``log_every`` steps."""
-    if not (isinstance(log_every, int) and log_every >= 1):
-        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number of at least 1")
+    if isinstance(log_every, bool) or not isinstance(log_every, int) or log_every < 1:
+        words = "it must be a whole number of steps, at least 1"
+        raise ParameterError(f"log_every is {log_every!r}; {words}")
