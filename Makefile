@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" nonequilibrium
 TOOLS := pytest ruff mypy
 
-.PHONY: reproduce test units cells same bench data lab clean again
+.PHONY: reproduce test library workshop units cells same bench data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # both of the next read what it writes, each on a core
@@ -14,14 +14,19 @@ reproduce: .venv/installed            ## everything: train, measure, draw, repor
 	dvc repro
 	@echo "Open reports/index.html"
 
-test: .venv/testing                   ## unit tests and every notebook, each on a core of its own
-	$(MAKE) --keep-going --jobs=2 units cells
+test: .venv/testing                   ## unit tests and every notebook, on two cores
+	$(MAKE) --keep-going --jobs=2 library cells workshop
 
-units: .venv/testing
-	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest tests --cov
+TEST := NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest
 
-cells: .venv/testing
-	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 pytest --nbval notebooks
+library workshop: .venv/testing       ## the unit tests of each
+	$(TEST) tests/$(subst workshop,replication,$@)
+
+cells: .venv/testing                  ## every cell of the notebooks
+	$(TEST) --nbval notebooks
+
+units: .venv/testing                  ## all unit tests, with the lines that they reach
+	$(TEST) tests --cov
 
 same: .venv/testing                   ## quick metrics of everything, compared with kept ones
 	NONEQUILIBRIUM_QUIET=1 OMP_NUM_THREADS=1 python tests/same.py
