@@ -245,3 +245,12 @@ def test_each_step_has_the_network_of_its_noise():
         assert torch.allclose(by_number.mean, alone.mean, atol=1e-6)
     few = net(KERNEL, xt[1:2], t[1:2])
     assert torch.allclose(few.mean[0], p.mean[1], atol=1e-6), "a batch that needs one network only"
+
+
+def test_a_plain_network_passes_on_what_its_paths_end_in_and_nothing_else():
+    plain, ours = network(plain=True), network()
+    assert plain.pixel[0].in_features == 5 + 4  # the last maps, and the values of the dense path
+    assert ours.pixel[0].in_features == 1 + 2 * 5 + 4
+    assert not plain.readout.weight.any() and ours.readout.weight.any()
+    inside = plain.features(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    assert inside.shape == (2, 8, 8, 7) and inside.abs().max() <= 1, "the tanh of the 1×1 layer"

@@ -151,3 +151,24 @@ def test_the_roll_s_model_starts_where_its_parameters_say():
             float(torch.cdist(data, model.network.rbf.centre.detach()).amin(1).square().mean())
         )
     assert squares[1] < 0.5 * squares[0] and load("swiss_roll").centres == "k_means"
+
+
+def test_the_paper_s_readouts_are_linear_in_its_features():
+    """D.1: f_μ, f_Σ and f_b are read out themselves, not by way of an estimate of x^0."""
+    kernel = GaussianKernel(even_log_snr_schedule(8, 1e-3, 0.1))
+    roll = RBFNetwork(kernel, SwissRoll(0.01), seeded(0), units=5, mean="paper")
+    x, t = torch.randn(4, 2, generator=seeded(1), dtype=torch.float64), 3
+    assert torch.allclose(roll(kernel, x, t).var, kernel.beta[t].expand(4, 2), rtol=1e-5)
+    for readout in (roll.mean, roll.log_var):
+        torch.nn.init.normal_(readout.weight, generator=seeded(2))
+    phi, p = roll.rbf(x.float()), roll(kernel, x, t)
+    assert torch.allclose(p.mean.float(), phi @ roll.mean.weight[t] + roll.mean.bias[t])
+    z = phi @ roll.log_var.weight[t] + roll.log_var.bias[t]
+    assert torch.allclose(p.var.float(), torch.sigmoid(z))
+
+    flips = BinomialKernel(inverse_schedule(8), 0.2)
+    beat = MLPNetwork(flips, 20, seeded(0), hidden=20, layers=2, knots=0, mean="paper")
+    assert beat.readout.shared is None and beat.readout.weight.requires_grad
+    torch.nn.init.normal_(beat.readout.weight, generator=seeded(2))
+    bits = torch.ones(3, 20, dtype=torch.float64)
+    assert torch.allclose(beat(flips, bits, t).logit, beat.readout(beat.hidden(bits), t).double())
