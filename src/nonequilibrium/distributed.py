@@ -4,8 +4,6 @@ All draw the same random numbers; each computes its part of the network's answer
 all of them. Outside ``group`` there is one process, and nothing here does anything.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

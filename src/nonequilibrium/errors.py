@@ -1,7 +1,5 @@
 """What a user can mend: said in one sentence, never as a traceback."""
 
-from __future__ import annotations
-
 
 class Refusal(Exception):
     """An obstacle that a user can remove; its text is one sentence."""

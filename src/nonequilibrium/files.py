@@ -1,7 +1,5 @@
 """Files that are whole or absent at any moment, and words on standard error that end no work."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib

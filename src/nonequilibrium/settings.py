@@ -1,7 +1,5 @@
 """Settings by keyword: defaults for those that are not given, each value of its default's kind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from types import SimpleNamespace

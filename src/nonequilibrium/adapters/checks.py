@@ -1,7 +1,5 @@
 """What is no schedule, no prediction or no image is refused in one sentence."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The cost of an image under a model in the unit of the later papers' tables, bits/dim."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Models of ``diffusers`` and ``denoising_diffusion_pytorch``, neither of which is imported."""
 
-from __future__ import annotations
-
 import inspect
 from functools import partial
 from typing import Any

@@ -7,8 +7,6 @@ All take arguments of ``from_function`` to set otherwise, such as ``variance``; 
 AdapterError.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from itertools import pairwise

@@ -7,8 +7,6 @@ A prediction stands for an estimate x̂^0 of the data, and μ is the mean of q(x
     score s     x̂^0 = (x^t + (1−ᾱ_t) s)/√ᾱ_t         (s = ∂log q(x^t)/∂x^t)
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator

@@ -5,8 +5,6 @@ measured on every image, the model on a few, and the mean of the second is corre
 (two-phase sampling with a control variate).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace

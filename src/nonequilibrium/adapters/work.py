@@ -9,8 +9,6 @@ p(x^0|x^1) within half a step of it, the outermost levels also all beyond. The p
 same sum and other ends: its last step is fixed (44), and it bounds the density of noisy pixels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

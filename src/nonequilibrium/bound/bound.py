@@ -3,8 +3,6 @@
 All is in nats and per example until ``bits``; *kernel* and *reverse* are those of ``chain``.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

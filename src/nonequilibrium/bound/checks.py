@@ -1,7 +1,5 @@
 """What the estimators of K refuse before any work: input of which the figure would be no bound."""
 
-from __future__ import annotations
-
 from numbers import Integral
 
 import torch

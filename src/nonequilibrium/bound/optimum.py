@@ -9,8 +9,6 @@ Forward chain and best reverse kernel of the heartbeat treat alike all bits of a
 all classes: x^t matters only by the number of ones in each class, 5^5 states, 126 up to order.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import lru_cache

@@ -2,8 +2,6 @@
 density that Gaussians of width σ on samples make; σ is the best on a validation set.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

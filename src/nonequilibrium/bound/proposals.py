@@ -4,8 +4,6 @@ A model may fail only where x^t hardly ever goes, such as midway between two hea
 q(x^t|x^0) miss these states, so that both their mean and its standard error are mostly too small.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The paper's other relations: averages over forward trajectories (8) to (12), brackets (24)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

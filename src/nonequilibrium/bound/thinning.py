@@ -6,8 +6,6 @@ with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t), so that a table by t an
     KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

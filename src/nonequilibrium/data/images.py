@@ -3,8 +3,6 @@ uniform noise of one grey level, without which the bound rewards learning the 8-
 constants of the training set shift and scale it to mean 0 and variance 1.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -37,7 +35,7 @@ class Scale(NamedTuple):
     sigma: float
 
     @classmethod
-    def of(cls, train: Tensor) -> Scale:
+    def of(cls, train: Tensor) -> "Scale":
         """The constants of training images (n, c, h, w) uint8; u has mean 1/2 and variance 1/12."""
         counts = torch.bincount(train.flatten().int(), minlength=256).double()
         level = torch.arange(256, dtype=torch.float64)

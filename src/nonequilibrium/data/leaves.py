@@ -4,8 +4,6 @@ Radii have a density ∝ r^−3 between two cut-offs, for which images look alik
 and greys on 0..1 are uniform. Pixels get Gaussian noise, without which a flat leaf has no density.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The laws of the two toy data sets, with what is known of them exactly."""
 
-from __future__ import annotations
-
 import math
 from typing import Protocol
 

@@ -7,8 +7,6 @@
   divergences are summed, in nats.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -33,10 +31,10 @@ class Normal(NamedTuple):
     def log_prob(self, x: Tensor) -> Tensor:
         return -0.5 * ((x - self.mean) ** 2 / self.var + torch.log(self.var) + LOG_2PI)
 
-    def where(self, known: Tensor, other: Normal) -> Normal:
+    def where(self, known: Tensor, other: "Normal") -> "Normal":
         return Normal(*(torch.where(known, *pair) for pair in zip(self, other, strict=True)))
 
-    def kl(self, p: Normal) -> Tensor:
+    def kl(self, p: "Normal") -> Tensor:
         ratio = self.var / p.var
         return 0.5 * (ratio - 1 - torch.log(ratio) + (self.mean - p.mean) ** 2 / p.var)
 
@@ -56,7 +54,7 @@ class Bernoulli(NamedTuple):
     def log_prob(self, x: Tensor) -> Tensor:
         return x * F.logsigmoid(self.logit) + (1 - x) * F.logsigmoid(-self.logit)
 
-    def kl(self, p: Bernoulli) -> Tensor:
+    def kl(self, p: "Bernoulli") -> Tensor:
         rate, one = self.rate, F.logsigmoid(self.logit) - F.logsigmoid(p.logit)
         return rate * one + (1 - rate) * (F.logsigmoid(-self.logit) - F.logsigmoid(-p.logit))
 

@@ -3,8 +3,6 @@ which (1−ᾱ_t)/ᾱ_t = σ², from where the reverse chain draws from p(x^0) r
 between two steps are given the noise that is missing to the noisier one.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

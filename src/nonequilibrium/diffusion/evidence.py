@@ -4,8 +4,6 @@ with the model's mean x̂^0 and the covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂
 2023 (pseudo-inverse guidance) assume it diagonal, which counts what neighbours share twice.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The Gaussian and the binomial kernel of Table App.1; shapes and units as in ``chain.Kernel``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

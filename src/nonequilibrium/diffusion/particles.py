@@ -4,8 +4,6 @@ and resampled where weights become unequal (Del Moral, Doucet & Jasra 2006). At 
 law p(x^0) r(x^0)/Z̃, whatever positive r_t steered; any number estimates Z̃ without bias.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass

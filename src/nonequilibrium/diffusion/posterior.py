@@ -3,8 +3,6 @@ E[r(x^0)|x^t], in whose place the paper puts r(x^t) = r(x^0) (23): with half of 
 missing the mean moves 0.75 of the way, or 0.46 if annealed (``test_posterior``).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Trajectories of the forward chain (3) and of the reverse chain (5), whose last step is (44)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 

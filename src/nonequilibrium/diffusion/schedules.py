@@ -1,7 +1,5 @@
 """Noise schedules β_1..β_T, (T,) float64: by name, learned, or given. Index 0 holds β_1."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from numbers import Integral

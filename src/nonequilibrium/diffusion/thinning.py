@@ -2,8 +2,6 @@
 bound does not depend on the others: the best are a shortest path (Watson et al. 2021, 2106.03802).
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The model of the image experiments: data constants, schedule and network, and a draw of K."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

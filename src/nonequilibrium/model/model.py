@@ -1,7 +1,5 @@
 """What training, measuring and storing ask of a model, whatever its data and its network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Models of pictures of any size, trained on patches: a network sees what is near a pixel."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The models of the toys: points of any law by the swiss roll's network, and the heartbeat."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Trained weights on disk: written atomically with their settings, read with every cheap check."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -2,8 +2,6 @@
 class (section 2.5), which later papers call guidance (Dhariwal & Nichol 2021).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

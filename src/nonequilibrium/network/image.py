@@ -2,8 +2,6 @@
 ``network(kernel, xt, t)`` with xt (n, c, h, w) and t (n,) or an integer.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """From a network's z^μ and z^Σ, (n, c, h, w) like x^t, to the parameters μ, Σ of p(x^{t−1}|x^t)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Where a network computes in bfloat16, and which weights lose nothing in half precision."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

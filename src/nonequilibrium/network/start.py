@@ -1,7 +1,5 @@
 """How an image network starts: random, and with units for fine differences, learned late else."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

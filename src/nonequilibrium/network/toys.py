@@ -2,8 +2,6 @@
 xt, t)`` with points (n, d) and one step t, or (b, n, d) and b steps. A learned β gets gradients.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Any

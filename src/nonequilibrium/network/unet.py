@@ -2,8 +2,6 @@
 years changed about f_μ and f_Σ (Ronneberger et al. 2015; Ho et al. 2020; Dhariwal & Nichol 2021).
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

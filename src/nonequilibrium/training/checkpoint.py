@@ -2,8 +2,6 @@
 all that the result depends on (code, settings, data, library versions), and not damaged.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training of a classifier of noisy images, or of clean ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

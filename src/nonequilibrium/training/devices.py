@@ -1,7 +1,5 @@
 """What the machine can do: devices, memory, and steps that a GPU records once and replays."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import platform

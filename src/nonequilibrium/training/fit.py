@@ -1,7 +1,5 @@
 """Training that survives: K is maximised by gradient ascent, and continues bit for bit."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -4,8 +4,6 @@ It replaces SFO, the paper's quasi-Newton method: features under a readout are c
 slows Adam down, and this method follows the correlations along each axis of a parameter.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import torch
