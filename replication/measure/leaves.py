@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nonequilibrium.bound.bound import Bound, L_null, bits, kl_terms, mean_se, sampled_bound
 from nonequilibrium.bound.proposals import proposal_from
-from nonequilibrium.data.leaves import MEAN, TEST_SEED, images_and_leaves, leaves_pictures
+from nonequilibrium.data.leaves import MEAN, TEST_SEED, leaves_images, leaves_pictures
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.textures import LeavesModel
 from replication.measure.mcgsm import MCGSM, per_image, sample_image
@@ -39,7 +39,7 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     p: Any = model.params
     sigma, seed = model.scale.sigma, settings.seed
     train = leaves_pictures(p).train
-    clean, tops = images_and_leaves(settings.n_heldout, p.size, p.smallest, p.largest, TEST_SEED)
+    clean, tops = leaves_images(settings.n_heldout, p.size, p.smallest, p.largest, TEST_SEED)
     heldout, noise = model.x0(clean, seeded(seed)), p.noise / sigma
     with torch.no_grad():
         kernel = model.kernel()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nonequilibrium.distributed import group, here
+from nonequilibrium.distributed import group, world
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.weights import load_weights
 from nonequilibrium.training.devices import keep_freed_memory
@@ -59,7 +59,8 @@ def cores() -> int:
     """Cores that this process may use, shared with the processes that it shares work with."""
     known = hasattr(os, "sched_getaffinity")
     total = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    return max(1, total // here())
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or world()) if world() > 1 else 1
+    return max(1, total // here)
 
 
 @contextmanager

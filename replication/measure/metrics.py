@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
 
@@ -64,6 +64,6 @@ def per_pixel(bound: Bound, pixels: int | Tensor) -> Bound:
 def image_metrics(experiment: str, model, bound: Bound, L_null: float, seed: int, **more) -> dict:
     """The contract of an image model in bits per pixel; bound and L_null in nats per image."""
     bound = per_pixel(bound, model.pixels)
-    blocks = bits(bound.se_blocks)  # the order of the official file is not random
+    blocks = bits(block_se(bound.per_example))  # the order of the official file is not random
     result = metrics(experiment, bound, L_null / model.pixels, seed, K_se_blocks=blocks)
     return result | of_model(model, result) | more

@@ -23,7 +23,7 @@ import nbformat
 import papermill
 
 from nonequilibrium.errors import ParameterError, Refusal, one_line
-from nonequilibrium.files import save_atomically
+from nonequilibrium.files import save_contents
 from replication.files import ROOT, check_writable, folder_for, is_path
 from replication.pages import page
 from replication.settings.fields import SEED, as_number, check_name, overrides, read_value, shown
@@ -129,7 +129,7 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     html = page.render(result, is_report, NOTEBOOKS)
-    save_atomically(target, lambda path: path.write_text(html, encoding="utf-8"))
+    save_contents({target: html.encode()})
     print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr)
     return target
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.network.classifier import NoisyClassifier, class_guide
-from nonequilibrium.training.classes import fit_classifier
+from nonequilibrium.training.classes import NoisyClassifier, class_guide, fit_classifier
 from replication.data.images import DIGITS
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded

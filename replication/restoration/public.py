@@ -16,10 +16,9 @@ from torch import Tensor
 
 from nonequilibrium import Denoise, GaussianKernel, sample, schedule
 from nonequilibrium.diffusion.chain import Normal
-from nonequilibrium.diffusion.denoise import denoised, excess
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.particles import particles
-from nonequilibrium.diffusion.posterior import Inpaint
+from nonequilibrium.diffusion.posterior import Inpaint, denoised, excess
 from replication.measure.metrics import seeded
 from replication.restoration.exact import Mixture, Problem
 

@@ -15,9 +15,16 @@ from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Factor
-from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
 from nonequilibrium.diffusion.evidence import Through
-from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint
+from nonequilibrium.diffusion.posterior import (
+    WITHIN,
+    Between,
+    Denoise,
+    Inpaint,
+    denoised,
+    denoised_mean,
+    excess,
+)
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.measure.baselines import denoised_pixels

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import glob
 import hashlib
 import json
+import os
 import platform
 import sys
 import time
@@ -17,9 +19,9 @@ from pathlib import Path
 import torch
 
 from nonequilibrium.data.images import ImageSet, Pictures
-from nonequilibrium.distributed import first, group, launched, own_device
+from nonequilibrium.distributed import first, group, launched, world
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
-from nonequilibrium.files import forget, save_contents, say, sweep
+from nonequilibrium.files import save_contents, say, sweep
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.model.weights import weights_bytes
@@ -101,6 +103,8 @@ def save_trained(
     model: Model, experiment: str, curve: list[dict], outputs: Path, device: str, name: str = ""
 ) -> None:
     """Write the files of a training, all of them or none. name: where not the experiment's."""
+    # The name of a CPU does not say how many cores were free.
+    gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
     raw, last, declared = weights_bytes(model, experiment), curve[-1], EXPERIMENTS[experiment]
     lines = [",".join(curve[0]), *(",".join(map(str, row.values())) for row in curve)]
     K, where = {"K_training": last["K"]}, "last batches"
@@ -113,7 +117,7 @@ def save_trained(
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "commit": commit(),
         "device": device,
-        "hardware": devices.hardware(device),
+        "hardware": gpu,
         "steps": last["step"],
         "seconds": last.get("seconds"),  # of a toy none, whose card is the same at each training
         **K,
@@ -166,7 +170,8 @@ def train(
         raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
     if checkpoint:
         for path in (checkpoint, *start_checkpoints(checkpoint, params)):
-            forget(path)
+            path.unlink(missing_ok=True)
+            sweep(path.parent, 0.0, glob.escape(path.name))
     return model, curve
 
 
@@ -175,7 +180,9 @@ def fitted(
 ) -> tuple[Model, list[dict]]:
     """The trained model and its curve: the work of each process. path: of the checkpoint."""
     declared, threads = EXPERIMENTS[experiment], torch.get_num_threads()
-    device = str(usable_device(own_device(device)))
+    if device == "cuda" and world() > 1:  # a GPU for each of the processes on a machine
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = str(usable_device(device))
     images = training_data(params) if declared.images else None
     checkpoint = Checkpoint(path, identity(experiment, params, images)) if path else None
     watch = Watch(experiment, log_every)

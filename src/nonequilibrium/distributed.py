@@ -1,13 +1,12 @@
-"""Processes, started by ``torchrun``, that share one piece of work by torch's own engine.
-
-All draw the same random numbers; each computes its part of the network's answers, and then all have
-all of them. Outside ``group`` there is one process, and nothing here does anything.
+"""Processes, started by ``torchrun``, that share one piece of work: all draw all random numbers,
+each computes its part of the network's answers, and then all have all of them. Outside ``group``
+there is one process, and nothing here does anything.
 """
 
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,16 +48,6 @@ def first() -> bool:
     return launched()[0] == 0
 
 
-def here() -> int:
-    """How many of the processes run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or world()) if _inside else 1
-
-
-def own_device(device: str) -> str:
-    """The device of this process: ``cuda`` is a GPU for each of the processes on a machine."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if _inside and device == "cuda" else device
-
-
 def mine(number: int) -> bool:
     """Whether the piece of work with this number is for this process."""
     return number % world() == rank()
@@ -90,11 +79,6 @@ def collected(pieces: dict[int, Any]) -> list:
         distributed.all_gather_object(every, pieces)
     pieces = {number: piece for one in every for number, piece in one.items()}
     return [pieces[number] for number in sorted(pieces)]
-
-
-def from_first(function: Callable, *arguments):
-    """``function(*arguments)``, called by the first process alone, in all of them."""
-    return collected({rank(): function(*arguments) if rank() == 0 else None})[0]
 
 
 def of_batch(mean: Tensor, share: float) -> Tensor:

@@ -1,7 +1,6 @@
 """Files that are whole or absent at any moment, and words on standard error that end no work."""
 
 import contextlib
-import glob
 import hashlib
 import os
 import re
@@ -47,21 +46,9 @@ def save_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """``save_together`` for one file."""
-    save_together({path: write})
-
-
 def save_contents(contents: Mapping[Path, bytes]) -> None:
     """``save_together`` from the bytes of each file."""
     save_together({path: partial(Path.write_bytes, data=raw) for path, raw in contents.items()})
-
-
-def forget(path: Path) -> None:
-    """Remove a file and what runs that were killed while they wrote it left."""
-    if path.is_file():
-        path.unlink(missing_ok=True)
-    sweep(path.parent, 0.0, glob.escape(path.name))
 
 
 def sweep(folder: Path, older_than: float = STALE, name: str = "*") -> list[Path]:

@@ -8,8 +8,8 @@ from typing import Any
 from nonequilibrium.errors import ParameterError
 
 LARGEST = 2**31 - 1  # of a whole number
-NUMBERS = {int: f"a whole number from 0 to {LARGEST}", float: "a finite number"}
-KINDS = NUMBERS | {bool: "true or false", str: "text"}
+KINDS = {int: f"a whole number from 0 to {LARGEST}", float: "a finite number"}
+KINDS |= {bool: "true or false", str: "text"}
 
 
 def completed(defaults: Mapping, given: Mapping) -> SimpleNamespace:
@@ -20,7 +20,7 @@ def completed(defaults: Mapping, given: Mapping) -> SimpleNamespace:
         kind = type(defaults[name])
         fits = isinstance(value, bool) == (kind is bool)
         fits = fits and isinstance(value, int | float if kind is float else kind)
-        if fits and kind in NUMBERS:
+        if fits and kind in (int, float):
             fits = math.isfinite(value) if kind is float else 0 <= value <= LARGEST
         if not fits:
             raise ParameterError(f"{name} is {value!r}; it must be {KINDS[kind]}")

@@ -10,8 +10,7 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
-from nonequilibrium.network.classifier import NoisyClassifier, class_guide
-from nonequilibrium.training.classes import fit_classifier
+from nonequilibrium.training.classes import NoisyClassifier, class_guide, fit_classifier
 from replication.data.images import DataError, load_labels
 from replication.restoration.classes import judged
 

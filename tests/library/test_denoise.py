@@ -6,10 +6,17 @@ import pytest
 import torch
 from test_evidence import chain, correlated
 
-from nonequilibrium.diffusion.denoise import as_state, denoised, denoised_mean, excess, step_of
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
-from nonequilibrium.diffusion.posterior import Between, Inpaint
+from nonequilibrium.diffusion.posterior import (
+    Between,
+    Inpaint,
+    as_state,
+    denoised,
+    denoised_mean,
+    excess,
+    step_of,
+)
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nonequilibrium.bound.bound import full_bound
-from nonequilibrium.model.weights import load_weights, save_weights
+from nonequilibrium.model.weights import load_weights, weights_bytes
 from nonequilibrium.training.checkpoint import Checkpoint, read_state
 from nonequilibrium.training.fit import Watch
 from replication.settings.registry import EXPERIMENTS
@@ -20,7 +20,7 @@ def trained(request, tmp_path_factory):
     )
     model, curve = train(name, load(name, overrides))
     path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
-    save_weights(model, name, path)
+    path.write_bytes(weights_bytes(model, name))
     return name, model, curve, path
 
 

@@ -19,6 +19,10 @@ from nonequilibrium.network.unet import Attention, UNet
 from replication.settings.settings import load, quick
 
 
+def images(*law):
+    return leaves_images(*law)[0]
+
+
 def test_each_pixel_has_the_first_of_all_leaves_that_covers_its_centre():
     greys, top, leaves = dead_leaves(40, 1.0, 30.0, np.random.default_rng(3))
     row, column = (np.mgrid[:40, :40] + 0.5).reshape(2, -1, 1)
@@ -69,35 +73,35 @@ def test_halving_an_image_keeps_the_law_of_pixel_differences():
     """Between the cut-offs: differences at distance d of images, against those at d/2 of images at
     half the resolution.
     """
-    images = leaves_images(60, 128, 0.5, 128.0, 5)
-    half = images[..., ::2, ::2]
+    drawn = images(60, 128, 0.5, 128.0, 5)
+    half = drawn[..., ::2, ::2]
     whole, halved = (
-        (x[..., d:] - x[..., :-d]).abs().mean((1, 2, 3)) for x, d in ((images, 16), (half, 8))
+        (x[..., d:] - x[..., :-d]).abs().mean((1, 2, 3)) for x, d in ((drawn, 16), (half, 8))
     )
     assert torch.allclose(whole, halved, atol=0.03)
     # And scale invariance itself: as much is covered by leaves of each octave, so distances 4 and 8
     # of a scaled law agree.
-    small, large = leaves_images(200, 64, 1.0, 64.0, 6), leaves_images(200, 128, 2.0, 128.0, 7)
+    small, large = images(200, 64, 1.0, 64.0, 6), images(200, 128, 2.0, 128.0, 7)
     a = (small[..., 4:] - small[..., :-4]).abs().mean((1, 2, 3))
     b = (large[..., 8:] - large[..., :-8]).abs().mean((1, 2, 3))
     assert abs(a.mean() - b.mean()) < 4 * (a.var() / 200 + b.var() / 200).sqrt()
 
 
 def test_the_law_is_the_same_at_every_place():
-    images = leaves_images(300, 32, 1.0, 32.0, 8)
-    for x in (images[..., 0, 0], images[..., 16, 16], images[..., 31, 0]):
+    drawn = images(300, 32, 1.0, 32.0, 8)
+    for x in (drawn[..., 0, 0], drawn[..., 16, 16], drawn[..., 31, 0]):
         values = x.flatten()
         assert abs(values.mean() - MEAN) < 4 * (VARIANCE / 300) ** 0.5
         assert abs(values.var() - VARIANCE) < 0.02
-    across = (images[..., :, 1:] != images[..., :, :-1]).float().mean((0, 1, 2))
+    across = (drawn[..., :, 1:] != drawn[..., :, :-1]).float().mean((0, 1, 2))
     assert across.std() < 4 * (0.25 / (300 * 32)) ** 0.5 * 2, (
         "borders are as frequent in the middle as at the rim"
     )
 
 
 def test_the_same_seed_draws_the_same_images_whatever_their_number():
-    assert torch.equal(leaves_images(3, 32, 1.0, 16.0, 1)[:2], leaves_images(2, 32, 1.0, 16.0, 1))
-    assert not torch.equal(leaves_images(1, 32, 1.0, 16.0, 1), leaves_images(1, 32, 1.0, 16.0, 2))
+    assert torch.equal(images(3, 32, 1.0, 16.0, 1)[:2], images(2, 32, 1.0, 16.0, 1))
+    assert not torch.equal(images(1, 32, 1.0, 16.0, 1), images(1, 32, 1.0, 16.0, 2))
 
 
 def test_x0_has_variance_one_and_the_noise_that_is_stated():
@@ -106,7 +110,7 @@ def test_x0_has_variance_one_and_the_noise_that_is_stated():
     flat = torch.full((4, 1, 64, 64), 0.3)
     x0 = model.x0(flat, torch.Generator().manual_seed(0))
     assert float(x0.std()) == pytest.approx(params.noise / model.scale.sigma, rel=0.03)
-    many = model.x0(leaves_images(400, 32, 1.0, 32.0, 9), torch.Generator().manual_seed(0))
+    many = model.x0(images(400, 32, 1.0, 32.0, 9), torch.Generator().manual_seed(0))
     assert float(many[..., ::16, ::16].var()) == pytest.approx(1, abs=0.12)
     batch = model.drawn(torch.Generator().manual_seed(0))
     assert batch.shape == (params.batch, 1, params.patch, params.patch)

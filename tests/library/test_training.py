@@ -154,14 +154,14 @@ import sys
 from functools import partial
 from pathlib import Path
 import torch
-from nonequilibrium.model.weights import save_weights
+from nonequilibrium.model.weights import weights_bytes
 from nonequilibrium.training.checkpoint import Checkpoint
 from replication.settings.settings import load
 from replication.training import train as experiment
 torch.set_num_threads(1)
 experiment.Checkpoint = partial(Checkpoint, every_seconds=0.0)
 name, folder, overrides = sys.argv[1], Path(sys.argv[2]), eval(sys.argv[3])
-save = lambda model, _: save_weights(model, name, folder / "weights.safetensors")
+save = lambda model, _: (folder / "weights.safetensors").write_bytes(weights_bytes(model, name))
 experiment.train(name, load(name, overrides), folder / "checkpoints", save=save)
 """
 

@@ -14,7 +14,7 @@ from nonequilibrium.errors import Refusal, WeightsError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.textures import LeavesModel, TextureModel
 from nonequilibrium.model.toys import HeartbeatModel, PointsModel
-from nonequilibrium.model.weights import built, load_weights, save_weights
+from nonequilibrium.model.weights import built, load_weights, weights_bytes
 from nonequilibrium.network.image import ImageNetwork, SplitNetwork
 from nonequilibrium.network.toys import MLPNetwork, RBFNetwork
 from nonequilibrium.network.unet import UNet
@@ -56,7 +56,7 @@ def saved(request, tmp_path_factory):
     model = image_model() if images else EXPERIMENTS[name].model(**vars(MODEL_PARAMS[name]))
     model.finish()
     path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
-    save_weights(model, name, path)
+    path.write_bytes(weights_bytes(model, name))
     return name, path
 
 
@@ -179,7 +179,7 @@ def written(tmp_path_factory):
         for weight in model.network.parameters():
             weight.normal_(generator=torch.Generator().manual_seed(weight.numel()))
     path = tmp_path_factory.mktemp("written") / "mnist_dense.safetensors"
-    save_weights(model, "mnist_dense", path)
+    path.write_bytes(weights_bytes(model, "mnist_dense"))
     return path
 
 

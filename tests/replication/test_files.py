@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nonequilibrium.errors import ParameterError
-from nonequilibrium.files import save_atomically, save_together, sweep
+from nonequilibrium.files import save_together, sweep
 from replication.files import OutputError, check_writable, folder_for
 from replication.stale import read
 
@@ -22,7 +22,7 @@ def test_atomic_saving_leaves_the_old_file_when_writing_fails(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        save_atomically(path, fail)
+        save_together({path: fail})
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -51,8 +51,8 @@ def test_the_umask_gives_the_mode_whatever_the_writer_made(tmp_path, umask):
 
     before = os.umask(umask)
     try:
-        save_atomically(tmp_path / "a", replaced)
-        save_atomically(tmp_path / "b", lambda temporary: temporary.write_text("b"))
+        save_together({tmp_path / "a": replaced})
+        save_together({tmp_path / "b": lambda temporary: temporary.write_text("b")})
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
@@ -65,9 +65,9 @@ def test_two_processes_of_one_number_have_temporaries_of_their_own(tmp_path):
         seen.append(temporary)
         temporary.write_text("outer")
         if len(seen) == 1:
-            save_atomically(tmp_path / "file", write)
+            save_together({tmp_path / "file": write})
 
-    save_atomically(tmp_path / "file", write)
+    save_together({tmp_path / "file": write})
     assert len(set(seen)) == 2 and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -80,7 +80,7 @@ def test_leftovers_of_killed_runs_are_swept_and_nothing_else(tmp_path):
     def write(temporary):
         names.append(temporary.name)
 
-    save_atomically(tmp_path / "run.pt", write)
+    save_together({tmp_path / "run.pt": write})
     old = time.time() - 2 * 24 * 3600
     ours = tmp_path / names[0]
     keep = [
@@ -95,7 +95,7 @@ def test_leftovers_of_killed_runs_are_swept_and_nothing_else(tmp_path):
     assert sweep(tmp_path) == [ours]
     assert sorted(tmp_path.iterdir()) == sorted([*keep, young])
     os.utime(young, (old, old))
-    save_atomically(tmp_path / "new", write)
+    save_together({tmp_path / "new": write})
     assert not young.exists(), "saving sweeps the folder that it saves to"
     assert sweep(tmp_path / "absent") == []
 

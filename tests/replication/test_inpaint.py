@@ -11,7 +11,7 @@ from PIL import Image
 from nonequilibrium.errors import ParameterError
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.textures import TextureModel
-from nonequilibrium.model.weights import save_weights
+from nonequilibrium.model.weights import weights_bytes
 from replication.__main__ import main
 from replication.data.images import load_images
 from replication.data.pictures import LOSSLESS, PictureError, save_pictures
@@ -138,7 +138,7 @@ def test_names_of_masks_and_near_misses(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["png", "name"])
 def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
-    save_weights(model, "cifar10", tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes(model, "cifar10"))
     picture = pictures[0].movedim(0, -1).numpy()
     Image.fromarray(picture).save(tmp_path / "p.png")
     known = centre(32, 32)
@@ -166,7 +166,7 @@ def test_the_command_fills_in_a_file(model, pictures, tmp_path, capsys, kind):
 
 
 def test_what_is_transparent_is_filled_in_too(model, pictures, tmp_path, capsys):
-    save_weights(model, "cifar10", tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes(model, "cifar10"))
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[:4] = 0
     Image.fromarray(np.dstack([pictures[0].movedim(0, -1).numpy(), alpha])).save(tmp_path / "p.png")
@@ -248,7 +248,7 @@ def test_out_is_checked_before_anything_else(tmp_path, capsys, monkeypatch):
 def test_a_disk_that_fails_leaves_nothing_half_written(
     model, pictures, tmp_path, capsys, monkeypatch
 ):
-    save_weights(model, "cifar10", tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes(model, "cifar10"))
     Image.fromarray(pictures[0].movedim(0, -1).numpy()).save(tmp_path / "p.png")
     (tmp_path / "out.png").write_text("an earlier result")
 
@@ -269,7 +269,7 @@ def test_a_disk_that_fails_leaves_nothing_half_written(
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path, model, capsys):
-    save_weights(model, "cifar10", tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes(model, "cifar10"))
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(tmp_path / "p.png")
     (tmp_path / "text.png").write_text("no picture")
     weights = [
@@ -309,7 +309,7 @@ def test_the_cat_of_the_report_is_what_the_command_makes_of_it(model, tmp_path):
 
     picture, weights = tmp_path / "cat.png", tmp_path / "w.safetensors"
     Image.fromarray(data.chelsea()[6:294:9, 96:384:9]).save(picture)
-    save_weights(model, "cifar10", weights)
+    weights.write_bytes(weights_bytes(model, "cifar10"))
     words = [
         str(picture),
         "--mask",

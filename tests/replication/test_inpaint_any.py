@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from nonequilibrium.model.textures import TextureModel
-from nonequilibrium.model.weights import save_weights
+from nonequilibrium.model.weights import weights_bytes
 from replication.__main__ import main
 from replication.data.pictures import PictureError, read_picture
 from replication.data.textures import load_pictures
@@ -102,7 +102,7 @@ def test_which_models_take_any_size():
 
 
 def test_the_command_on_a_picture_of_its_own_size(model, picture, tmp_path, capsys):
-    save_weights(model, "bark", tmp_path / "bark.safetensors")
+    (tmp_path / "bark.safetensors").write_bytes(weights_bytes(model, "bark"))
     Image.fromarray(picture[0].numpy()).save(tmp_path / "a.png")
     words = [
         "inpaint",

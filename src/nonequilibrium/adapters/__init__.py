@@ -17,19 +17,6 @@ from nonequilibrium.adapters.prediction import Adapted, from_function
 from nonequilibrium.adapters.work import log_level
 from nonequilibrium.errors import AdapterError
 
-__all__ = [
-    "Adapted",
-    "AdapterError",
-    "Cost",
-    "adapted",
-    "bits_per_dim",
-    "fewer",
-    "from_denoising_diffusion_pytorch",
-    "from_diffusers",
-    "from_edm",
-    "from_flow",
-    "from_function",
-    "from_score",
-    "from_ve",
-    "log_level",
-]
+__all__ = ["Adapted", "AdapterError", "Cost", "adapted", "bits_per_dim", "fewer", "log_level"]
+__all__ += ["from_denoising_diffusion_pytorch", "from_diffusers", "from_edm", "from_flow"]
+__all__ += ["from_function", "from_score", "from_ve"]

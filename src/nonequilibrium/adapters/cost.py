@@ -78,10 +78,9 @@ def _by_reference(work: Work, reference, draws: int) -> Cost:
 
 
 def refinement(kernel: GaussianKernel, matrix: Tensor) -> tuple[float, float]:
-    """What a level midway in log SNR between each two would change, by the trapezoidal rule.
-
-    With the posterior's variance a step loses half of SNR_{t−1} − SNR_t times the square error of
-    the estimate of x^0 at t (Kingma et al. 2021), which is interpolated between levels.
+    """What a level midway in log SNR between each two would change, by the trapezoidal rule: with
+    the posterior's variance a step loses half of SNR_{t−1} − SNR_t times the square error of the
+    estimate of x^0 at t (Kingma et al. 2021), which is interpolated between levels.
     """
     snr = (kernel.alpha_bar / kernel.one_minus_alpha_bar)[1:]
     loss = matrix[:, 2:] / (snr[:-1] - snr[1:])  # half the square error, by level t ≥ 2

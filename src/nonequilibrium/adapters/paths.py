@@ -1,10 +1,6 @@
-"""Every Gaussian path x_τ = a_τ x^0 + σ_τ ε as a chain, by the name of the network that follows it.
-
-Divided by √(a²+σ²) the path has the marginals of a chain with ᾱ = a²/(a²+σ²). The levels (T,) at
-which it is cut may have any order. ``bits_per_dim`` says what twice as many would change.
-
-All take arguments of ``from_function`` to set otherwise, such as ``variance``; all raise
-AdapterError.
+"""Every Gaussian path x_τ = a_τ x^0 + σ_τ ε as a chain, by the name of the network that follows it:
+divided by √(a²+σ²) it has the marginals of one with ᾱ = a²/(a²+σ²). The levels (T,) at which it is
+cut may have any order. changes: arguments of ``from_function``. All raise AdapterError.
 """
 
 import dataclasses

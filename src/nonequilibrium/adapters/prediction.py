@@ -184,16 +184,14 @@ def from_function(
 
     betas or alphas_cumprod: the schedule, T values.
     predicts: what it returns, (n, event): "noise", "x0", "velocity", "score", or μ itself ("mean").
-    variance: "fixed_small" is that of q(x^{t−1}|x^t,x^0) and "fixed_large" is β_t (Ho et al. 2020).
-        With the others the function returns twice as many channels, whose second half is the
-        variance ("learned"), its logarithm ("learned_log"), or a number from −1 to 1 between the
-        two fixed ones ("learned_range", Nichol & Dhariwal 2021).
+    variance: "fixed_small" is that of q(x^{t−1}|x^t,x^0) and "fixed_large" is β_t (Ho et al. 2020);
+        else the second half of twice as many channels is the variance ("learned"), its logarithm
+        ("learned_log"), or a number from −1 to 1 between both ("learned_range", Nichol & Dhariwal).
     clip: the estimated x^0 is clamped to ±clip, or changed by a function, as a part of the model.
-    first_var: the (smaller) variance at t = 1, for the later papers' last step. None: as t = 2, as
-        Ho et al. have it, where β rises; 1−ᾱ_1 on a fine chain, whose first step is its largest.
-    event_dim: axes of an example, 3 for images, 1 for points.
-    network: whose dropout is switched off and whose device is used; a function that is a Module is
-        its own. Raises AdapterError.
+    first_var: the (smaller) variance at t = 1, for the later papers' last step. None: as t = 2
+        where β rises (Ho et al.); 1−ᾱ_1 on a fine chain, whose first step is its largest.
+    event_dim: axes of an example, 3 for images, 1 for points. network: whose dropout is switched
+        off and whose device is used, by default the function. Raises AdapterError.
     """
     check(callable(function), "the model is", kind(function), "a function of (x^t, s)")
     kernel, parts = chain(betas, alphas_cumprod, event_dim, predicts), (predicts, variance, clip)

@@ -1,8 +1,6 @@
-"""A mean over all images by a few evaluations of a model, beside a cheap reference on all of them.
-
-Images differ by far more than two models do on the same image, step and noise. So the reference is
-measured on every image, the model on a few, and the mean of the second is corrected by regression
-(two-phase sampling with a control variate).
+"""A mean over all images by a few evaluations of a model, corrected by regression on a cheap
+reference measured on all of them (two-phase sampling with a control variate): images differ by far
+more than two models do on the same image, step and noise.
 """
 
 import itertools
@@ -22,19 +20,16 @@ FOLDS = 5
 
 
 def gaussian(kernel: GaussianKernel, x0: Tensor) -> Adapted:
-    """The best estimate of x^0 for a stationary Gaussian with the mean and spectrum of ``x0``.
-
-    Images are taken for periodic; at each frequency the colours are correlated.
-    """
+    """The best estimate of x^0 for the stationary Gaussian with the moments of periodic ``x0``."""
     mean = x0.mean((0, 2, 3), keepdim=True)
     waves = torch.fft.fft2(x0 - mean)
     spectrum = torch.einsum("nchw,ndhw->hwcd", waves, waves.conj()) / len(x0) / x0[0, 0].numel()
     values, vectors = torch.linalg.eigh(spectrum)
 
     def estimate(x: Tensor, s: Tensor) -> Tensor:
-        signal, left = (
-            kernel.at(of, (s + 1).cpu(), x) for of in (kernel.alpha_bar, kernel.one_minus_alpha_bar)
-        )
+        t = (s + 1).cpu()
+        signal = kernel.at(kernel.alpha_bar, t, x)
+        left = kernel.at(kernel.one_minus_alpha_bar, t, x)
         waves = torch.fft.fft2(x - signal.sqrt() * mean)
         waves = torch.einsum("hwcd,nchw->nhwd", vectors.conj(), waves)
         waves = waves * signal.sqrt() * values / (signal * values + left)
@@ -68,11 +63,10 @@ class Transported:
 @torch.no_grad()
 def two_phase(work: Work, reference, draws: int) -> tuple[float, float, Tensor, float]:
     """The mean loss of all images, nats: it, its error given the images, by image, and the spread
-    that the images' predictions leave.
+    that the images' predictions leave. reference, draws: as of ``bits_per_dim``.
 
-    reference: "gaussian", or a model that ``adapted`` knows. draws: of it, steps per image. The
-    regression of one fold of the images has its coefficients from the others, so that it has no
-    bias. Images are drawn without replacement, which the error leaves out: it is an upper bound.
+    A fold of the images has its regression coefficients from the others, for no bias. Images are
+    drawn without replacement, which the error leaves out: it is an upper bound.
     """
     n = len(work.x0)
     fitted = isinstance(reference, str) and reference == "gaussian"
@@ -113,10 +107,8 @@ def two_phase(work: Work, reference, draws: int) -> tuple[float, float, Tensor, 
 
 
 def _measured(work: Work, rows: Tensor, reverses: list, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Losses of images ``rows`` (d, n) at drawn steps, without bias, and the places u of these.
-
-    reverses: all have the same x^t; None is the model. first: whether it has L_0 beside. Returns
-    (d, n) on [0, 1), and (len(reverses), d, n) nats.
+    """Places u (d, n) of drawn steps, and losses there of images ``rows`` (d, n), without bias:
+    (len(reverses), d, n) nats at the same x^t. reverses: None is the model. first: with its L_0.
     """
     t, weight, u = work.steps(*rows.shape)
     values = torch.zeros(len(reverses), *rows.shape, dtype=torch.float64)

@@ -1,12 +1,9 @@
-"""A model, its images and a generator: the losses at drawn steps, whose sum is the bound.
-
-The bound of the later papers is on the probability of the grey levels themselves (Ho et al. 2020):
+"""The losses of images at drawn steps, whose sum bounds the probability of their grey levels:
 
     L_T + Σ_{t=2..T} KL( q(x^{t−1}|x^t,x^0) ‖ p(x^{t−1}|x^t) ) + L_0,
 
-with L_T = KL( q(x^T|x^0) ‖ π ) and L_0 = −log P(x^0|x^1). P gives a level the part of the Gaussian
-p(x^0|x^1) within half a step of it, the outermost levels also all beyond. The paper's K has the
-same sum and other ends: its last step is fixed (44), and it bounds the density of noisy pixels.
+with L_T = KL( q(x^T|x^0) ‖ π ) and L_0 = −log P(x^0|x^1), of the part of p(x^0|x^1) nearest to the
+level (Ho et al. 2020). The paper's K fixes the last step (44) and bounds a density of noisy pixels.
 """
 
 import math
@@ -20,14 +17,8 @@ from torch import Tensor
 
 from nonequilibrium.adapters.checks import as_levels, check
 from nonequilibrium.adapters.libraries import adapted
+from nonequilibrium.bound import checks
 from nonequilibrium.bound.bound import Bound, entropy_terms, systematic
-from nonequilibrium.bound.checks import (
-    check_count,
-    check_examples,
-    check_proposal,
-    checked,
-    noise_generator,
-)
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.distributed import mine, total
@@ -57,16 +48,14 @@ class Options:
 
     def __post_init__(self):
         for name, least in (("replicates", 2), ("block", 1), ("levels", 2), ("evaluations", 20)):
-            check_count(name, getattr(self, name), least)
+            checks.check_count(name, getattr(self, name), least)
         fits = self.last_step in (None, "levels", "fixed")
         check(fits, "last_step is", repr(self.last_step), "levels or fixed")
 
 
 def log_level(x: Tensor, p: Normal, levels: int = 256) -> Tensor:
-    """log of the probability that ``p`` gives the level at x, scaled to [−1, 1]; nats, float64.
-
-    It is exact. Published programs have an approximation by tanh, whose levels have sum one too
-    but whose tails are too light (by a factor of 0.16 at −5σ), and a floor.
+    """log of the probability that ``p`` gives the level at x, scaled to [−1, 1]; nats, float64:
+    exact, where published programs approximate by tanh, whose tails are too light.
     """
     mean, sigma = p.mean.double().cpu(), p.var.double().cpu().sqrt()
     x, half = x.double().cpu(), 1 / (levels - 1)
@@ -85,7 +74,8 @@ class Work:
 
     def __init__(self, model, images, given, options: Options):
         try:
-            self.generator = torch.Generator().manual_seed(check_count("seed", options.seed, 0))
+            seed = checks.check_count("seed", options.seed, 0)
+            self.generator = torch.Generator().manual_seed(seed)
         except (ValueError, RuntimeError):
             words = f"seed is {options.seed!r}; it must be a whole number below 2^64"
             raise AdapterError(words) from None
@@ -100,9 +90,9 @@ class Work:
         self.scale: tuple[float, float] = getattr(self.reverse, "scale", None) or (half, half)
         x0 = (x0 - self.scale[0]) / self.scale[1]
         x0 = x0.to(getattr(self.reverse, "device", None) or "cpu", torch.float32)
-        self.x0 = check_examples(self.kernel, x0)
+        self.x0 = checks.check_examples(self.kernel, x0)
         self.offset = math.log2(self.scale[1]) if self.fixed else 0.0  # of a density's bits/dim
-        self.noise = noise_generator(self.generator, x0.device)
+        self.noise = checks.noise_generator(self.generator, x0.device)
         given = {} if given is None else given if isinstance(given, dict) else {"": given}
         self.given = {name: torch.as_tensor(value) for name, value in given.items()}
         for value in self.given.values():
@@ -122,14 +112,14 @@ class Work:
             given = {name: value[rows] for name, value in self.given.items()}
             more = {"given": given.pop("", given)} if self.given else {}
             reverse = partial(self.reverse, **more)
-        p = checked(self.kernel, reverse)(xt, t)
+        p = checks.checked(self.kernel, reverse)(xt, t)
         if (t == 1).all():
             return -log_level(self.x0[rows], p, self.options.levels)
         return self.kernel.q_posterior(self.x0[rows], xt, t).kl(p)
 
     def steps(self, draws: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Steps by the proposal, what each is divided by, and their places u in it, (draws, n)."""
-        weight, _ = check_proposal(self.kernel, self.options.proposal)
+        weight, _ = checks.check_proposal(self.kernel, self.options.proposal)
         u = systematic(draws, n, self.generator)
         t = torch.searchsorted(weight.cumsum(0), u, right=True).clamp(2, self.kernel.T)
         return t, weight[t], u
@@ -146,9 +136,8 @@ class Work:
                 steps = zip(*self.steps(draws, len(images)), strict=True)
                 visits = [(images, t, weight * draws) for t, weight, _ in steps]
             for visit in visits:
-                yield from (
-                    (r, part) for part in zip(*(x.split(block) for x in visit), strict=True)
-                )
+                for part in zip(*(x.split(block) for x in visit), strict=True):
+                    yield r, part
         for r in range(0 if self.fixed else self.options.replicates):
             yield from ((r, (rows, one[rows], one[rows])) for rows in images.split(block))
 

@@ -36,7 +36,7 @@ def mean_se(values: Tensor) -> tuple[float, float]:
 
 
 def block_se(values: Tensor, blocks: int = 50) -> float:
-    """Standard error of the mean of values (n,) with like neighbours, by means of blocks."""
+    """Standard error of the mean of values (n,) in the order of a file, by means of blocks."""
     parts = values.tensor_split(min(blocks, len(values)))
     return mean_se(torch.stack([part.double().mean() for part in parts]))[1]
 
@@ -65,16 +65,9 @@ class Bound:
         return mean_se(self.per_example)[1]
 
     @property
-    def se_blocks(self) -> float:
-        """``se`` for examples in the order of a file, nats, see ``block_se``."""
-        return block_se(self.per_example)
-
-    @property
     def mc_se(self) -> float:
         """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
-
-        Draws of different examples are assumed independent, so that it is an upper bound for
-        stratified ones. Two replicates tell it to 40 % for 5 examples, to 15 % for 50.
+        Stratified draws are assumed independent, so that it is an upper bound for them.
         """
         r, n = self.replicates.shape
         if r < 2:
@@ -90,11 +83,6 @@ def entropy_terms(kernel: Kernel, x0: Tensor) -> Tensor:
     """
     T, H, cross = kernel.T, kernel.entropy, kernel.cross_entropy_pi  # cross: −E_q log π(x^t)
     return H(x0, T) - H(x0, 1) - cross(x0, T) - cross(x0, 0) + cross(x0, 1)
-
-
-def entropy_terms_eq14(kernel: Kernel, x0: Tensor) -> Tensor:
-    """The same terms as (14) has them: H_q(X^T|X^0) − H_q(X^1|X^0) − H_p(X^T), (n,) nats."""
-    return kernel.entropy(x0, kernel.T) - kernel.entropy(x0, 1) - kernel.entropy_pi(x0)
 
 
 def kl_terms(
@@ -171,11 +159,9 @@ def sampled_bound(
 ) -> Bound:
     """K (14) by ``draws`` steps t per example in place of all T − 1; unbiased.
 
-    proposal: (T + 1,) weights by which t is drawn, see ``proposal_from``; None is uniform over
-        2..T. A pair (weights, typical) has (T + 1,) nats beside them, about what KL_t is for any
-        example: only the difference from ``typical`` is then left to chance.
-    stratified: the draws of all examples together cover the proposal evenly, by one systematic
-        grid shuffled over the examples; if False, they are independent.
+    proposal: (T + 1,) weights by which t is drawn, see ``proposal_from``; None is uniform. A pair
+        (weights, typical) leaves to chance only the difference of KL_t from ``typical``, (T + 1,).
+    stratified: all draws together cover the proposal evenly; if False, they are independent.
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
     reverse, x0, noise = checks.check_chain(kernel, reverse, x0, generator)

@@ -1,12 +1,7 @@
-"""What is possible at best (15): the best reverse kernels of the two toys, and their K*.
-
-The best kernel of the model's family has the moments of q(x^{t−1}|x^t). It is a reverse like any
-other. Because log p is linear in just these moments, the K of any model is smaller than K* by
-
-    K* − K = Σ_{t=2..T} E_q(x^t) KL( optimal p*(x^{t−1}|x^t) ‖ model p(x^{t−1}|x^t) ).
-
-Forward chain and best reverse kernel of the heartbeat treat alike all bits of a residue class, and
-all classes: x^t matters only by the number of ones in each class, 5^5 states, 126 up to order.
+"""What is possible at best (15): K* of the two toys, by the reverses p* with the moments of
+q(x^{t−1}|x^t). As log p is linear in these, K* − K = Σ_{t=2..T} E_q(x^t) KL(p* ‖ p) for any p.
+The chains of the heartbeat treat alike all bits of a residue class, and all classes: x^t matters
+only by the number of ones in each class, 5^5 states, 126 up to order.
 """
 
 import itertools

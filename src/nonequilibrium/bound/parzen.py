@@ -27,10 +27,8 @@ def log_density(x: Tensor, samples: Tensor, sigma: float, block: int = 1000) -> 
 
 
 def parzen(samples: Tensor, validation: Tensor, test: Tensor) -> dict:
-    """{"mean", "se", "se_blocks", "sigma"}: mean log density of ``test`` in nats and its errors.
-
-    samples, validation, test: (·, d) in [0, 1]. The errors are of the test images alone: ``se`` for
-    independent ones, ``se_blocks`` for those in the order of a file.
+    """{"mean", "se", "se_blocks", "sigma"}: mean log density of ``test`` in nats and its errors by
+    the test images alone, independent or in the order of a file. All data: (·, d) in [0, 1].
     """
     for name, rows in {"samples": samples, "validation": validation, "test": test}.items():
         least = 2 if name == "test" else 1

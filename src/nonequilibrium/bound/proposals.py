@@ -1,7 +1,5 @@
 """Which t and x^t are drawn where K is estimated, with the weights that keep an average unbiased.
-
-A model may fail only where x^t hardly ever goes, such as midway between two heartbeats. Draws from
-q(x^t|x^0) miss these states, so that both their mean and its standard error are mostly too small.
+Draws from q(x^t|x^0) hardly ever see states midway between two heartbeats, where a model may fail.
 """
 
 from typing import Any
@@ -19,9 +17,8 @@ KEPT = 0.5  # part of ᾱ_t that the noisier chain keeps
 def draw(
     kernel: Kernel, x0: Tensor, t: Tensor | int, generator, share: float
 ) -> tuple[Tensor, Tensor | float]:
-    """x^t, a part ``share`` of it from a noisier chain, and its weight q(x^t|x^0)/mixture.
-
-    Weights (*t.shape, ...) have mean one and never exceed 1/(1 − share).
+    """x^t, a part ``share`` of it from a noisier chain, and its weight q(x^t|x^0)/mixture,
+    (*t.shape, ...), of mean one and at most 1/(1 − share).
     """
     if not 0 <= share < 1:
         raise BoundError(f"noisier_share is {share}; it must be a number from 0 to less than 1")

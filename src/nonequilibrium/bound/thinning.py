@@ -1,6 +1,5 @@
-"""What each step of a thinned chain costs the bound, from one network evaluation per noise level.
-
-With m and v the network's mean and variance of x^0 given x^t, the step from t to s of ``thin`` has,
+"""What each step of a thinned chain costs the bound, from one network evaluation per noise level:
+with m and v the network's mean and variance of x^0 given x^t, the step from t to s of ``thin`` has,
 with ρ = SNR_s − SNR_t and SNR_t = ᾱ_t/(1−ᾱ_t), so that a table by t and ρ has all its costs,
 
     KL( q(x^s|x^t,x^0) ‖ p(x^s|x^t) ) = ½ Σ [ log(1 + ρ v) + ρ ((x^0 − m)² − v)/(1 + ρ v) ].

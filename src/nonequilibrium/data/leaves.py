@@ -1,5 +1,4 @@
 """Dead leaves (Jeulin 1997; Lee, Mumford & Huang 2001): opaque discs that fall until none is bare.
-
 Radii have a density ∝ r^−3 between two cut-offs, for which images look alike at every scale; places
 and greys on 0..1 are uniform. Pixels get Gaussian noise, without which a flat leaf has no density.
 """
@@ -9,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nonequilibrium.data.images import Pictures
 
@@ -71,7 +69,7 @@ def _cover(top: np.ndarray, leaves: np.ndarray, first: int) -> None:
         least, reach = reach, 2 * reach
 
 
-def images_and_leaves(n: int, size: int, smallest: float, largest: float, seed: int):
+def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int):
     """n images without noise, greys on 0..1, and the leaf of each pixel: (n, 1, size, size) each;
     the k-th depends on (seed, k) alone.
     """
@@ -80,15 +78,10 @@ def images_and_leaves(n: int, size: int, smallest: float, largest: float, seed: 
     return tuple(torch.from_numpy(np.stack(x))[:, None] for x in zip(*drawn, strict=True))
 
 
-def leaves_images(n: int, size: int, smallest: float, largest: float, seed: int) -> Tensor:
-    """The images of ``images_and_leaves``."""
-    return images_and_leaves(n, size, smallest, largest, seed)[0]
-
-
 def leaves_pictures(settings) -> Pictures:
     """Training and test images of ``settings``: n_train, n_test, size, smallest, largest."""
     p, numbers = settings, ((settings.n_train, TRAIN_SEED), (settings.n_test, TEST_SEED))
     law = p.size, p.smallest, p.largest
-    train, test = (list(leaves_images(n, *law, seed)) for n, seed in numbers)
+    train, test = (list(leaves_images(n, *law, seed)[0]) for n, seed in numbers)
     title = f"dead leaves, radii from {p.smallest:g} to {p.largest:g} pixels"
     return Pictures(train, test, title)

@@ -1,21 +1,11 @@
 """The laws of the two toy data sets, with what is known of them exactly."""
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nonequilibrium.errors import ParameterError
-
-
-class PointLaw(Protocol):
-    """The law of a toy data set of points."""
-
-    dim: int
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n independent points, (n, dim) float64."""
 
 
 class SwissRoll:

@@ -169,7 +169,3 @@ class Kernel(ABC, Generic[P]):
     @abstractmethod
     def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:
         """−E_q(x^t|x^0) log π(x^t) for any x^0; as ``entropy``."""
-
-    @abstractmethod
-    def entropy_pi(self, x0: Tensor) -> Tensor:
-        """H_p(X^T), the entropy of π for examples shaped like x0 (14)."""

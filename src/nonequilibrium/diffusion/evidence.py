@@ -1,13 +1,12 @@
-"""A factor for y = A x^0 + noise that looks through the model: with r_t(x^t) = E[r(x^0)|x^t] every
-Z̃_t is one and the chain exact. Where x^0 given x^t is Gaussian, r_t is N(y; A x̂^0, A C_t A^T + σ²),
-with the model's mean x̂^0 and the covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al.
-2023 (pseudo-inverse guidance) assume it diagonal, which counts what neighbours share twice.
+"""A factor for y = A x^0 + noise that looks through the model: r_t(x^t) = E[r(x^0)|x^t], for which
+the chain is exact, is N(y; A x̂^0, A C_t A^T + σ²) where x^0 given x^t is Gaussian, of mean x̂^0 and
+of covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al. 2023 assume C_t diagonal.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +17,6 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import ParameterError
 
 LEAST = 0.01  # the least V_t as a part of 1 − ᾱ_t, which white Gaussian data would leave open
-
-
-class Linear(Protocol):
-    """A: x (..., event) to A x, and var to the diagonal of A diag(var) A^T, shaped like y."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-    def variance(self, var: Tensor) -> Tensor: ...
 
 
 @dataclass
@@ -99,8 +91,8 @@ def _to_the_edge(move: Tensor, d: Tensor, most: Tensor | None) -> Tensor:
 class Through:
     """r_t(x^t) = N(y; A x̂^0(x^t), A C_t A^T + σ²), by derivatives of ``reverse``, the model's.
 
-    y: shaped like A(x), zero where a mask hides it. var: σ²; with 0 and a mask the known
-    coordinates come out exactly as given.
+    A: from x to A x; its ``variance``: from var to the diagonal of A diag(var) A^T. y: like A(x),
+    zero where a mask hides it. var: σ²; with 0 and a mask the known coordinates stay exact.
     solve: steps of conjugate gradients for (A C_t A^T + σ²) u = y − A x̂^0, each a derivative. With
     0, A C_t A^T is assumed diagonal; solved, Gaussian data are exact to first order in f_Σ.
     within: ends solving (Steihaug 1983): a bound on the shift of x̂^0 in units of its deviation, in
@@ -108,7 +100,7 @@ class Through:
     """
 
     reverse: Reverse[Normal]
-    A: Linear
+    A: Any
     y: Tensor
     var: float
     solve: int = 0

@@ -64,9 +64,6 @@ class GaussianKernel(Kernel[Normal]):
         marginal = self.q_marginal(x0, t)
         return self.sum_event(0.5 * (marginal.mean**2 + marginal.var + LOG_2PI))
 
-    def entropy_pi(self, x0: Tensor) -> Tensor:
-        return self._entropy(torch.ones_like(x0), x0)
-
     def _entropy(self, var: Tensor, x: Tensor) -> Tensor:
         return self.sum_event((0.5 * (1 + LOG_2PI + torch.log(var))).expand_as(x))
 
@@ -126,9 +123,6 @@ class BinomialKernel(Kernel[Bernoulli]):
 
     def cross_entropy_pi(self, x0: Tensor, t: Tensor | int) -> Tensor:
         return -self.log_pi(self._marginal_rate(x0, t))  # log π is linear in each bit
-
-    def entropy_pi(self, x0: Tensor) -> Tensor:
-        return self.sum_event(_bit_entropy(torch.full_like(x0, self.pi)))
 
     def _marginal_rate(self, x0: Tensor, t: Tensor | int) -> Tensor:
         lost = self.at(self.one_minus_alpha_bar, t, x0)

@@ -1,7 +1,6 @@
-"""Sequential Monte Carlo along the reverse chain, which counts the Z̃_t that (22) drops. Particles
-drawn by p̃ are weighted, w_{t−1} = w_t p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)),
-and resampled where weights become unequal (Del Moral, Doucet & Jasra 2006). At t = 0 many have the
-law p(x^0) r(x^0)/Z̃, whatever positive r_t steered; any number estimates Z̃ without bias.
+"""Sequential Monte Carlo along the reverse chain (Del Moral, Doucet & Jasra 2006), which counts the
+Z̃_t that (22) drops: w_{t−1} = w_t p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)). Many
+particles have the law p(x^0) r(x^0)/Z̃; any number estimates Z̃ without bias.
 """
 
 import math
@@ -41,11 +40,6 @@ class Particles:
         """One sample of each run, by the weights, (runs, event)."""
         chosen = torch.multinomial(torch.exp(self.log_weight), 1, generator=generator)[:, 0]
         return self.x[torch.arange(len(self.x)), chosen]
-
-
-def log_mean(log_weight: Tensor) -> Tensor:
-    """log of the mean weight over the last axis."""
-    return torch.logsumexp(log_weight, -1) - math.log(log_weight.shape[-1])
 
 
 def systematic(weight: Tensor, u: Tensor) -> Tensor:
@@ -91,7 +85,7 @@ def particles(
         again = ess[t] < resample_below * n
         if t == 0 or not again.any():
             continue
-        log_Z = log_Z + torch.where(again, log_mean(log_weight), 0.0)
+        log_Z = log_Z + torch.where(again, log_weight.logsumexp(1) - math.log(n), 0.0)
         u = torch.rand(runs, generator=generator, dtype=torch.float64)
         index = systematic(torch.softmax(log_weight, 1), u)
         index = torch.where(again[:, None], index, torch.arange(n))
@@ -106,7 +100,8 @@ def particles(
         what = f"are worth {worth:.1f} at t = {worst:.0f} and go back to {starts:.1f} of {n} starts"
         advice = "take more, or an r that looks through the model"
         warnings.warn(f"the {n} particles {what}; {advice}", Collapsed, stacklevel=3)
-    log_Z, log_weight = log_Z + log_mean(log_weight), torch.log_softmax(log_weight, 1)
+    log_Z = log_Z + (log_weight.logsumexp(1) - math.log(n))
+    log_weight = torch.log_softmax(log_weight, 1)
     return Particles(x.reshape(shape), log_weight, log_Z, ess, resampled, ancestors)
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, Normal, Reverse
+from nonequilibrium.diffusion.chain import Bernoulli, Factor, Kernel, Normal, Random, Reverse
 from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.errors import ParameterError
 
 WITHIN = 2.0  # of 1, 1.5, 2, 3 and no bound, that of the least errors on training images set aside
@@ -134,21 +135,13 @@ def filled_between(
     return Between(through, Inpaint(x0, known, annealed=True), limits=limits)
 
 
-def perturbed(p: Bernoulli, log_odds: Tensor) -> Bernoulli:
-    """Bits of rate c d/(c d + (1−c)(1−d)) (Table App.1); log_odds: log d/(1−d), nats."""
-    return Bernoulli(p.logit + log_odds)
-
-
-def template_posterior(templates: Tensor, log_odds: Tensor) -> Tensor:
-    """p̃(template) ∝ r(template) for equally probable templates, (m,)."""
-    return torch.softmax((templates * log_odds).sum(-1), -1)
-
-
 @dataclass
 class BitFactor:
-    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits."""
+    """r(x) = Π_i exp(x_i log_odds_i), independent evidence on single bits: a rate c of the reverse
+    becomes c d/(c d + (1−c)(1−d)) (Table App.1).
+    """
 
-    log_odds: Tensor  # log r(1)/r(0) of each bit, nats, broadcastable to x
+    log_odds: Tensor  # log r(1)/r(0) = log d/(1−d) of each bit, nats, broadcastable to x
     annealed: bool = False
 
     def __post_init__(self) -> None:
@@ -157,7 +150,7 @@ class BitFactor:
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         power = exponent(self.annealed, t - 1, kernel.T)
-        return perturbed(p, power * self.log_odds.to(p.logit))
+        return Bernoulli(p.logit + power * self.log_odds.to(p.logit))
 
     def log_r(self, kernel: Kernel, x: Tensor, t: int) -> Tensor:
         power = exponent(self.annealed, t, kernel.T)
@@ -177,7 +170,7 @@ class TemplateFactor(BitFactor):
 
     def __call__(self, kernel: Kernel, p: Bernoulli, xt: Tensor | None, t: int) -> Bernoulli:
         if t == 1:
-            return perturbed(p, self.log_odds.to(p.logit))  # r(x^0) itself
+            return Bernoulli(p.logit + self.log_odds.to(p.logit))  # r(x^0) itself
         if xt is None:
             return p  # β_T = 1 leaves nothing of x^0 in x^T
         x0, x, log_weight = self._weighed(kernel, xt, t)
@@ -189,7 +182,8 @@ class TemplateFactor(BitFactor):
             joint = log_weight[..., None] + log_rate
             return torch.logsumexp(joint + log_r, -2) - torch.logsumexp(joint, -2)
 
-        return perturbed(p, expected(F.logsigmoid(bit)) - expected(F.logsigmoid(-bit)))
+        log_d = expected(F.logsigmoid(bit)) - expected(F.logsigmoid(-bit))
+        return Bernoulli(p.logit + log_d)
 
     def log_r(self, kernel: Kernel, x: Tensor, t: int) -> Tensor:
         if t == 0:
@@ -202,3 +196,42 @@ class TemplateFactor(BitFactor):
         x0, x = self.templates.to(xt), xt[..., None, :]
         x0 = x0.expand(*x.shape[:-2], *x0.shape)
         return x0, x, kernel.log_prob(x, kernel.q_marginal(x0, t))
+
+
+def step_of(kernel: GaussianKernel, var: float) -> int:
+    """The first step t ≥ 2 whose (1−ᾱ_t)/ᾱ_t is at least ``var``."""
+    noise = (kernel.one_minus_alpha_bar / kernel.alpha_bar).detach()
+    if not 0 < var <= float(noise[-1]):
+        raise ParameterError(f"the noise's variance is {var:g}; the chain has 0 to {noise[-1]:g}")
+    return max(2, int(torch.searchsorted(noise, torch.tensor(var, dtype=noise.dtype))))
+
+
+def excess(kernel: GaussianKernel, var: float) -> float:
+    """The noise that is added to y, as a part of ``var``; 0 where a step has just this noise."""
+    t = step_of(kernel, var)
+    return max(float(kernel.one_minus_alpha_bar[t] / kernel.alpha_bar[t]) / var - 1, 0.0)
+
+
+def as_state(kernel: GaussianKernel, y: Tensor, var: float, generator: Random):
+    """(t, x^t) of y = x^0 + noise of variance ``var``, (n, event), with what this is less than the
+    step's noise added: from there the reverse chain is exact but for the model.
+    """
+    t, missing = step_of(kernel, var), excess(kernel, var) * var
+    noisier = y + missing**0.5 * kernel.noise(y, generator)
+    return t, kernel.at(kernel.alpha_bar.sqrt(), t, y) * noisier
+
+
+def denoised(
+    kernel: GaussianKernel, reverse: Reverse[Normal], y: Tensor, var: float, generator: Random
+) -> Tensor:
+    """Samples of x^0 given y = x^0 + noise of variance ``var``, (n, event)."""
+    return sample(kernel, reverse, y.shape, generator, start=as_state(kernel, y, var, generator))
+
+
+@torch.no_grad()
+def denoised_mean(
+    kernel: GaussianKernel, reverse: Reverse[Normal], y: Tensor, var: float, generator: Random
+) -> Tensor:
+    """The model's mean of x^0 given y, (n, event), by one call: the best guess in mean square."""
+    t, xt = as_state(kernel, y, var, generator)
+    return kernel.x0_given(reverse(xt, t), xt, t).mean

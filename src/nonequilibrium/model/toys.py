@@ -1,13 +1,14 @@
 """The models of the toys: points of any law by the swiss roll's network, and the heartbeat."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from nonequilibrium.bound.bound import entropy_terms, full_bound, kl_terms
-from nonequilibrium.data.toys import Heartbeat, PointLaw, SwissRoll
+from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import FixedSchedule, LearnedSchedule, schedule
 from nonequilibrium.model.model import Model
@@ -17,7 +18,10 @@ TRAINING_SEQUENCES = 200_000  # of the heartbeat, so many that the offsets are e
 
 
 class PointsModel(Model):
-    """A law of points, in coordinates of unit variance; ``start`` numbers other initial centres."""
+    """A law of points, in coordinates of unit variance; ``start`` numbers other initial centres.
+
+    law: from σ to an object with a ``dim`` and ``sample(n, generator)``, (n, dim) float64.
+    """
 
     defaults = (
         {"noise": 1e-3, "n_steps": 40, "beta_1": 1e-6, "alpha_bar_T": 0.03, "learn_beta": True}
@@ -26,7 +30,7 @@ class PointsModel(Model):
         | {"beta_learning_rate": 0.1}  # of logit β_t
     )
 
-    def __init__(self, start: int = 0, *, law: Callable[[float], PointLaw] = SwissRoll, **settings):
+    def __init__(self, start: int = 0, *, law: Callable[[float], Any] = SwissRoll, **settings):
         super().__init__(RBFNetwork, settings)
         p, self.law = self.params, law(self.params.noise)
         beta = schedule("even_log_snr", p.n_steps, beta_1=p.beta_1, alpha_bar_T=p.alpha_bar_T)

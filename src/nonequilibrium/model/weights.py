@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nonequilibrium.data.toys import SwissRoll
 from nonequilibrium.errors import WeightsError, one_line
-from nonequilibrium.files import save_contents, sha256
+from nonequilibrium.files import sha256
 from nonequilibrium.model.images import ImageModel
 from nonequilibrium.model.model import Model
 from nonequilibrium.model.textures import LeavesModel, TextureModel
@@ -41,11 +41,6 @@ def weights_bytes(model: Model, experiment: str) -> bytes:
     about["sha256"] = digest(tensors, about)
     # One entry, as safetensors writes several in no fixed order.
     return save(tensors, {"nonequilibrium": json.dumps(about, sort_keys=True)})
-
-
-def save_weights(model: Model, experiment: str, path: Path) -> None:
-    """Write ``weights_bytes`` to ``path``, atomically."""
-    save_contents({path: weights_bytes(model, experiment)})
 
 
 def load_weights(

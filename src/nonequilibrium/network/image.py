@@ -81,9 +81,8 @@ class TemporalReadout(nn.Module):
 class ImageNetwork(nn.Module):
     """A convolutional path, a dense path or both; then 1×1 layers; then coefficients of bumps.
 
-    plain: as the appendix states it, from random weights: a layer sees what the layer before made.
-        Else 1×1 layers also see x^t and the first maps, some units start as steps at pixels, and
-        the readout also sees the dense path, which ends without tanh.
+    plain: as the appendix states it, from random weights; else 1×1 layers also see x^t and first
+        maps, some units start as steps at pixels, and the readout sees a dense path without tanh.
     dense_channels: values per pixel of the dense path, which also reach the readout.
     precision: in training, of the dense path and the convolutions after the first.
     pixels: (m, channels) training pixels, at which steps of the first 1×1 layer start.

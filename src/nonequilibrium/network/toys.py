@@ -102,11 +102,9 @@ class RBFNetwork(nn.Module):
         f_μ = mean of q(x^{t−1}|x^t, x̂^0) at x̂^0 = A_t φ + g_t x^t/√ᾱ_t,
         f_Σ = sigmoid(B_t φ + b_t + logit β_t), as in (64).
 
-    A linear readout of 16 bounded functions could not follow x^t to the precision √β_1 of the first
-    steps. A, B and b start at zero and g_t at ᾱ_t, the best for Gaussian data: K at L_null.
-
-    mean = "paper": the appendix as it stands, f_μ = A_t φ + a_t and f_Σ = sigmoid(B_t φ + b_t) with
-    φ of x^t itself; b_t starts at logit β_t.
+    where g_t follows x^t to the precision √β_1 of the first steps. A, B and b start at zero and g_t
+    at ᾱ_t: K at L_null. mean = "paper": the appendix as it stands, f_μ = A_t φ + a_t and f_Σ =
+    sigmoid(B_t φ + b_t) with φ of x^t itself; b_t starts at logit β_t.
     """
 
     defaults = {"units": 16, "width": 1.5, "centres": "points", "mean": "posterior"}
@@ -147,11 +145,9 @@ class MLPNetwork(nn.Module):
         f_b = x̂^0 q(x^{t−1}=1|x^t, x^0=1) + (1 − x̂^0) q(x^{t−1}=1|x^t, x^0=0),
         logit x̂^0 = W_t h(x^t) + b_t + λ_t(x^t), bit by bit.
 
-    λ_t is what a bit alone says of its origin: for x^0 ~ π the chain is reversible, and q(x^0|x^t)
-    is q(x^t|x^0) with its arguments exchanged. W and b start at zero: K at L_null.
-
-    mean = "paper": the appendix as it stands, logit f_b = W_t h(x^t) + b_t. knots = 0: the readout
-    of every t is trained by itself.
+    λ_t is what a bit alone says of its origin: q(x^t|x^0) with its arguments exchanged, as a chain
+    from x^0 ~ π is reversible. W and b start at zero: K at L_null. mean = "paper": the appendix as
+    it stands, logit f_b = W_t h(x^t) + b_t. knots = 0: every readout is trained by itself.
     """
 
     defaults = {"hidden": 50, "layers": 3, "knots": 32, "mean": "posterior"}

@@ -64,9 +64,8 @@ class UNet(nn.Module):
     """f_μ and f_Σ of an image, with t as an input.
 
     channels: maps at full resolution, doubled at each lower one of the ``levels`` up to ``widest``
-    times as many. blocks: per level, one more on the way up. differences: between neighbouring
-    pixels, asinh(d/√(1−ᾱ_t)); at small t they alone tell noise from image. waves: see
-    ``grey_waves``. constants: (2,) mean and σ of a pixel in grey levels.
+    times as many. blocks: per level, one more on the way up. differences: of neighbouring pixels,
+    asinh(d/√(1−ᾱ_t)). waves: see ``grey_waves``. constants: (2,) mean and σ of a pixel in greys.
     """
 
     constants: Tensor

@@ -29,11 +29,6 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def hardware(device: str) -> str | None:
-    """The name of a GPU; None for a CPU, whose name does not say how many cores were free."""
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
-
-
 @contextlib.contextmanager
 def prepared(network: nn.Module, device: str):
     """Inside, a GPU keeps all bits of float32 and trains the ``maps`` of a network compiled."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from nonequilibrium.distributed import first, from_first, synchronised
+from nonequilibrium.distributed import collected, first, rank, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
@@ -51,13 +51,13 @@ def fit(
     watch: Watch = Watch(),  # noqa: B008
     checkpoint: Checkpoint | None = None,
 ) -> list[dict]:
-    """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``.
+    """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``,
+    whose ``lr`` falls on a cosine to a thousandth. It goes on from ``checkpoint``, on a CPU with
+    the same bits; whoever has the result removes the file. Raises TrainingError when K or its
+    gradient is not finite.
 
-    Each group's ``lr`` falls on a cosine to a thousandth. A run that continues from ``checkpoint``
-    ends, on a CPU, with the same bits as one that was not killed; whoever has the result removes
-    the file. Returns the training curve, rows of "step", "K" (the mean of the draws since the last
-    row, at most those of the last tenth of the training) and with a monitor "seconds", its time not
-    counted, and "K_validation". Raises TrainingError when K or its gradient is not finite.
+    Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
+    most those of the last tenth) and with a monitor "seconds", without its own, and "K_validation".
     """
     check_log_every(watch.log_every)
     run = _Run(model, groups, steps, seed, ascent, watch, checkpoint)
@@ -130,7 +130,8 @@ class _Run:
         self.checkpoint, self.complained = checkpoint, False
         if checkpoint is not None:
             self.identity = checkpoint.identity | {"steps": steps, "seed": seed}
-            state = from_first(read_state, checkpoint.path, self.identity)
+            read = read_state(checkpoint.path, self.identity) if rank() == 0 else None
+            state = collected({rank(): read})[0]  # in all processes, what the first has read
             if state is not None:
                 self.restore(state)
 
