@@ -78,11 +78,11 @@ def _path(network, times, signal: Tensor, noise: Tensor, x0_from, changes) -> Ad
 
 
 def fewer(model, steps: int | list[int]) -> Adapted:
-    """The chain of some of a model's T steps, as a sampler with fewer steps runs it.
+    """The chain of some of a model's T steps, as a sampler with fewer steps runs it: evenly spaced
+    with both ends, or those given, rising from 1 to at most T.
 
-    steps: how many, evenly spaced with both ends, or which, rising from 1 to at most T. The network
-    is asked at the kept steps alone. A fixed variance, or the two between which a learned one lies,
-    are those of the shorter chain; another learned one gains the longer step's share, see ``thin``.
+    A fixed variance, or the two between which a learned one lies, are those of the shorter chain;
+    another learned one gains the longer step's share, see ``thin``.
     """
     kernel, reverse = adapted(model)
     kept = even(kernel.T, steps) if isinstance(steps, int) else list(steps)

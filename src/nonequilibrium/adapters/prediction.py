@@ -86,10 +86,8 @@ class PredictedReverse:
             self.large[1] = first
 
     def __call__(self, xt: Tensor, t: Tensor | int, given: Given = None) -> Normal:
-        """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it.
-
-        given: what the network gets beside x^t and the step, see ``bits_per_dim``. Differentiable
-        in xt where xt asks for it. Raises AdapterError for answers of another kind.
+        """p(x^{t−1}|x^t), t in 1..T: xt (*t.shape, ..., event) to mean and var, spread like it and
+        differentiable in xt where xt asks for it. given: as of ``bits_per_dim``.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and xt.requires_grad):
             out, second = self._predicted(xt, t, given), None

@@ -104,9 +104,8 @@ class Work:
         return self.kernel.sample(self.kernel.q_marginal(self.x0[rows], t), self.noise)
 
     def losses(self, rows: Tensor, t: Tensor, xt: Tensor, reverse=None) -> Tensor:
-        """KL_t, or L_0 where all t are 1, of the images ``rows`` at x^t, nats of each value of x^0.
-
-        reverse: another one than the model's.
+        """KL_t, or L_0 where all t are 1, of the images ``rows`` at x^t, nats of each value of x^0,
+        by another ``reverse`` than the model's if one is given.
         """
         if reverse is None:
             given = {name: value[rows] for name, value in self.given.items()}
@@ -172,9 +171,8 @@ class Work:
 
     @torch.no_grad()
     def pilot(self, reverse=None, examples: int = 16, steps: int = 64) -> Tensor:
-        """Weights by which t is drawn, (T + 1,): mean squares of KL_t of a few images and steps.
-
-        reverse: as of ``losses``. Whatever the weights are, the estimate is unbiased.
+        """Weights by which t is drawn, (T + 1,), by KL_t of a few images and steps; reverse: as of
+        ``losses``.
         """
         rows = torch.arange(len(self.x0))[:examples]
         # Even in log t, as early steps cost most.

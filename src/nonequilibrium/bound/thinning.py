@@ -68,10 +68,8 @@ def step_costs(
     columns: int = 128,
     block: int = 32,
 ) -> StepCosts:
-    """The table of ``StepCosts`` from held-out examples x0 (n, event), ``block`` of them at once.
-
-    rows: how many t, even from 2 to T, each with the same noise, so that the table is smooth in t.
-    columns: how many ρ, even in log ρ.
+    """The table of ``StepCosts`` from held-out examples x0 (n, event), ``block`` at once, by
+    ``rows`` even t from 2 to T, all with the same noise, and ``columns`` ρ, even in log ρ.
     """
     x0, reverse = check_examples(kernel, x0), checked(kernel, reverse)
     rows, columns = check_count("rows", rows, 2), check_count("columns", columns, 2)

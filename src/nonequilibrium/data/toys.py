@@ -9,10 +9,9 @@ from nonequilibrium.errors import ParameterError
 
 
 class SwissRoll:
-    """A swiss roll in two dimensions (section 3.1.1), with mean 0 and, on average, variance 1.
-
-    A point is c(θ) + σ ε, ε standard normal, θ uniform on [3π/2, 9π/2]; c(θ) is the spiral
-    θ (cos θ, sin θ) in coordinates where it is 13 long and its turns are 0.9 apart. noise: σ.
+    """A swiss roll in two dimensions (section 3.1.1), of mean 0 and, on average, variance 1. It is
+    c(θ) + σ ε, ε standard normal, θ uniform on [3π/2, 9π/2]; c(θ) is the spiral θ (cos θ, sin θ) in
+    coordinates where it is 13 long and its turns are 0.9 apart. noise: σ.
     """
 
     dim = 2

@@ -48,6 +48,10 @@ class LeavesModel(TextureModel):
     law = {"noise": 0.02, "smallest": 1.0, "largest": 256.0, "size": 256}  # σ; radii, side: pixels
     defaults = TextureModel.defaults | law | {"data": "dead_leaves", "n_train": 200, "n_test": 100}
 
+    @property
+    def shape(self) -> tuple[int, int, int]:  # ``channels`` may be those of a U-Net
+        return 1, self.params.patch, self.params.patch
+
     def scale_of(self, images: Pictures) -> Scale:
         """The constants of the law, whose grey is uniform at every place."""
         return Scale(MEAN, math.sqrt(VARIANCE + self.params.noise**2))

@@ -172,8 +172,7 @@ class ImageNetwork(nn.Module):
 
 class SplitNetwork(nn.Module):
     """Two networks, of the t whose noise √((1−ᾱ_t)/ᾱ_t) is at most ``split`` and of the others; one
-    if it is 0. Features shared by all t, as the paper has them, serve small noise, where nearly all
-    of K lies, and not the steps in which an image takes shape.
+    if it is 0. Features shared by all t serve small noise alone, where nearly all of K lies.
     """
 
     second = {"dense_layers_above": 0, "pixel_layers_above": 0}

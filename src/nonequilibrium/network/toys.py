@@ -19,9 +19,8 @@ from nonequilibrium.settings import chosen, completed
 
 class StepReadout(nn.Module):
     """A linear readout for every t (Appendix D.1): features (b, n, f) and t (b,) to (b, n, out).
-
-    knots: if given, training moves a part that is interpolated in t between so many knots, until
-    ``fold``. Neighbouring steps share what they learn, which is much faster.
+    With ``knots`` training moves a part that is interpolated in t between so many, until ``fold``:
+    neighbouring steps share what they learn, which is much faster.
     """
 
     interpolation: Tensor
