@@ -170,7 +170,8 @@ def train(
         raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
     if checkpoint:
         for path in (checkpoint, *start_checkpoints(checkpoint, params)):
-            path.unlink(missing_ok=True)
+            if path.is_file():
+                path.unlink(missing_ok=True)
             sweep(path.parent, 0.0, glob.escape(path.name))
     return model, curve
 
