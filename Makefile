@@ -4,13 +4,15 @@ export OUTSIDE := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 COMMANDS := dvc papermill jupyter "jupyter lab" "jupyter nbconvert" nonequilibrium
 TOOLS := pytest ruff mypy
+WAIT := dvc --wait-for-lock repro --single-item
 
 .PHONY: reproduce test library workshop units cells same bench data lab clean again
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
-	dvc repro --quiet code             # both of the next read what it writes, each on a core
-	dvc --wait-for-lock repro --force --single-item train@heartbeat & \
-	dvc --wait-for-lock repro --force --single-item train@swiss_roll train@swiss_roll_wide; wait
+	dvc repro --quiet code             # read by all others, of which two run at once, each on a core
+	$(WAIT) train@heartbeat train@swiss_roll_wide --force & $(WAIT) train@swiss_roll --force; wait
+	dvc repro measure theory restorations
+	dvc stage list --name-only | grep ^subject | xargs -n 1 -P 2 $(WAIT)
 	dvc repro
 	@echo "Open reports/index.html"
 
