@@ -1,4 +1,4 @@
-"""What image models are compared with: histograms for the bound, well-known methods for posteriors.
+"""What image models are compared with: histograms for the bound, known methods for posteriors.
 
 Images are (n, c, h, w) uint8, or x of variance one where noise is involved.
 """
@@ -38,15 +38,11 @@ def non_local_means(noisy: Tensor, sigma: float, h: float) -> Tensor:
     return torch.from_numpy(clean).movedim(-1, 1).to(noisy.dtype)
 
 
-def wiener(noisy: Tensor, sigma: float, train: Tensor) -> Tensor:
-    """The Wiener filter S (S + σ²)^−1 in Fourier space, S the mean power spectrum of ``train``."""
-    mean = train.mean(0)
-    S = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
-    return torch.fft.ifft2(torch.fft.fft2(noisy - mean) * (S / (S + sigma**2))).real + mean
-
-
 def quality(truth: Tensor, estimate: Tensor, missing: Tensor | None = None) -> dict[str, Tensor]:
-    """PSNR (dB), over the ``missing`` pixels (h, w) if given, and SSIM of uint8 images, (n,)."""
+    """PSNR (dB), over the ``missing`` pixels (h, w) if given, and SSIM of uint8 images, (n,).
+
+    SSIM has scikit-image's uniform window of 7×7 pixels; Wang et al. (2004) have a Gaussian one.
+    """
     error = (truth.float() - estimate.float()).square()
     error = error.flatten(1) if missing is None else error[:, :, missing].flatten(1)
     psnr = 10 * torch.log10(255**2 / error.mean(1).clamp(min=1e-2))
@@ -86,10 +82,7 @@ def _chosen(index, aside: Tensor, smoothed: Callable[[float], Tensor]) -> Tensor
 
 
 def pixel_histogram(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
-    """Bits per dimension of each test image under a histogram per pixel and channel, (n,).
-
-    The count that is added to every level is chosen on the training images ``aside``.
-    """
+    """Bits per dimension of each test image under a histogram per pixel and channel, (n,)."""
     place = 256 * torch.arange(train[0].numel())
 
     def index(images: Tensor) -> Tensor:
@@ -107,8 +100,7 @@ def two_neighbours(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     """Bits per dimension of each test image under histograms given the left and upper pixel, (n,).
 
     Outside of the image a neighbour is 0. A context that is rare leans on the same with fewer
-    levels, down to none; how much is chosen on ``aside`` for each of CONTEXTS in turn. Each channel
-    has its own histograms.
+    levels, down to none. Each channel has its own histograms.
     """
     channels = range(train.shape[1])
     parts = ([images[:, [c]] for images in (train, aside, test)] for c in channels)
@@ -137,9 +129,7 @@ def _of_channel(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
 
 
 def histograms(images: ImageSet, aside: int) -> dict[str, Tensor]:
-    """Bits per dimension of each test image, {name: (n,)}; the last ``aside`` training images
-    choose the smoothing.
-    """
+    """Bits per dimension of each test image, {name: (n,)}; ``aside`` images choose smoothings."""
     parts, name = (images.train[:-aside], images.train[-aside:], images.test), "a histogram "
     laws = {"for each pixel": pixel_histogram, "given left and upper pixel": two_neighbours}
     return {name + given: law(*parts) for given, law in laws.items()}

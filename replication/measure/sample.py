@@ -3,8 +3,7 @@
     nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
 
 With ``--steps`` the chain keeps the noise levels by which K loses least, as ``measure MODEL
---spacing`` measured them, or evenly spaced ones. Each sample has the noise of the last step, as
-p(x^0) has. The i-th depends on the seed and on i alone.
+--spacing`` measured them, or evenly spaced ones. The i-th sample depends on the seed and i alone.
 """
 
 from __future__ import annotations
@@ -15,11 +14,17 @@ import os
 from pathlib import Path
 
 from nonequilibrium.diffusion.sampling import sample_each
-from nonequilibrium.errors import ParameterError
 from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.pictures import rows, save_pictures
-from replication.measure.spacing import image_model, load_costs, thinned
-from replication.restoration.inpaint import IMAGES, LAST_SEED, MOST_SAMPLES, check_out
+from replication.measure.spacing import load_costs, thinned
+from replication.restoration.inpaint import (
+    IMAGES,
+    LAST_SEED,
+    MOST_SAMPLES,
+    check_numbers,
+    check_out,
+    image_model,
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,19 +40,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw samples and write them side by side into one picture."""
-
-    def check(name: str, value: int, low: int, high: int) -> None:
-        if not low <= value <= high:
-            wanted = f"it must be a whole number from {low} to {high}"
-            raise ParameterError(f"--{name} is {value}; {wanted}")
-
-    check("number", options.number, 1, MOST_SAMPLES)
-    check("seed", options.seed, 0, LAST_SEED)
+    check_numbers(options, number=(1, MOST_SAMPLES), seed=(0, LAST_SEED))
     weights, model = image_model(options.model, options.weights)
     check_out(options.out, [weights])
     T = model.params.n_steps
-    steps = T if options.steps is None else options.steps
-    check("steps", steps, 2, T)
+    options.steps = steps = T if options.steps is None else options.steps
+    check_numbers(options, steps=(2, T))
     keep_freed_memory()
     costs = load_costs(weights)
     chain = thinned(model, costs, steps)

@@ -2,8 +2,7 @@
 
     nonequilibrium measure cifar10_unet --spacing
 
-measures once, on training images set aside, what every step between two noise levels costs K
-(``bound.thinning``), and writes it beside the weights.
+measures what every step between two noise levels costs K, and writes it beside the weights.
 """
 
 from __future__ import annotations
@@ -23,12 +22,9 @@ from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.thinning import thin
 from nonequilibrium.files import save_contents, sha256
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.model.weights import load_weights
 from replication.data.textures import training_data
-from replication.files import ROOT
 from replication.measure.metrics import seeded
-from replication.restoration.inpaint import IMAGES
-from replication.settings.fields import check_name
+from replication.restoration.inpaint import image_model
 
 SEED = 0  # of the noise on the images and on x^t
 FEW = 200  # images: with fewer than a hundred the levels follow chance
@@ -47,14 +43,13 @@ def costs_of(model: ImageModel) -> StepCosts:
 
 
 def place(weights: Path) -> Path:
-    """The file of costs that belongs beside ``weights``."""
+    """The file of costs beside ``weights``."""
     return weights.with_suffix(".spacing.safetensors")
 
 
 def save_costs(costs: StepCosts, weights: Path) -> None:
     """Write the costs beside ``weights``, with the SHA-256 of these."""
-    tensors = {"t": costs.t, "log_rho": costs.log_rho, "KL": costs.KL.float(), "ends": costs.ends}
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    tensors = vars(costs) | {"KL": costs.KL.float().contiguous()}
     save_contents({place(weights): save(tensors, {"weights": sha256(weights)})})
 
 
@@ -64,10 +59,10 @@ def load_costs(weights: Path) -> StepCosts | None:
         with safe_open(place(weights), "pt") as file:
             if (file.metadata() or {}).get("weights") != sha256(weights):
                 return None
-            t, log_rho, KL, ends = (file.get_tensor(x) for x in ("t", "log_rho", "KL", "ends"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError):
         return None
-    return StepCosts(t, log_rho, KL.double(), ends)
+    return StepCosts(**tensors | {"KL": tensors["KL"].double()})
 
 
 def thinned(
@@ -79,15 +74,6 @@ def thinned(
     with torch.no_grad():
         kernel = model.kernel()
     return thin(kernel, model.reverse(kernel), costs.best(kernel, [n_steps])[n_steps][0])
-
-
-def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:
-    """Where the weights of an image experiment are, and its model; raises what a user can mend."""
-    check_name("model", name, IMAGES)
-    weights = weights or ROOT / "models" / f"{name}.safetensors"
-    model = load_weights(weights, name)
-    assert isinstance(model, ImageModel), "IMAGES are image experiments"
-    return weights, model
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""How well a hole in a texture is filled, and other methods that fill it.
+"""How well a hole in a texture is filled, pixel by pixel and as a texture, and other methods.
 
-A sharp filling that puts a crack two pixels aside has a poor PSNR and is a good texture; a smooth
-one is the reverse. So both are measured. Pictures are uint8 (c, h, w), holes (h, w) bool.
+A crack two pixels aside has a poor PSNR and the right texture; a smooth filling is the reverse.
+Pictures are uint8 (c, h, w), holes (h, w) bool.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
@@ -23,10 +24,7 @@ NO_OPENCV += "`pip install nonequilibrium[measure]`"
 
 
 def spectrum(patch: Tensor) -> Tensor:
-    """Mean power in rings of equal spatial frequency, dB: (c, h, w) to (rings,).
-
-    The mean of the patch is taken off, and a Hann window put on.
-    """
+    """Mean power in rings of equal frequency, dB, under a Hann window: (c, h, w) to (rings,)."""
     h, w = patch.shape[-2:]
     window = torch.hann_window(h, periodic=False)[:, None] * torch.hann_window(w, periodic=False)
     x = patch.float() - patch.float().mean((-2, -1), keepdim=True)
@@ -53,8 +51,7 @@ def texture_distance(a: Tensor, b: Tensor) -> dict[str, float]:
 
 def box(hole: Tensor) -> tuple:
     """The index of the rectangle that ``hole`` (h, w) lies in: (..., rows, columns)."""
-    rows, columns = (torch.nonzero(hole.any(axis))[:, 0] for axis in (1, 0))
-    return ..., *(slice(int(ends[0]), int(ends[-1]) + 1) for ends in (rows, columns))
+    return ..., *find_objects(hole.numpy().astype(int))[0]
 
 
 def quality(truth: Tensor, filled: Tensor, hole: Tensor) -> dict[str, float]:
@@ -66,11 +63,10 @@ def quality(truth: Tensor, filled: Tensor, hole: Tensor) -> dict[str, float]:
 
 def elsewhere(truth: Tensor, hole: Tensor) -> dict[str, float]:
     """Mean ``texture_distance`` of other places from the content of a hole: within its texture."""
-    (height, width), distances = hole.shape, []
-    h, w = truth[place := box(hole)].shape[-2:]
-    tops, lefts = range(0, height - h + 1, max(1, h // 2)), range(0, width - w + 1, max(1, w // 2))
-    for top, left in itertools.product(tops, lefts):
-        part = (..., slice(top, top + h), slice(left, left + w))
+    sides, distances = truth[place := box(hole)].shape[-2:], []
+    starts = (range(0, n - m + 1, max(1, m // 2)) for n, m in zip(hole.shape, sides, strict=True))
+    for corner in itertools.product(*starts):
+        part = ..., *(slice(a, a + m) for a, m in zip(corner, sides, strict=True))
         if not hole[part].any():
             distances.append(texture_distance(truth[part], truth[place]))
     names = distances[0] if distances else ()

@@ -2,9 +2,8 @@
 
     nonequilibrium inpaint picture.png --mask mask.png --out filled.png
 
-Known pixels come out exactly as given. The result shows the picture with its hole, the samples,
-their mean and their spread; each sample is also a file of the picture's size. A model without a
-dense path, such as that of bark, takes pictures of any size.
+Known pixels come out exactly as given. A model without a dense path, such as that of bark, takes
+pictures of any size.
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ from replication.settings.registry import EXPERIMENTS
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.images]
 MOST_SAMPLES, LAST_SEED, MOST_STEPS = 1000, 2**32 - 1, 10_000
 SAMPLES, THIN = 4, 100  # unless the command says otherwise: samples, steps of the chain
-# Steps of conjugate gradients. On training images set aside 3 left errors a few per cent larger in
-# a quarter less time.
-SOLVE = 5
-# How the known pixels enter the reverse chain.
-FACTORS = {
+SOLVE = 5  # steps of conjugate gradients; 3 left errors a few per cent larger
+FACTORS = {  # how the known pixels enter the reverse chain
     "through": "r_t looks through the model, so that what is filled in goes with what is known",
     "constant": "the paper's: r is the same at all t",
     "replacement": "the known pixels follow their own forward chain, and nothing is conditioned on",
@@ -89,8 +85,7 @@ def inpaint(
 
     pixels: (n, c, h, w) uint8, any where nothing is known. known: bool, broadcastable to it. seeds:
     one for each sample of an image; the k-th of image i depends on (seeds[k], i) alone. r: a key of
-    ``FACTORS``. n_steps: of the chain, all T if None. solve: steps of conjugate gradients of
-    ``evidence.Through``. Raises ParameterError, PictureError.
+    ``FACTORS``. n_steps: of the chain, all T if None. Raises ParameterError, PictureError.
     """
     shape = model.network.shape
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != shape:
@@ -119,6 +114,23 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     spread = (255 * deviation / deviation.max().clamp(min=1)).round().to(torch.uint8)
     mean = {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread}
     return {"known": hidden(picture, known)} | samples | (mean if len(filled) > 1 else {})
+
+
+def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:
+    """Where the weights of an image experiment are, and its model; raises what a user can mend."""
+    check_name("model", name, IMAGES)
+    weights = weights or ROOT / "models" / f"{name}.safetensors"
+    model = load_weights(weights, name)
+    assert isinstance(model, ImageModel), "IMAGES are image experiments"
+    return weights, model
+
+
+def check_numbers(options: argparse.Namespace, **limits: tuple[int, int]) -> None:
+    """Raises ParameterError unless each named option lies within its limits."""
+    for name, (low, high) in limits.items():
+        if not low <= (value := getattr(options, name)) <= high:
+            wanted = f"it must be a whole number from {low} to {high}"
+            raise ParameterError(f"--{name} is {value}; {wanted}")
 
 
 def check_out(out: Path, inputs: list[Path]) -> None:
@@ -154,21 +166,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fill in a picture and write the sheet and the samples."""
-    check_name("model", options.model, IMAGES)
     check_name("r", options.r, FACTORS)
-    limits = {"samples": (1, MOST_SAMPLES), "seed": (0, LAST_SEED), "steps": (2, MOST_STEPS)}
-    for name, (low, high) in limits.items():
-        if not low <= (value := getattr(options, name)) <= high:
-            wanted = f"it must be a whole number from {low} to {high}"
-            raise ParameterError(f"--{name} is {value}; {wanted}")
+    check_numbers(options, samples=(1, MOST_SAMPLES), seed=(0, LAST_SEED), steps=(2, MOST_STEPS))
+    weights, model = image_model(options.model, options.weights)
     out, seeds = options.out, list(range(options.seed, options.seed + options.samples))
-    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
     inputs = [options.picture, weights, *([Path(options.mask)] if options.mask else [])]
     apart = [out.with_stem(f"{out.stem}-{k}") for k in range(1, options.samples + 1)]
     for path in (out, *apart):
         check_out(path, inputs)
-    model = load_weights(weights, options.model)
-    assert isinstance(model, ImageModel), "IMAGES are image experiments"
     own = model.network.shape
     size = own[:1] if convolutional(model.params) else own  # a network of convolutions takes any
     picture, known = pictures.read_picture(options.picture, size)  # opaque pixels are known

@@ -1,19 +1,19 @@
 """Observations of images, y = A x^0 + noise, and other methods that guess x^0 from them.
 
-A hides a part (a mask), takes means of blocks, blurs, or does nothing. Images are uint8 (n, c, h,
-w), x has variance one. The other methods are those of libraries: scikit-image, OpenCV, bicubic
-interpolation, and BM3D (package ``bm3d``, free for non-commercial use) where it is installed.
+Images are uint8 (n, c, h, w), x has variance one. The other methods are those of libraries; BM3D
+(package ``bm3d``) is free for non-commercial use.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.data.images import Scale
@@ -32,7 +32,7 @@ NO_BM3D = "bm3d is not installed, so BM3D is left out; `pip install nonequilibri
 
 
 def strokes(height: int, width: int) -> Tensor:
-    """Mask (h, w), true where known: four lines of writing in thin strokes hide the rest."""
+    """Mask (h, w), true where known: four lines of writing hide the rest."""
     canvas = Image.new("1", (width, height), 1)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(max(6, height // 3))
     for number, word in enumerate(WORDS):
@@ -49,9 +49,9 @@ MASKS = {"centre": centre, "right half": left, "thin strokes": strokes, "80 % at
 
 
 class Task(NamedTuple):
-    """One kind of observation, A x^0 with noise of variance ``var``."""
+    """One kind of observation, A x^0 with noise of variance ``var``; A is None for the identity."""
 
-    A: Any  # a ``Linear``, or None where x itself is seen
+    A: Any  # a ``Linear``
     var: float
     known: Tensor | None = None  # (h, w) bool where A is a mask
 
@@ -100,13 +100,16 @@ def others(
         found, left_out = bm3d(y, task.var**0.5)
         found |= smoothed(y, train, generator)
     else:
-        found = {"Wiener deconvolution": sharpened(y, task.A, task.var, train)}
+        found = {"Wiener deconvolution": wiener(y, task.A, task.var, train)}
         found["the blurred image itself"] = y
     return {name: baselines.denoised_pixels(scale, x) for name, x in found.items()}, left_out
 
 
-def sharpened(y: Tensor, A: Blur, var: float, train: Tensor) -> Tensor:
-    """Wiener deconvolution S H*/(|H|² S + σ²) of images assumed periodic, S the mean spectrum."""
+def wiener(y: Tensor, A: Callable[[Tensor], Tensor], var: float, train: Tensor) -> Tensor:
+    """The Wiener filter S H*/(|H|² S + σ²) of images assumed periodic; H is the spectrum of A.
+
+    S is the mean power spectrum of ``train``.
+    """
     mean = train.mean(0)
     spectrum = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
     point, (h, w) = torch.zeros_like(mean)[None], mean.shape[-2:]
@@ -123,8 +126,7 @@ def bm3d(noisy: Tensor, sigma: float) -> tuple[dict[str, Tensor], str]:
     except ImportError:
         return {}, NO_BM3D
     if min(noisy.shape[-2:]) <= BM3D_BLOCK:
-        size = "{}×{}".format(*noisy.shape[-2:])
-        return {}, f"images of {size} pixels are no larger than a block of BM3D, so it is left out"
+        return {}, "the images are no larger than a block of BM3D, so it is left out"
     clean, profile = [], module.BM3DProfile()
     profile.num_threads = 1  # with more, no two results are equal
     for image in noisy.double().movedim(1, -1).numpy():
@@ -146,16 +148,12 @@ def smoothed(noisy: Tensor, train: Tensor, generator: torch.Generator) -> dict[s
         return float((baselines.non_local_means(trial, 1.0, h) - clean).square().mean())
 
     found = {"non-local means": baselines.non_local_means(noisy, 1.0, min(STRENGTHS, key=error))}
-    found["Wiener filter"] = baselines.wiener(noisy, 1.0, train)
+    found["Wiener filter"] = wiener(noisy, nn.Identity(), 1.0, train)
     return found | {"the noisy image itself": noisy}
 
 
 def scores(truth: Tensor, estimate: Tensor, known: Tensor | None) -> dict[str, Tensor]:
-    """PSNR (dB), SSIM, and the root mean square error of the power spectrum (dB), each (n,).
-
-    SSIM is that of scikit-image's defaults: a uniform window of 7×7 pixels and sample covariances,
-    data_range 255. Wang et al. (2004) weight a Gaussian window of σ = 1.5 instead.
-    """
+    """PSNR (dB), SSIM, and the root mean square error of the power spectrum (dB), each (n,)."""
     missing, pairs = None if known is None else ~known, zip(truth, estimate, strict=True)
     off = [(holes.spectrum(a) - holes.spectrum(b)).square().mean().sqrt() for a, b in pairs]
     return baselines.quality(truth, estimate, missing) | {"spectrum": torch.stack(off)}

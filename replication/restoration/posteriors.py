@@ -17,8 +17,7 @@ from replication.restoration.ways import drawn
 def halves(given: Given) -> Measured:
     """Ten digits: the right half filled in from the left, and noise at SNR 1 taken away.
 
-    table halves: a row per strip, columns strip and mean_square (error, data of variance 1). array
-    halves: the strips in this order, (strips, 10, c, h, w).
+    table halves: a row per strip, and its mean_square error. array halves: (strips, 10, c, h, w).
     """
     truth, known = given.noisy(given.images.test[:10], 6), left(*given.shape[1:])
     noisy = DENOISING.seen(truth, given.seeded(7))
@@ -44,15 +43,11 @@ def halves(given: Given) -> Measured:
 
 
 def figure_3(given: Given) -> Measured:
-    """The paper's figure 3 (a) to (c): test images, noise at SNR 1, posterior samples given that.
-
-    array figure_3: (3, 10, c, h, w). numbers["figure_3"]: mean square errors of (b) and (c).
-    """
+    """The paper's figure 3 (a) to (c): test images, noise at SNR 1, posterior samples."""
     test, to_pixels = given.images.test, given.model.scale.to_pixels
     test = test[torch.randperm(len(test), generator=given.seeded(0))][:10]  # the file is ordered
     truth, chain = given.noisy(test, 6), (given.kernel, given.reverse)
-    noisy = DENOISING.seen(truth, given.seeded(7))
-    seeds = [given.its.seed + 8]
+    noisy, seeds = DENOISING.seen(truth, given.seeded(7)), [given.settings.seed + 8]
     denoised = drawn(chain, noisy, seeds, lambda part: Denoise(noisy[part], 1.0))[0]
     x = {"noisy": noisy, "posterior": denoised}
     error = {f"{name}_mean_square": float((x[name] - truth).square().mean()) for name in x}

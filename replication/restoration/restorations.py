@@ -2,9 +2,8 @@
 
     nonequilibrium measure restorations
 
-writes reports/metrics/restorations.json and reports/measured/restorations/. It needs the data sets
-and the weights in models/, and two and a half hours on one core. Quick, as a notebook calls it, it
-takes models trained for seconds on images that ship with scikit-learn.
+needs the data sets, the weights in models/, and two and a half hours on one core. Quick, it takes
+models trained for seconds on images that ship with scikit-learn.
 """
 
 from __future__ import annotations
@@ -36,35 +35,31 @@ from replication.settings.settings import profile as sizes_of
 NAME, SEED = "restorations", 7
 
 
-def restorations(profile: str, seed: int = SEED, overrides: dict | None = None) -> Measured:
-    """All studies, "quick" or "full"; overrides: parameters of the quick trainings.
-
-    numbers: {"profile", "seed", "models": {experiment: name}, "averages", "classes", "photograph"}
-    and an entry per experiment. Raises ParameterError, DataError.
-    """
+def restorations(profile: str) -> Measured:
+    """All studies, "quick" or "full". Raises ParameterError, DataError."""
     sizes = sizes_of(NAME, profile)
 
     @cache
     def model_of(name: str) -> ImageModel:
         path = ROOT / "models" / f"{name}.safetensors"
-        model = load_weights(path, name) if profile == "full" else trained(name, None, overrides)
+        model = load_weights(path, name) if profile == "full" else trained(name)
         assert isinstance(model, ImageModel), "all of them are image experiments"
         return model
 
-    found = Measured({"profile": profile, "seed": seed, "models": {}, "averages": {}})
+    found = Measured({"profile": profile, "seed": SEED, "models": {}, "averages": {}})
     with threads(1):
         model = model_of(sizes["digits"]["model"])
         images, labels = load_images(model.params.data), load_labels(model.params.data)
-        found.add(guided_digits(model, images, labels, sizes["digits"], seed))
+        found.add(guided_digits(model, images, labels, sizes["digits"], SEED))
         found.numbers["classes"]["data"] = images.title
         for name, (n, counts, steps) in sizes["averages"].items():
             model = model_of(name)
             images = load_images(model.params.data)
-            found.numbers["averages"][name] = likelihoods(model, images, n, counts, steps, seed)
+            found.numbers["averages"][name] = likelihoods(model, images, n, counts, steps, SEED)
         for name, restoring in sizes["restored"].items():
             model, found.numbers["models"][name] = model_of(name), restoring.pop("title")
             images = load_images(model.params.data)
-            found.add(restored(model, images, SimpleNamespace(**restoring), seed, name))
+            found.add(restored(model, images, SimpleNamespace(**restoring), SEED, name))
             found.numbers[name]["data"] = images.title
         cat = photograph(model_of("cifar10_unet"))
     found.numbers["photograph"] = list(cat)

@@ -1,8 +1,4 @@
-"""Held-out images restored from observations, by each way that r enters and by other methods.
-
-Known pixels are held, replaced, or gone back and forth; noise is taken away; or r looks through
-the model.
-"""
+"""Held-out images restored from observations, by each way that r enters and by other methods."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nonequilibrium.bound.bound import mean_se
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.denoise import denoised, denoised_mean, excess
@@ -24,7 +21,6 @@ from replication.measure.baselines import denoised_pixels
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 from replication.restoration.inpaint_any import entering
-from replication.restoration.likelihoods import standard_error
 from replication.restoration.observations import Task, others, scores, tasks
 
 TIMES = 2  # how often a step is gone back and forth
@@ -45,13 +41,13 @@ class Observed(NamedTuple):
 
 
 def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Tensor:
-    """A sample for each seed of images like (n, c, h, w), (len(seeds), n, c, h, w).
+    """A sample for each seed of images like (n, c, h, w): (len(seeds), n, c, h, w).
 
     factor: from indices of images to their r.
     """
-    (kernel, reverse), n, shape, seeds = chain, len(like), like.shape[1:], list(seeds)
-    x = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block=32)
-    return x.reshape(len(seeds), n, *shape)
+    n, shape = len(like), like.shape[1:]
+    x = sample_each(*chain, n, shape, [*seeds], lambda part, _: factor(part % n), block=32)
+    return x.reshape(-1, *like.shape)
 
 
 def without_noise(seen: Observed, annealed: bool = False) -> Tensor:
@@ -68,8 +64,7 @@ def posterior(seen: Observed, r: str) -> Tensor:
     def factor(part: Tensor) -> Factor:
         if task.known is not None:
             return entering(r, reverse, seen.x0[part], task.known, solve, limits)
-        # The pixels of a block are seen through one number. Assumed independent, each of them would
-        # be moved too far.
+        # The pixels of a block, seen through one number, must not be assumed independent.
         observed = reverse, task.A, seen.y[part], task.var
         near, far = (Through(*observed, steps, WITHIN) for steps in (max(solve, 2), 1))
         return Between(near, far, limits=limits)
@@ -81,7 +76,7 @@ def posterior(seen: Observed, r: str) -> Tensor:
 
 def back_and_forth(seen: Observed) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
-    assert seen.task.known is not None, "for masks"
+    assert seen.task.known is not None, "a way for masks"
     r, shape = Inpaint(seen.x0, seen.task.known, annealed=True), seen.x0.shape
     draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.others)]
     options: dict[str, Any] = {"r": r, "times": TIMES, "dtype": torch.float32}
@@ -91,9 +86,9 @@ def back_and_forth(seen: Observed) -> Tensor:
 def from_there(seen: Observed) -> Tensor:
     """The chain from the step whose noise is that of y."""
     chain, var = noise_chain(seen.model, seen.task.var, seen.sizes.steps), seen.task.var
-    draws = [seeded(seen.seed + 200 + k) for k in range(seen.sizes.samples)]
-    parts = [[denoised(*chain, y, var, random) for y in seen.y.split(32)] for random in draws]
-    return torch.stack([torch.cat(sample) for sample in parts])
+    draws = (seeded(seen.seed + 200 + k) for k in range(seen.sizes.samples))
+    parts = ([denoised(*chain, y, var, random) for y in seen.y.split(32)] for random in draws)
+    return torch.stack([*map(torch.cat, parts)])
 
 
 def noise_chain(model: ImageModel, var: float, steps: int) -> tuple[Any, Any]:
@@ -124,15 +119,15 @@ def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
     """Ours less theirs, image by image: {measure: {"mean", "se"}}."""
-    off = {name: ours[name] - theirs[name] for name in ours}
-    return {name: {"mean": float(x.mean()), "se": standard_error(x)} for name, x in off.items()}
+    off = {name: mean_se(ours[name] - theirs[name]) for name in ours}
+    return {name: {"mean": mean, "se": error} for name, (mean, error) in off.items()}
 
 
 def row(method: str, values: dict[str, Tensor]) -> dict:
     """A row of the means of ``values`` over images and their standard errors."""
     entry: dict = {"method": method, "n": len(values["PSNR"])}
     for name, value in values.items():
-        entry |= {name: float(value.mean()), f"{name}_se": standard_error(value)}
+        entry[name], entry[f"{name}_se"] = mean_se(value)
     return entry
 
 
@@ -164,11 +159,9 @@ def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int, label: 
     """Every task on held-out images by every way, beside the other methods.
 
     sizes: images, of each task; samples of each image through the model; others, by other ways;
-    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]: {"n_steps",
-    "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "strips"}}}. A row
-    has method, n, PSNR (dB), SSIM, spectrum (dB), their _se. gains: the mean of samples through the
-    model less each other method, by image. arrays: by "keys" of numbers, (strips, up to 8, c, h, w)
-    uint8; "strips" names them.
+    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]["tasks"][task]:
+    rows of means; gains, the mean of samples through the model less each other method; strips, the
+    names of the pictures in the array named by numbers[label]["keys"][task], uint8.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))
     train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))
