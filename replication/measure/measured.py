@@ -1,4 +1,4 @@
-"""What measuring gives, numbers, tables and arrays; and the context of a part of it."""
+"""What measuring gives: numbers, tables and arrays; and the context of a part of it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,9 @@ class Measured:
         numbers = json.loads(json.dumps(self.numbers), parse_constant=lambda _: None)
         arrays = save({name: value.contiguous() for name, value in self.arrays.items()})
         contents = {reports / "metrics" / f"{experiment}.json": to_json(numbers).encode()}
-        contents |= {folder / "arrays.safetensors": arrays}
         for name, table in self.tables.items():
             contents[folder / f"{name}.csv"] = table.to_csv(index=False).encode()
-        save_contents(contents)
+        save_contents(contents | {folder / "arrays.safetensors": arrays})
 
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> Measured:
@@ -72,13 +71,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Given:
-    """The context of a part: a trained image model, its data set, and ``its`` settings."""
+    """The context of a part: a trained image model, its data set, and how it is measured."""
 
     experiment: str
     model: ImageModel
     kernel: GaussianKernel
     images: ImageSet
-    its: ImageEvaluation
+    settings: ImageEvaluation
 
     @property
     def reverse(self) -> Reverse[Normal]:
@@ -90,18 +89,13 @@ class Given:
         """(channels, height, width) of an image."""
         return self.model.network.shape
 
-    @property
-    def thin_steps(self) -> int:
-        """Steps of the thinned chain that draws many samples, at most T."""
-        return min(self.its.thin_steps, self.kernel.T)
-
     def thin(self) -> tuple[GaussianKernel, Reverse[Normal]]:
-        """(kernel, reverse) of the thinned chain."""
-        return self.model.thinned(self.thin_steps)
+        """(kernel, reverse) of the thinned chain that draws many samples, of at most T steps."""
+        return self.model.thinned(min(self.settings.thin_steps, self.kernel.T))
 
     def seeded(self, offset: int) -> torch.Generator:
         """The generator of one quantity, with the seed of the settings plus ``offset``."""
-        return seeded(self.its.seed + offset)
+        return seeded(self.settings.seed + offset)
 
     def noisy(self, images: Tensor, offset: int) -> Tensor:
         """x of uint8 images, with the noise of one grey level drawn from ``offset``."""

@@ -57,8 +57,7 @@ def of_model(model, numbers: dict) -> dict:
 
 def per_pixel(bound: Bound, pixels: int | Tensor) -> Bound:
     """The bound divided by the number of pixels, one for all images or one for each, (n,)."""
-    kl = (bound.kl.mT / pixels).mT
-    return Bound(kl, bound.rest / pixels, bound.replicates / pixels)
+    return Bound((bound.kl.mT / pixels).mT, bound.rest / pixels, bound.replicates / pixels)
 
 
 def image_metrics(experiment: str, model, bound: Bound, L_null: float, seed: int, **more) -> dict:

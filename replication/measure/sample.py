@@ -17,35 +17,28 @@ from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.training.devices import keep_freed_memory
 from replication.data.pictures import rows, save_pictures
 from replication.measure.spacing import load_costs, thinned
-from replication.restoration.inpaint import (
-    IMAGES,
-    LAST_SEED,
-    MOST_SAMPLES,
-    check_numbers,
-    check_out,
-    image_model,
-)
+from replication.restoration import inpaint
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium sample``."""
-    parser.add_argument("model", help=", ".join(IMAGES))
+    parser.add_argument("model", help=", ".join(inpaint.IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
-    parser.add_argument("--number", type=int, default=16, help=f"1 to {MOST_SAMPLES}")
+    parser.add_argument("--number", type=int, default=16, help=f"1 to {inpaint.MOST_SAMPLES}")
     parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
-    parser.add_argument("--seed", type=int, default=0, help=f"0 to {LAST_SEED}")
+    parser.add_argument("--seed", type=int, default=0, help=f"0 to {inpaint.LAST_SEED}")
     out = Path("samples.png")
     parser.add_argument("--out", type=Path, default=out, help="PNG, TIFF, BMP or PPM")
 
 
 def run(options: argparse.Namespace) -> None:
     """Draw samples and write them side by side into one picture."""
-    check_numbers(options, number=(1, MOST_SAMPLES), seed=(0, LAST_SEED))
-    weights, model = image_model(options.model, options.weights)
-    check_out(options.out, [weights])
+    inpaint.check_numbers(options, number=(1, inpaint.MOST_SAMPLES), seed=(0, inpaint.LAST_SEED))
+    weights, model = inpaint.image_model(options.model, options.weights)
+    inpaint.check_out(options.out, [weights])
     T = model.params.n_steps
     options.steps = steps = T if options.steps is None else options.steps
-    check_numbers(options, steps=(2, T))
+    inpaint.check_numbers(options, steps=(2, T))
     keep_freed_memory()
     costs = load_costs(weights)
     chain = thinned(model, costs, steps)
