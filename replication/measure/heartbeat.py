@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import torch
 from scipy import stats
 
 from nonequilibrium.bound.bound import L_null, bits, entropy_terms, full_bound, mean_se
@@ -11,7 +9,7 @@ from nonequilibrium.bound.optimum import HeartbeatOptimum, heartbeat_optimal_kl,
 from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.model.toys import HeartbeatModel
 from replication.measure.measured import Measured
-from replication.measure.metrics import metrics, seeded
+from replication.measure.metrics import by_time_step, metrics, seeded
 from replication.settings.evaluation import HeartbeatEvaluation
 
 
@@ -42,6 +40,5 @@ def evaluate(experiment: str, model: HeartbeatModel, settings: HeartbeatEvaluati
     matches = (samples[:, None] == law.templates()).all(-1)
     numbers |= {"n_samples": len(samples), "valid": float(matches.any(1).double().mean())}
     numbers["offsets_p_value"] = float(stats.chisquare(matches.sum(0).numpy()).pvalue)
-    terms = {"optimum": bits(optimal_kl)[2:], "excess": bits(gaps.mean(0))[2:]}
-    tables = {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), **terms})}
+    tables = by_time_step(optimum=bits(optimal_kl), excess=bits(gaps.mean(0)))
     return Measured(numbers, tables, {f"reverse_{t}": x for t, x in shown.items()})

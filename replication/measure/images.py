@@ -19,7 +19,7 @@ from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import baselines
 from replication.measure.measured import Given, Measured
-from replication.measure.metrics import image_metrics, seeded
+from replication.measure.metrics import by_time_step, image_metrics, seeded
 from replication.restoration.inpaint import left
 from replication.restoration.observations import DENOISING
 from replication.restoration.ways import drawn
@@ -43,10 +43,9 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
     chain, random = (kernel, model.reverse(kernel)), seeded(settings.seed + 2)
     bound = sampled_bound(*chain, heldout, random, settings.draws, model.proposal(), block=100)
     null = float(torch.cat([L_null(kernel, part) for part in heldout.split(1000)]).mean())
-    kl = bits(bound.kl.mean(0)) / model.pixels
     result = Measured(
         image_metrics(experiment, model, bound, null, settings.seed, draws=settings.draws),
-        {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl[2:].numpy()})},
+        by_time_step(K=bits(bound.kl.mean(0)) / model.pixels),
         {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
     )
     del bound  # n (T + 1) numbers that the parts do without
@@ -86,10 +85,7 @@ def window(given: Given) -> Measured:
 
 
 def calibration(given: Given) -> Measured:
-    """The same estimate of images that are no samples of the model, numbers["parzen"], bits.
-
-    Training images calibrate it. Centroids of k-means, which are no samples, are preferred to them.
-    """
+    """The same estimate of training images, and of centroids of k-means, which are no samples."""
     images, settings = given.images, given.settings
     counted = in_unit_interval(images.train[: -_aside(images)], images.levels)
     n = min(settings.n_samples, len(counted))
@@ -113,10 +109,7 @@ def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
 
 
 def halves(given: Given) -> Measured:
-    """Ten digits: the right half filled in from the left, and noise at SNR 1 taken away.
-
-    table halves: a row per strip, and its mean_square error. array halves: (strips, 10, c, h, w).
-    """
+    """Ten digits: the right half filled in from the left, and noise at SNR 1 taken away."""
     truth, known = given.noisy(given.images.test[:10], 6), left(*given.shape[1:])
     noisy = DENOISING.seen(truth, given.seeded(7))
 

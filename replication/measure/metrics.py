@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -41,6 +42,13 @@ def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> 
         "paper": register.paper,
         **more,
     }
+
+
+def by_time_step(**terms: Tensor) -> dict[str, pd.DataFrame]:
+    """The table of E KL_t at t = 2..T, in bits, from terms at t = 0..T."""
+    T = len(next(iter(terms.values()))) - 1
+    columns = {name: term[2:].numpy() for name, term in terms.items()}
+    return {"K_by_time_step": pd.DataFrame({"t": range(2, T + 1), **columns})}
 
 
 def of_model(model, numbers: dict) -> dict:
