@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         reports = outputs or ROOT / "reports"
         check_writable(*(reports / f"{place}/{name}.json" for place in ("metrics", "measured")))
         if name == THEORY:
-            return import_module("replication.theory.run").run(reports)
+            return import_module("replication.theory.theory").run(reports)
         return import_module("replication.restoration.restorations").run(reports)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"

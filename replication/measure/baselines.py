@@ -1,62 +1,13 @@
-"""What image models are compared with: histograms for the bound, known methods for posteriors.
-
-Images are (n, c, h, w) uint8, or x of variance one where noise is involved.
-"""
+"""What the bound of image models (n, c, h, w) uint8 is compared with: tables of counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import numpy as np
 import torch
-from skimage.metrics import structural_similarity
-from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import Tensor
 
-from nonequilibrium.data.images import ImageSet, Scale
-
-
-def _last(images: Tensor) -> np.ndarray:
-    """Channels last, as in scikit-image."""
-    return images.movedim(1, -1).numpy()
-
-
-def biharmonic(pixels: Tensor, known: Tensor) -> Tensor:
-    """Biharmonic inpainting of uint8 images where ``known`` (h, w) is false; uint8."""
-    hole = ~known.numpy()
-    filled = [inpaint_biharmonic(image, hole, channel_axis=-1) for image in _last(pixels / 255.0)]
-    result = torch.from_numpy(np.stack(filled)).movedim(-1, 1).mul(255).round().clamp(0, 255)
-    return torch.where(known, pixels, result.to(torch.uint8))
-
-
-def non_local_means(noisy: Tensor, sigma: float, h: float) -> Tensor:
-    """Non-local means of x with noise of standard deviation sigma; h: strength in units of it."""
-    options = {"patch_size": 3, "patch_distance": 8, "fast_mode": True, "channel_axis": -1}
-    smooth = partial(denoise_nl_means, h=h * sigma, sigma=sigma, **options)
-    clean = np.stack([smooth(image) for image in _last(noisy)])
-    return torch.from_numpy(clean).movedim(-1, 1).to(noisy.dtype)
-
-
-def quality(truth: Tensor, estimate: Tensor, missing: Tensor | None = None) -> dict[str, Tensor]:
-    """PSNR (dB), over the ``missing`` pixels (h, w) if given, and SSIM of uint8 images, (n,).
-
-    SSIM has scikit-image's uniform window of 7×7 pixels; Wang et al. (2004) have a Gaussian one.
-    """
-    error = (truth.float() - estimate.float()).square()
-    error = error.flatten(1) if missing is None else error[:, :, missing].flatten(1)
-    psnr = 10 * torch.log10(255**2 / error.mean(1).clamp(min=1e-2))
-    pairs = zip(_last(truth), _last(estimate), strict=True)
-    ssim = [structural_similarity(a, b, channel_axis=-1, data_range=255) for a, b in pairs]
-    return {"PSNR": psnr, "SSIM": torch.tensor(ssim)}
-
-
-def denoised_pixels(scale: Scale, x: Tensor) -> Tensor:
-    """x, which carries noise of mean half a grey level, to the nearest uint8 pixels."""
-    return (x * scale.sigma + scale.mean - 0.5).round().clamp(0, 255).to(torch.uint8)
-
-
-# ---------------------------------------------------------------- histograms
+from nonequilibrium.data.images import ImageSet
 
 SMOOTHING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # prior counts
 CONTEXTS = (1, 4, 16, 64, 256)  # levels to which a neighbour is rounded

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, mean_se
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
 
@@ -17,6 +17,15 @@ from replication.settings.registry import EXPERIMENTS
 def seeded(seed: int) -> torch.Generator:
     """A generator for one quantity, so that no number depends on what else is measured."""
     return torch.Generator().manual_seed(seed)
+
+
+def bootstrapped(name: str, values: Tensor, seed: int) -> dict[str, float]:
+    """{name: mean of ``values`` (n,), "se", "low", "high"}; the last two are a bootstrap's 95 %."""
+    n, ends = len(values), torch.tensor([0.025, 0.975], dtype=torch.float64)
+    resampled = torch.randint(n, (1000, n), generator=seeded(seed))
+    low, high = values[resampled].mean(1).quantile(ends).tolist()
+    mean, error = mean_se(values)
+    return {name: mean, "se": error, "low": low, "high": high}
 
 
 def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:

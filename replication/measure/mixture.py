@@ -1,8 +1,6 @@
 """The MCGSM beside which dead leaves are measured, doubled for as long as that helps.
 
-    nonequilibrium train mcgsm
-
-trains it on the training images, half an hour on one core, and writes it to models/ with a card.
+nonequilibrium train mcgsm     # half an hour on one core
 """
 
 from __future__ import annotations
@@ -54,8 +52,7 @@ def drawing(model: LeavesModel, images: list[Tensor]) -> Draw:
 def grown(model: LeavesModel, train: list[Tensor], sizes: MCGSMParams) -> tuple[MCGSM, list[dict]]:
     """The best MCGSM of a row of sizes, each double the last, until one gains under least_gain.
 
-    Sizes are compared on training images set aside. Returns also a row per size: {"components",
-    "scales", "features", "bits_per_pixel", "se"}, with the image as the unit of the error.
+    Sizes are compared on training images set aside. Returns also a row per size.
     """
     cut = len(train) - min(ASIDE, len(train) // 5)
     draw, aside = drawing(model, train[:cut]), torch.stack(train[cut:])
@@ -114,8 +111,8 @@ def run(options: argparse.Namespace) -> None:
     began, sizes, params = time.time(), load("mcgsm"), load("dead_leaves")
     data: Any = leaves_pictures(params)
     mixture, rows = grown(LeavesModel(data, **vars(params)), data.train, sizes)
-    card: dict = {"params": dataclasses.asdict(sizes), "commit": commit()}
-    card["seconds"] = round(time.time() - began, 1)
+    card = {"params": dataclasses.asdict(sizes), "commit": commit()}
+    card |= {"seconds": round(time.time() - began, 1)}
     save_mixture(mixture, rows, params, options.out, card)
     for row in rows:
         cost = f"{row['bits_per_pixel']:.4f} ± {row['se']:.4f} bits per pixel"

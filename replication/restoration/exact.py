@@ -119,9 +119,8 @@ class Problem:
 def measures(x: Tensor, problem: Problem, truth: Tensor) -> dict[str, float]:
     """How far samples x (n, d) are from the posterior, of which ``truth`` (m, d) are exact samples.
 
-    mean: its root mean square error in posterior deviations. deviation: over the posterior's.
-    coverage: of the truth by the samples' central 90 %. KL of the fitted Gaussian, nats, less its
-    bias; or energy, a distance, and upper, the share of x_1 > 0.
+    mean: its root mean square error in posterior deviations. coverage: of the truth by the samples'
+    central 90 %. KL: of the fitted Gaussian, nats, less its bias. upper: the share of x_1 > 0.
     """
     part = ~problem.seen.flatten() if problem.hole else torch.ones(x.shape[1]).bool()
     mean, cov = problem.posterior.moments()

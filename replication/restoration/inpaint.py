@@ -66,11 +66,6 @@ def read_mask(mask: str, shape: tuple[int, ...]) -> Tensor:
     return pictures.read_mask_file(path, shape)
 
 
-def hidden(pixels: Tensor, known: Tensor) -> Tensor:
-    """uint8 pixels, grey where they are not known."""
-    return torch.where(known, pixels, torch.tensor(128, dtype=torch.uint8))
-
-
 def inpaint(
     model: ImageModel,
     pixels: Tensor,
@@ -113,7 +108,8 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     deviation = filled.float().std(0, correction=0)
     spread = (255 * deviation / deviation.max().clamp(min=1)).round().to(torch.uint8)
     mean = {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread}
-    return {"known": hidden(picture, known)} | samples | (mean if len(filled) > 1 else {})
+    shown = {"known": torch.where(known, picture, 128)} | samples
+    return shown | (mean if len(filled) > 1 else {})
 
 
 def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:

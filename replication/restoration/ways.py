@@ -17,11 +17,10 @@ from nonequilibrium.diffusion.evidence import Through
 from nonequilibrium.diffusion.posterior import WITHIN, Between, Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
-from replication.measure.baselines import denoised_pixels
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 from replication.restoration.inpaint_any import entering
-from replication.restoration.observations import Task, others, scores, tasks
+from replication.restoration.observations import Task, denoised_pixels, others, scores, tasks
 
 TIMES = 2  # how often a step is gone back and forth
 THROUGH, CONSTANT, ANNEALED = "through the model", "constant r", "annealed r"
@@ -50,7 +49,7 @@ def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Ten
     return x.reshape(-1, *like.shape)
 
 
-def without_noise(seen: Observed, annealed: bool = False) -> Tensor:
+def without_noise(seen: Observed, annealed: bool) -> Tensor:
     """Samples given noisy images, by the factor ``Denoise``."""
     seeds = range(seen.seed, seen.seed + seen.sizes.others)
     return drawn(seen.chain, seen.y, seeds, lambda part: Denoise(seen.y[part], 1.0, annealed))
@@ -107,14 +106,14 @@ def by_one_call(seen: Observed) -> Tensor:
 
 def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
     """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
-    found: dict[str, Callable[[Observed], Tensor]] = {}
     if task.A is None:
-        found = {CONSTANT: without_noise, ANNEALED: partial(without_noise, annealed=True)}
-        return found | {THROUGH: from_there, MEAN: by_one_call}
-    if task.known is not None:
-        found = {CONSTANT: partial(posterior, r="constant")}
-        found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
-    return found | {THROUGH: partial(posterior, r="through")}
+        constant, annealed = (partial(without_noise, annealed=fades) for fades in (False, True))
+        return {CONSTANT: constant, ANNEALED: annealed, THROUGH: from_there, MEAN: by_one_call}
+    constant, replaced, through = (
+        partial(posterior, r=r) for r in ("constant", "replacement", "through")
+    )
+    held = {CONSTANT: constant, REPLACEMENT: replaced, RENOISED: back_and_forth}
+    return (held if task.known is not None else {}) | {THROUGH: through}
 
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
@@ -145,7 +144,7 @@ def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Te
     given, random = scale.to_pixels(seen.x0), seeded(seen.seed + 500)
     theirs, left_out = others(task, given, seen.y, scale, train, random)
     estimates |= theirs
-    shown = task.shown(seen.y, scale, (test.shape[-2], test.shape[-1]))
+    shown = task.shown(seen.y, scale, test.shape[-2:])
     strips = {"held-out": test, "what is seen": shown} | estimates
     values = {name: scores(test, x, task.known) for name, x in estimates.items()}
     rows = [row(name, value) for name, value in values.items()]

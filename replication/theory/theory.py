@@ -5,6 +5,8 @@ All are measured with the exact optimal kernels, in bits.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
@@ -26,9 +28,11 @@ from nonequilibrium.bound.theory import (
 from nonequilibrium.data.toys import Heartbeat, SwissRoll
 from nonequilibrium.diffusion.kernels import BinomialKernel, GaussianKernel
 from nonequilibrium.diffusion.schedules import inverse_schedule, schedule
-from replication.measure.metrics import seeded
-from replication.restoration.likelihoods import bootstrapped
+from nonequilibrium.files import save_contents
+from replication.files import to_json
+from replication.measure.metrics import bootstrapped, seeded
 from replication.settings.settings import profile as sizes_of
+from replication.theory import posteriors
 
 PI, NOISE, BETA_1, ALPHA_BAR_T = 0.2, 1e-3, 1e-6, 0.03  # the two toys as ``params.yaml`` has them
 T_ROLL = 40
@@ -71,6 +75,16 @@ def theory(profile: str, seed: int = 7) -> dict:
     result["jarzynski"] = {"heartbeat": of_beats, "swiss_roll": of_roll}
     result["chains"] = [chain_row(T, beat, sizes["chain_examples"], seed) for T in sizes["chains"]]
     return result | {"entropy": brackets}
+
+
+def run(reports: Path) -> None:
+    """Write theory.json and posteriors.json into ``reports``/metrics, minutes on one core."""
+    torch.set_num_threads(1)
+    equations = theory("full") | {"schedules": schedules("full")}
+    rows = posteriors.posteriors("full") | {"particles": posteriors.weighted("full")}
+    records = {"theory": equations, "posteriors": rows}
+    texts = {reports / f"metrics/{name}.json": to_json(n).encode() for name, n in records.items()}
+    save_contents(texts)
 
 
 def averages(kernel, reverse, x0: Tensor, counts, seed: int) -> dict:
@@ -171,8 +185,7 @@ def roll_schedules() -> dict[str, Tensor]:
 def best_heartbeat_schedules(T: int) -> list[tuple[float, Tensor]]:
     """(K* in nats, β_1..β_T) where L-BFGS with the exact gradient ends, from two starts.
 
-    The starts are small_first of ``heartbeat_row`` and equal steps of ᾱ. Both end at the same K*,
-    where β_1 is almost zero: the last reverse step (44) has no network.
+    Both end at the same K*, where β_1 is almost zero: the last reverse step (44) has no network.
     """
 
     def beta(free: Tensor) -> Tensor:
