@@ -150,8 +150,8 @@ def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluati
     """A hole in held-out pictures, filled by posterior samples and by methods without training."""
     rows, arrays, T, left_out = [], {}, model.params.n_steps, ""
     seeds = [settings.seed + 10 + k for k in range(settings.samples)]
-    ways = {"constant r": ("constant", T)}
-    ways |= {"through the model": ("through", min(settings.thin_steps, T))}
+    few = min(settings.thin_steps, T)
+    ways = {"constant r": ("constant", T), "through the model": ("through", few)}
     for number, picture in enumerate(test[: settings.n_shown]):
         top, left = (max(0, (a - b) // 2) for a, b in zip(picture.shape[1:], SHOWN, strict=True))
         truth = picture[:, top:, left:][:, : SHOWN[0], : SHOWN[1]]

@@ -26,9 +26,7 @@ Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # n to y (n,) an
 class MCGSM(nn.Module):
     """p(y|x) for x of ``dim`` values; C components, S scales and the number of features b_n."""
 
-    def __init__(
-        self, dim: int, components: int, scales: int, features: int, generator: torch.Generator
-    ):
+    def __init__(self, dim: int, components: int, scales: int, features: int, generator):
         super().__init__()
         self.mean_x = nn.Buffer(torch.zeros(dim))
         self.whitening = nn.Buffer(torch.eye(dim))
@@ -92,14 +90,7 @@ class MCGSM(nn.Module):
         return self.mean_y + white @ self.linear + self.scale_y * residual
 
 
-def fit(
-    model: MCGSM,
-    draw: Draw,
-    generator: torch.Generator,
-    steps: int,
-    batch: int = 4000,
-    learning_rate: float = 0.02,
-) -> None:
+def fit(model: MCGSM, draw: Draw, generator, steps: int, batch=4000, learning_rate=0.02) -> None:
     """Maximise the exact log likelihood by Adam with a rate that falls to zero."""
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.99))
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

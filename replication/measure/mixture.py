@@ -73,9 +73,7 @@ def grown(model: LeavesModel, train: list[Tensor], sizes: MCGSMParams) -> tuple[
     return chosen, rows
 
 
-def save_mixture(
-    mixture: MCGSM, rows: list[dict], params: LeavesLaw, path: Path, card: dict
-) -> None:
+def save_mixture(mixture: MCGSM, rows: list, params: LeavesLaw, path: Path, card: dict) -> None:
     """Write the MCGSM with its leaves and the sizes tried, and a card with the entries ``card``."""
     law = {name: getattr(params, name) for name in LAW}
     about = json.dumps({"mcgsm": law, "sizes": rows}, sort_keys=True)

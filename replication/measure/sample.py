@@ -106,8 +106,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--number", type=int, default=16, help=f"1 to {inpaint.MOST_SAMPLES}")
     parser.add_argument("--steps", type=int, help="of a thinned chain, faster and worse; default T")
     parser.add_argument("--seed", type=int, default=0, help=f"0 to {inpaint.LAST_SEED}")
-    out = Path("samples.png")
-    parser.add_argument("--out", type=Path, default=out, help="PNG, TIFF, BMP or PPM")
+    kinds = "PNG, TIFF, BMP or PPM"
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), help=kinds)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -67,14 +67,7 @@ def read_mask(mask: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def inpaint(
-    model: ImageModel,
-    pixels: Tensor,
-    known: Tensor,
-    seeds: list[int],
-    r: str = "through",
-    n_steps: int | None = None,
-    solve: int = SOLVE,
-    block: int = 100,
+    model: ImageModel, pixels: Tensor, known: Tensor, seeds: list[int], r="through", n_steps=None
 ) -> Tensor:
     """Posterior samples given the known pixels: (len(seeds), n, c, h, w) uint8.
 
@@ -95,10 +88,10 @@ def inpaint(
     def factor(part: Tensor, generators: list[torch.Generator]) -> Factor:
         u = torch.stack([torch.rand(shape, generator=g) for g in generators])
         x0 = (pixels[part % n] + u - model.scale.mean) / model.scale.sigma
-        return entering(r, reverse, x0, known[part % n], solve, model.scale.limits)
+        return entering(r, reverse, x0, known[part % n], SOLVE, model.scale.limits)
 
     plain = Through.skip if r == "through" else reverse
-    x = sample_each(kernel, plain, n, shape, seeds, factor, block)
+    x = sample_each(kernel, plain, n, shape, seeds, factor)
     return torch.where(known, pixels, model.scale.to_pixels(x).reshape(len(seeds), n, *shape))
 
 
@@ -109,7 +102,7 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     spread = (255 * deviation / deviation.max().clamp(min=1)).round().to(torch.uint8)
     mean = {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread}
     shown = {"known": torch.where(known, picture, 128)} | samples
-    return shown | (mean if len(filled) > 1 else {})
+    return shown | mean if len(filled) > 1 else shown
 
 
 def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:

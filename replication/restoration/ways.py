@@ -40,10 +40,7 @@ class Observed(NamedTuple):
 
 
 def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Tensor:
-    """A sample for each seed of images like (n, c, h, w): (len(seeds), n, c, h, w).
-
-    factor: from indices of images to their r.
-    """
+    """A sample for each seed of n images ``like`` these; factor: from their indices to their r."""
     n, shape = len(like), like.shape[1:]
     x = sample_each(*chain, n, shape, [*seeds], lambda part, _: factor(part % n), block=32)
     return x.reshape(-1, *like.shape)
@@ -109,11 +106,12 @@ def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
     if task.A is None:
         constant, annealed = (partial(without_noise, annealed=fades) for fades in (False, True))
         return {CONSTANT: constant, ANNEALED: annealed, THROUGH: from_there, MEAN: by_one_call}
-    constant, replaced, through = (
-        partial(posterior, r=r) for r in ("constant", "replacement", "through")
-    )
-    held = {CONSTANT: constant, REPLACEMENT: replaced, RENOISED: back_and_forth}
-    return (held if task.known is not None else {}) | {THROUGH: through}
+    through = {THROUGH: partial(posterior, r="through")}
+    if task.known is None:
+        return through
+    held = {CONSTANT: partial(posterior, r="constant")}
+    held |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
+    return held | through
 
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:

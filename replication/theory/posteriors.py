@@ -53,12 +53,11 @@ class Row:
 
     def ways(self) -> dict[str, Make]:
         """The ways by which known pixels enter: name to factor."""
-        held, through = partial(Inpaint, known=self.known), partial(Through, self.reverse, var=0.0)
+        held, seen = partial(Inpaint, known=self.known), Mask(self.known)
+        through = partial(Through, self.reverse, seen, var=0.0)
         ways: dict[str, Make] = {"constant r": held, "replacement": partial(held, annealed=True)}
-        for steps in SOLVE:
-            name = f"through the model, solve = {steps}"
-            ways[name] = partial(through, Mask(self.known), solve=steps)
-        return ways
+        names = {f"through the model, solve = {steps}": steps for steps in SOLVE}
+        return ways | {name: partial(through, solve=steps) for name, steps in names.items()}
 
     def propagated(self, make: Make, times: int = 0) -> tuple[Tensor, Tensor]:
         """(M, S), (d, d) each: the sampler's x^0 given y is N(M y, S).
@@ -118,14 +117,12 @@ def weighted(profile: str, seed: int = 7) -> dict:
     recipe. The T steps leave a divergence that no number of particles mends.
     """
     sizes, forth = sizes_of("weighted", profile), []
-    for correlation in sizes["correlations"]:
+    for correlation, times in itertools.product(sizes["correlations"], BACK_AND_FORTH):
         row = Row(correlation, 50)
-        for times in BACK_AND_FORTH:
-            kl = row.expected_kl(*row.propagated(row.ways()["replacement"], times))
-            forth.append({"correlation": correlation, "times": times, "KL": kl})
-    rows = {"pair": pair_rows(**sizes["pair"], seed=seed)}
-    rows["row"] = row_rows(**sizes["row"], seed=seed)
-    return {name: {"rows": part} for name, part in rows.items()} | {"renoised": forth}
+        kl = row.expected_kl(*row.propagated(row.ways()["replacement"], times))
+        forth.append({"correlation": correlation, "times": times, "KL": kl})
+    pair, long = pair_rows(**sizes["pair"], seed=seed), row_rows(**sizes["row"], seed=seed)
+    return {"pair": {"rows": pair}, "row": {"rows": long}, "renoised": forth}
 
 
 def run(row: Row, runs: int, n: int, r: Factor, seed: int) -> Particles:
@@ -147,15 +144,15 @@ def divergence(drawn: Particles, mean: Tensor, cov: Tensor) -> float:
 def pair_rows(sizes, counts, draws: int, seed: int) -> list[dict]:
     """Two pixels seen in noise, by r, T and number of particles."""
     y, rows = torch.tensor(PAIR, dtype=torch.float64), []
+    ways = ("constant r", False), ("annealed r", True)
     for T in sizes:
         row = Row(CORRELATION, T, 2, 0)
         gain = row.C @ torch.linalg.inv(row.C + VAR * torch.eye(2, dtype=torch.float64))
         exact = gain @ y, row.C - gain @ row.C  # of x^0 ~ N(0, C) given y = x^0 + noise
-        for way, annealed in (("constant r", False), ("annealed r", True)):
-            for n in counts:
-                drawn = run(row, draws // n, n, Denoise(y, VAR, annealed), seed + T)
-                KL = divergence(drawn, *exact)
-                rows.append({"way": way, "T": T, "particles": n, "KL": KL})
+        for (way, annealed), n in itertools.product(ways, counts):
+            drawn = run(row, draws // n, n, Denoise(y, VAR, annealed), seed + T)
+            KL = divergence(drawn, *exact)
+            rows.append({"way": way, "T": T, "particles": n, "KL": KL})
     return rows
 
 
@@ -168,8 +165,7 @@ def row_rows(T: int, counts, draws: int, seed: int) -> list[dict]:
     for n in counts:
         few = draws // 4 // n  # derivatives through the reverse, eight per step
         through = Through(row.reverse, seen, y.expand(few * n, 32), VAR, solve=8)
-        constant: Factor = Denoise(y, VAR)
-        ways = ("constant r", draws // n, constant), ("through the model", few, through)
+        ways = ("constant r", draws // n, Denoise(y, VAR)), ("through the model", few, through)
         for way, runs, r in ways:
             ancestors = float(run(row, runs, n, r, seed + n).ancestors.double().mean())
             rows.append({"way": way, "T": T, "particles": n, "ancestors": ancestors})
