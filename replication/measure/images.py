@@ -5,6 +5,8 @@ Among these are the Parzen window estimate of Table 2 and posterior samples (sec
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -13,12 +15,14 @@ from torch import Tensor
 from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.data.images import ImageSet
+from nonequilibrium.diffusion.chain import Normal, Reverse
+from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.posterior import Denoise, Inpaint
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import baselines
-from replication.measure.measured import Given, Measured
+from replication.measure.measured import Measured
 from replication.measure.metrics import by_time_step, image_metrics, seeded
 from replication.restoration.inpaint import left
 from replication.restoration.observations import DENOISING
@@ -55,6 +59,35 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
     return result
 
 
+@dataclass(frozen=True)
+class Given:
+    """The context of a part: a trained image model, its data set, and how it is measured."""
+
+    experiment: str
+    model: ImageModel
+    kernel: GaussianKernel
+    images: ImageSet
+    settings: ImageEvaluation
+
+    @property
+    def reverse(self) -> Reverse[Normal]:
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return self.model.reverse(self.kernel)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.model.network.shape
+
+    def seeded(self, offset: int) -> torch.Generator:
+        """The generator of one quantity, with the seed of the settings plus ``offset``."""
+        return seeded(self.settings.seed + offset)
+
+    def noisy(self, images: Tensor, offset: int) -> Tensor:
+        """x of uint8 images, with the noise of one grey level drawn from ``offset``."""
+        return self.model.scale.dequantise(images, self.seeded(offset))
+
+
 def histograms(given: Given) -> Measured:
     """Bits per dimension of test images under tables of counts, without a network."""
     rows = {}
@@ -77,11 +110,11 @@ def shown(given: Given) -> Measured:
 
 def window(given: Given) -> Measured:
     """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
-    n, chain = given.settings.n_samples, given.thin()
-    x = sample_each(*chain, n, given.shape, given.settings.seed + 9)
+    n, steps = given.settings.n_samples, min(given.settings.thin_steps, given.kernel.T)
+    x = sample_each(*given.model.thinned(steps), n, given.shape, given.settings.seed + 9)
     points = in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
     scores = _parzen(OURS, points, given.images)
-    return Measured({"n_samples": n, "thin_steps": chain[0].T, "parzen": scores})
+    return Measured({"n_samples": n, "thin_steps": steps, "parzen": scores})
 
 
 def calibration(given: Given) -> Measured:

@@ -1,4 +1,4 @@
-"""What measuring gives: numbers, tables and arrays; and the context of a part of it."""
+"""What measuring gives: numbers, tables and arrays."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from nonequilibrium.data.images import ImageSet
-from nonequilibrium.diffusion.chain import Normal, Reverse
-from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.files import save_contents
-from nonequilibrium.model.images import ImageModel
 from replication.files import to_json
-from replication.measure.metrics import seeded
-from replication.settings.evaluation import ImageEvaluation
 
 
 class MeasuredError(Refusal, ValueError):
@@ -67,36 +60,3 @@ class Measured:
         except Exception as error:  # three libraries' readers, which raise many kinds
             reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
             raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None
-
-
-@dataclass(frozen=True)
-class Given:
-    """The context of a part: a trained image model, its data set, and how it is measured."""
-
-    experiment: str
-    model: ImageModel
-    kernel: GaussianKernel
-    images: ImageSet
-    settings: ImageEvaluation
-
-    @property
-    def reverse(self) -> Reverse[Normal]:
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return self.model.reverse(self.kernel)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
-        return self.model.network.shape
-
-    def thin(self) -> tuple[GaussianKernel, Reverse[Normal]]:
-        """(kernel, reverse) of the thinned chain that draws many samples, of at most T steps."""
-        return self.model.thinned(min(self.settings.thin_steps, self.kernel.T))
-
-    def seeded(self, offset: int) -> torch.Generator:
-        """The generator of one quantity, with the seed of the settings plus ``offset``."""
-        return seeded(self.settings.seed + offset)
-
-    def noisy(self, images: Tensor, offset: int) -> Tensor:
-        """x of uint8 images, with the noise of one grey level drawn from ``offset``."""
-        return self.model.scale.dequantise(images, self.seeded(offset))

@@ -24,7 +24,6 @@ from nonequilibrium.bound.theory import estimates, log_ratios
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Kernel, Normal, Reverse
 from nonequilibrium.model.images import ImageModel
-from nonequilibrium.model.weights import load_weights
 from replication.data.images import load_images, load_labels, present
 from replication.files import ROOT, check_writable
 from replication.measure.measure import threads, trained
@@ -45,8 +44,7 @@ def restorations(profile: str) -> Measured:
 
     @cache
     def model_of(name: str) -> ImageModel:
-        path = ROOT / "models" / f"{name}.safetensors"
-        model = load_weights(path, name) if profile == "full" else trained(name)
+        model = trained(name, ROOT / f"models/{name}.safetensors" if profile == "full" else None)
         assert isinstance(model, ImageModel), "all of them are image experiments"
         return model
 
