@@ -51,8 +51,8 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     greys = heldout[:, 0].double() * sigma + MEAN
     borders = bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma)
     leaf_pixels = p.size**2 / float(np.mean([len(top.unique()) for top in tops]))
-    numbers |= {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
-    numbers |= {"sigma": sigma, "n_steps": p.n_steps}
+    law = "size", "noise", "smallest", "largest", "n_steps"
+    numbers |= {name: getattr(p, name) for name in law} | {"sigma": sigma}
     numbers["parameters"] = sum(w.numel() for w in model.network.parameters())
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
     numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)

@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> None:
     began, sizes, params = time.time(), load("mcgsm"), load("dead_leaves")
     data: Any = leaves_pictures(params)
     mixture, rows = grown(LeavesModel(data, **vars(params)), data.train, sizes)
-    card = {"params": dataclasses.asdict(sizes), "commit": commit()}
-    card |= {"seconds": round(time.time() - began, 1)}
+    card: dict = {"params": dataclasses.asdict(sizes), "commit": commit()}
+    card["seconds"] = round(time.time() - began, 1)
     save_mixture(mixture, rows, params, options.out, card)
     for row in rows:
         cost = f"{row['bits_per_pixel']:.4f} ± {row['se']:.4f} bits per pixel"

@@ -19,7 +19,7 @@ from replication.data.images import DIGITS
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 
-SURE = 0.9  # the judge is sure of a digit that it gives more than this probability
+SURE = 0.9  # the probability from which on the judge is sure of a digit
 
 
 def classifier(kernel, scale, pixels: Tensor, labels: Tensor, steps: int, seed: int, noisy: bool):

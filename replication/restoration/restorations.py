@@ -125,8 +125,7 @@ def run(reports: Path) -> None:
     """Measure, or say which data set is missing and leave what there is."""
     if absent := [name for name in ("mnist", "cifar10") if not present(name)]:
         missing = f"{' and '.join(absent)} not here, so nothing is measured; `make data` fetches it"
-        print(f"{NAME}: {missing}", file=sys.stderr)
-        return
+        return print(f"{NAME}: {missing}", file=sys.stderr)
     began, metrics = time.time(), reports / "metrics" / f"{NAME}.json"
     folder = reports / "measured" / NAME
     check_writable(metrics, folder / "file", reports / "provenance" / f"{NAME}.json")

@@ -39,10 +39,13 @@ class Observed(NamedTuple):
     sizes: Any
 
 
+Way = Callable[[Observed], Tensor]  # to samples (k, n, c, h, w)
+
+
 def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Tensor:
     """A sample for each seed of n images ``like`` these; factor: from their indices to their r."""
-    n, shape = len(like), like.shape[1:]
-    x = sample_each(*chain, n, shape, [*seeds], lambda part, _: factor(part % n), block=32)
+    (kernel, reverse), n, shape = chain, len(like), like.shape[1:]
+    x = sample_each(kernel, reverse, n, shape, [*seeds], lambda part, _: factor(part % n), 32)
     return x.reshape(-1, *like.shape)
 
 
@@ -101,15 +104,15 @@ def by_one_call(seen: Observed) -> Tensor:
     return torch.cat(parts)[None]
 
 
-def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
-    """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
+def ways(task: Task) -> dict[str, Way]:
+    """How r can enter, by name."""
     if task.A is None:
         constant, annealed = (partial(without_noise, annealed=fades) for fades in (False, True))
         return {CONSTANT: constant, ANNEALED: annealed, THROUGH: from_there, MEAN: by_one_call}
-    through = {THROUGH: partial(posterior, r="through")}
+    through: dict[str, Way] = {THROUGH: partial(posterior, r="through")}
     if task.known is None:
         return through
-    held = {CONSTANT: partial(posterior, r="constant")}
+    held: dict[str, Way] = {CONSTANT: partial(posterior, r="constant")}
     held |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
     return held | through
 

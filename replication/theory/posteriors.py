@@ -165,7 +165,8 @@ def row_rows(T: int, counts, draws: int, seed: int) -> list[dict]:
     for n in counts:
         few = draws // 4 // n  # derivatives through the reverse, eight per step
         through = Through(row.reverse, seen, y.expand(few * n, 32), VAR, solve=8)
-        ways = ("constant r", draws // n, Denoise(y, VAR)), ("through the model", few, through)
+        constant: Factor = Denoise(y, VAR)
+        ways = ("constant r", draws // n, constant), ("through the model", few, through)
         for way, runs, r in ways:
             ancestors = float(run(row, runs, n, r, seed + n).ancestors.double().mean())
             rows.append({"way": way, "T": T, "particles": n, "ancestors": ancestors})
