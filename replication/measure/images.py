@@ -99,11 +99,8 @@ def histograms(given: Given) -> Measured:
 
 def shown(given: Given) -> Measured:
     """True samples by all T steps, none chosen: array ``shown``."""
-    of_shown = EXPERIMENTS[given.experiment].shown
-    n, seed = (
-        min(given.settings.n_shown, of_shown["most"]),
-        given.settings.seed + of_shown["offset"],
-    )
+    sizes = EXPERIMENTS[given.experiment].shown
+    n, seed = min(given.settings.n_shown, sizes["most"]), given.settings.seed + sizes["offset"]
     x = sample_each(given.kernel, given.reverse, n, given.shape, seed)
     return Measured({}, {}, {"shown": given.model.scale.to_pixels(x)})
 

@@ -93,8 +93,7 @@ def _bound(model: LeavesModel, train, heldout: Tensor, settings: LeavesEvaluatio
 def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
     """log p(x) given the leaf of each pixel, nats per pixel, (n,); no density exceeds its mean.
 
-    greys: (n, size, size), with noise of that standard deviation. tops: indices of the leaves,
-    likewise. The grey of a leaf, uniform on 0..1, is integrated out.
+    greys, tops: (n, size, size), pixels and indices of leaves. Greys of leaves are integrated out.
     """
     results = []
     for x, top in zip(greys, tops, strict=True):

@@ -92,11 +92,8 @@ def space(options: argparse.Namespace) -> None:
         best = costs.best(model.kernel(), [n for n in (25, 50, 100, 250, 500) if n < T] + [T])
     K = {n: bits(value) / model.pixels for n, (_, value) in best.items()}
     loss = ", ".join(f"{K[n] - K[T]:+.3f} with {n} steps" for n in K if n < T)
-    unit = f"bits per pixel, on {FEW} images"
-    print(f"{place(weights)}: compared with all {T} steps K is {loss} ({unit})")
-
-
-# ---------------------------------------------------------------- samples
+    loss += f" (bits per pixel, on {FEW} images)"
+    print(f"{place(weights)}: compared with all {T} steps K is {loss}")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,8 +119,8 @@ def run(options: argparse.Namespace) -> None:
     costs = load_costs(weights)
     chain = thinned(model, costs, steps)
     x = sample_each(*chain, options.number, model.network.shape, options.seed)
-    columns = math.ceil(options.number**0.5)
-    save_pictures({options.out: rows(model.scale.to_pixels(x), columns, 128)})
+    picture = rows(model.scale.to_pixels(x), math.ceil(options.number**0.5), 128)
+    save_pictures({options.out: picture})
     way = "" if steps == T else ", evenly spaced" if costs is None else ", those that lose least"
     out = os.fsencode(options.out).decode(errors="replace")
     print(f"{out}: {options.number} samples by {steps} of {T} steps{way}")

@@ -73,7 +73,7 @@ def elsewhere(truth: Tensor, hole: Tensor) -> dict[str, float]:
     sides, distances = truth[place := box(hole)].shape[-2:], []
     starts = (range(0, n - m + 1, max(1, m // 2)) for n, m in zip(hole.shape, sides, strict=True))
     for corner in itertools.product(*starts):
-        part = ..., *(slice(a, a + m) for a, m in zip(corner, sides, strict=True))
+        part: tuple = (..., *(slice(a, a + m) for a, m in zip(corner, sides, strict=True)))
         if not hole[part].any():
             distances.append(texture_distance(truth[part], truth[place]))
     names = distances[0] if distances else ()

@@ -78,9 +78,6 @@ def photograph(model: ImageModel) -> dict[str, Tensor]:
     return {"the picture": picture} | sheet(picture, known, filled[:, 0])
 
 
-# ---------------------------------------------------------------- the average (9)
-
-
 def image_log_ratios(
     kernel: Kernel[Normal], reverse: Reverse[Normal], x0: Tensor, trajectories: int, generator
 ) -> Tensor:
