@@ -85,7 +85,7 @@ def thinned(
 
 def space(options: argparse.Namespace) -> None:
     """Measure what each step between two noise levels costs K, and write it beside the weights."""
-    weights, model = inpaint.image_model(options.model, options.weights)
+    weights, model = inpaint.image_model(options)
     costs, T = costs_of(model), model.params.n_steps
     save_costs(costs, weights)
     with torch.no_grad():
@@ -110,8 +110,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw samples and write them side by side into one picture; the i-th depends on seed and i."""
     inpaint.check_numbers(options, number=(1, inpaint.MOST_SAMPLES), seed=(0, inpaint.LAST_SEED))
-    weights, model = inpaint.image_model(options.model, options.weights)
-    inpaint.check_out(options.out, [weights])
+    weights, model = inpaint.image_model(options, [options.out])
     T = model.params.n_steps
     options.steps = steps = T if options.steps is None else options.steps
     inpaint.check_numbers(options, steps=(2, T))

@@ -105,11 +105,13 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     return shown | mean if len(filled) > 1 else shown
 
 
-def image_model(name: str, weights: Path | None) -> tuple[Path, ImageModel]:
-    """Where the weights of an image experiment are, and its model; raises what a user can mend."""
-    check_name("model", name, IMAGES)
-    weights = weights or ROOT / "models" / f"{name}.safetensors"
-    model = load_weights(weights, name)
+def image_model(options: argparse.Namespace, outputs=(), inputs=()) -> tuple[Path, ImageModel]:
+    """Where the weights of an image experiment are, and its model, once ``outputs`` are checked."""
+    check_name("model", options.model, IMAGES)
+    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
+    for path in outputs:
+        check_out(path, [weights, *inputs])
+    model = load_weights(weights, options.model)
     assert isinstance(model, ImageModel), "IMAGES are image experiments"
     return weights, model
 
@@ -157,12 +159,10 @@ def run(options: argparse.Namespace) -> None:
     """Fill in a picture and write the sheet and the samples."""
     check_name("r", options.r, FACTORS)
     check_numbers(options, samples=(1, MOST_SAMPLES), seed=(0, LAST_SEED), steps=(2, MOST_STEPS))
-    weights, model = image_model(options.model, options.weights)
     out, seeds = options.out, list(range(options.seed, options.seed + options.samples))
-    inputs = [options.picture, weights, *([Path(options.mask)] if options.mask else [])]
     apart = [out.with_stem(f"{out.stem}-{k}") for k in range(1, options.samples + 1)]
-    for path in (out, *apart):
-        check_out(path, inputs)
+    inputs = [options.picture, *([Path(options.mask)] if options.mask else [])]
+    _, model = image_model(options, [out, *apart], inputs)
     own = model.network.shape
     size = own[:1] if convolutional(model.params) else own  # a network of convolutions takes any
     picture, known = pictures.read_picture(options.picture, size)  # opaque pixels are known
