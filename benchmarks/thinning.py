@@ -21,7 +21,7 @@ from nonequilibrium.diffusion.thinning import even, thin
 from nonequilibrium.model.images import ImageModel
 from replication.files import ROOT
 from replication.measure.metrics import seeded
-from replication.measure.spacing import load_costs
+from replication.measure.sample import load_costs
 
 STEPS = 1000, 500, 250, 100, 50, 25
 IMAGES = {"cifar10": 300, "cifar10_unet": 50, "mnist_dense": 500}  # test images for K

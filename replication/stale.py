@@ -91,7 +91,7 @@ def stages() -> dict[str, str]:
     texts = {
         "data": needs("replication.data.fetch"),
         "restorations": needs("replication.restoration.restorations"),
-        "theory": needs("replication.theory.run"),
+        "theory": needs("replication.theory.theory"),
     }
     programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
     for name, program in programs.items():

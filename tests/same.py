@@ -40,14 +40,14 @@ def runs() -> dict:
     from replication.measure.measured import Measured
     from replication.restoration import restorations
     from replication.settings.registry import EXPERIMENTS
-    from replication.theory import posteriors, schedules, theory
+    from replication.theory import posteriors, theory
 
     def numbers(function):
         return lambda: Measured(function("quick"))
 
     found = {name: lambda name=name: measure.quick(name)[1] for name in EXPERIMENTS}
     found |= {"theory": numbers(theory.theory), "posteriors": numbers(posteriors.posteriors)}
-    found["schedules"] = numbers(schedules.schedules)
+    found["schedules"] = numbers(theory.schedules)
     found |= {
         "weighted": numbers(posteriors.weighted),
         "restorations": lambda: restorations.restorations("quick"),

@@ -36,14 +36,14 @@ def run(options: argparse.Namespace) -> None:
         reports = outputs or ROOT / "reports"
         check_writable(*(reports / f"{place}/{name}.json" for place in ("metrics", "measured")))
         if name == THEORY:
-            return import_module("replication.theory.run").run(reports)
+            return import_module("replication.theory.theory").run(reports)
         return import_module("replication.restoration.restorations").run(reports)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
-        spacing = import_module("replication.measure.spacing")
-        check_writable(spacing.place(options.weights))
-        options.images = spacing.FEW
-        return spacing.run(options)
+        sample = import_module("replication.measure.sample")
+        check_writable(sample.place(options.weights))
+        options.images = sample.FEW
+        return sample.space(options)
     data = EXPERIMENTS[name].data
     if EXPERIMENTS[name].images and not import_module("replication.data.images").present(data):
         told = f"{name}: {data} is not here, so nothing is measured; `make data` fetches it"

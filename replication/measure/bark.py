@@ -15,7 +15,7 @@ from nonequilibrium.model.textures import TextureModel
 from replication.data.images import DataError
 from replication.data.textures import BARK, load_pictures
 from replication.measure.measured import Measured
-from replication.measure.metrics import metrics, of_model, per_pixel, seeded
+from replication.measure.metrics import by_time_step, metrics, of_model, per_pixel, seeded
 from replication.restoration.holes import elsewhere, others, quality
 from replication.restoration.inpaint import SOLVE
 from replication.restoration.inpaint_any import coarsest, fill
@@ -31,10 +31,9 @@ LIKE = 0.25  # grey levels by which two readers of JPEG may differ in mean and s
 def evaluate(experiment: str, model: TextureModel, settings: TextureEvaluation) -> Measured:
     """K of the held-out pictures by the sampled sum over t, its errors, and figure 5.
 
-    numbers: the contract in bits per pixel, with the paper's numbers only if the pictures are the
-    paper's. tables: figure_5, a row per picture and method. arrays: K_per_example, one per unit of
-    the error; of the k-th picture uint8 (n, c, h, w): figure_5_<k>, the picture without and with
-    its hole; figure_5_<k>_constant, _through and _others, the hole filled in.
+    The paper's numbers stand beside it only if the pictures are the paper's. arrays: K_per_example,
+    one per unit of the error; of the k-th picture, uint8 (n, c, h, w): figure_5_<k>, without and
+    with its hole; figure_5_<k>_constant, _through and _others, the hole filled in.
     """
     pictures = trained_on(model)
     if not pictures.test:
@@ -57,8 +56,8 @@ def trained_on(model: TextureModel) -> Pictures:
         if all(abs(a - b) < LIKE for a, b in scales):
             return pictures
         reasons.append(f"{pictures.title} are others")
-    reason = "; ".join(reasons)
-    raise DataError(f"the pictures that the weights were trained on are not here ({reason})")
+    told = f"the pictures that the weights were trained on are not here ({'; '.join(reasons)})"
+    raise DataError(told)
 
 
 # ---------------------------------------------------------------- K
@@ -91,9 +90,7 @@ def _pieces(model: TextureModel, test: list[Tensor], settings: TextureEvaluation
 
 
 @torch.no_grad()
-def _bound(
-    experiment: str, model: TextureModel, pictures: Pictures, settings: TextureEvaluation
-) -> Measured:
+def _bound(experiment: str, model: TextureModel, pictures: Pictures, settings) -> Measured:
     pieces, kernel = _pieces(model, pictures.test, settings), model.kernel()
     reverse, proposal = model.reverse(kernel), model.proposal()
     noise, cumulative = seeded(settings.seed + 1), torch.cumsum(proposal, 0)
@@ -122,9 +119,9 @@ def _bound(
     numbers["paper"] = numbers["paper"] if pictures.source == "uiuc" else {}
     numbers |= {"n_heldout": len(pieces), "error_unit": unit, "n_units": len(sizes)}
     numbers |= {"source": pictures.source, "title": pictures.title, "draws": draws * REPLICATES}
-    steps = pd.DataFrame({"t": range(2, kernel.T + 1), "K": bits(bound.kl.mean(0))[2:].numpy()})
+    tables = by_time_step(K=bits(bound.kl.mean(0)))
     units = {"K_per_example": bits(bound.per_example).float()}
-    return Measured(numbers | of_model(model, numbers), {"K_by_time_step": steps}, units)
+    return Measured(numbers | of_model(model, numbers), tables, units)
 
 
 def _kl(kernel, reverse, piece: Piece, t: int, generator: torch.Generator) -> Tensor:
@@ -144,8 +141,7 @@ def _kl(kernel, reverse, piece: Piece, t: int, generator: torch.Generator) -> Te
 def hole_in(picture: Tensor, side: int) -> Tensor:
     """A square in the middle of (c, h, w), at most half as long as a side: (h, w) bool."""
     h, w = picture.shape[1:]
-    side = min(side, min(h, w) // 2)
-    hole = torch.zeros(h, w, dtype=torch.bool)
+    side, hole = min(side, min(h, w) // 2), torch.zeros(h, w, dtype=torch.bool)
     hole[(h - side) // 2 :][:side, (w - side) // 2 :][:, :side] = True
     return hole
 
@@ -154,8 +150,8 @@ def _figure_5(model: TextureModel, test: list[Tensor], settings: TextureEvaluati
     """A hole in held-out pictures, filled by posterior samples and by methods without training."""
     rows, arrays, T, left_out = [], {}, model.params.n_steps, ""
     seeds = [settings.seed + 10 + k for k in range(settings.samples)]
-    ways = {"constant r": ("constant", T)}
-    ways |= {"through the model": ("through", min(settings.thin_steps, T))}
+    few = min(settings.thin_steps, T)
+    ways = {"constant r": ("constant", T), "through the model": ("through", few)}
     for number, picture in enumerate(test[: settings.n_shown]):
         top, left = (max(0, (a - b) // 2) for a, b in zip(picture.shape[1:], SHOWN, strict=True))
         truth = picture[:, top:, left:][:, : SHOWN[0], : SHOWN[1]]

@@ -1,66 +1,13 @@
-"""What image models are compared with: histograms for the bound, well-known methods for posteriors.
-
-Images are (n, c, h, w) uint8, or x of variance one where noise is involved.
-"""
+"""What the bound of image models (n, c, h, w) uint8 is compared with: tables of counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import numpy as np
 import torch
-from skimage.metrics import structural_similarity
-from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import Tensor
 
-from nonequilibrium.data.images import ImageSet, Scale
-
-
-def _last(images: Tensor) -> np.ndarray:
-    """Channels last, as in scikit-image."""
-    return images.movedim(1, -1).numpy()
-
-
-def biharmonic(pixels: Tensor, known: Tensor) -> Tensor:
-    """Biharmonic inpainting of uint8 images where ``known`` (h, w) is false; uint8."""
-    hole = ~known.numpy()
-    filled = [inpaint_biharmonic(image, hole, channel_axis=-1) for image in _last(pixels / 255.0)]
-    result = torch.from_numpy(np.stack(filled)).movedim(-1, 1).mul(255).round().clamp(0, 255)
-    return torch.where(known, pixels, result.to(torch.uint8))
-
-
-def non_local_means(noisy: Tensor, sigma: float, h: float) -> Tensor:
-    """Non-local means of x with noise of standard deviation sigma; h: strength in units of it."""
-    options = {"patch_size": 3, "patch_distance": 8, "fast_mode": True, "channel_axis": -1}
-    smooth = partial(denoise_nl_means, h=h * sigma, sigma=sigma, **options)
-    clean = np.stack([smooth(image) for image in _last(noisy)])
-    return torch.from_numpy(clean).movedim(-1, 1).to(noisy.dtype)
-
-
-def wiener(noisy: Tensor, sigma: float, train: Tensor) -> Tensor:
-    """The Wiener filter S (S + σ²)^−1 in Fourier space, S the mean power spectrum of ``train``."""
-    mean = train.mean(0)
-    S = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
-    return torch.fft.ifft2(torch.fft.fft2(noisy - mean) * (S / (S + sigma**2))).real + mean
-
-
-def quality(truth: Tensor, estimate: Tensor, missing: Tensor | None = None) -> dict[str, Tensor]:
-    """PSNR (dB), over the ``missing`` pixels (h, w) if given, and SSIM of uint8 images, (n,)."""
-    error = (truth.float() - estimate.float()).square()
-    error = error.flatten(1) if missing is None else error[:, :, missing].flatten(1)
-    psnr = 10 * torch.log10(255**2 / error.mean(1).clamp(min=1e-2))
-    pairs = zip(_last(truth), _last(estimate), strict=True)
-    ssim = [structural_similarity(a, b, channel_axis=-1, data_range=255) for a, b in pairs]
-    return {"PSNR": psnr, "SSIM": torch.tensor(ssim)}
-
-
-def denoised_pixels(scale: Scale, x: Tensor) -> Tensor:
-    """x, which carries noise of mean half a grey level, to the nearest uint8 pixels."""
-    return (x * scale.sigma + scale.mean - 0.5).round().clamp(0, 255).to(torch.uint8)
-
-
-# ---------------------------------------------------------------- histograms
+from nonequilibrium.data.images import ImageSet
 
 SMOOTHING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # prior counts
 CONTEXTS = (1, 4, 16, 64, 256)  # levels to which a neighbour is rounded
@@ -86,10 +33,7 @@ def _chosen(index, aside: Tensor, smoothed: Callable[[float], Tensor]) -> Tensor
 
 
 def pixel_histogram(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
-    """Bits per dimension of each test image under a histogram per pixel and channel, (n,).
-
-    The count that is added to every level is chosen on the training images ``aside``.
-    """
+    """Bits per dimension of each test image under a histogram per pixel and channel, (n,)."""
     place = 256 * torch.arange(train[0].numel())
 
     def index(images: Tensor) -> Tensor:
@@ -107,8 +51,7 @@ def two_neighbours(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     """Bits per dimension of each test image under histograms given the left and upper pixel, (n,).
 
     Outside of the image a neighbour is 0. A context that is rare leans on the same with fewer
-    levels, down to none; how much is chosen on ``aside`` for each of CONTEXTS in turn. Each channel
-    has its own histograms.
+    levels, down to none. Each channel has its own histograms.
     """
     channels = range(train.shape[1])
     parts = ([images[:, [c]] for images in (train, aside, test)] for c in channels)
@@ -137,9 +80,7 @@ def _of_channel(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
 
 
 def histograms(images: ImageSet, aside: int) -> dict[str, Tensor]:
-    """Bits per dimension of each test image, {name: (n,)}; the last ``aside`` training images
-    choose the smoothing.
-    """
+    """Bits per dimension of each test image, {name: (n,)}; ``aside`` images choose smoothings."""
     parts, name = (images.train[:-aside], images.train[-aside:], images.test), "a histogram "
     laws = {"for each pixel": pixel_histogram, "given left and upper pixel": two_neighbours}
     return {name + given: law(*parts) for given, law in laws.items()}

@@ -1,10 +1,11 @@
 """How a model of images of one size is measured: K on test images, and the parts of the register.
 
-Among these is the Parzen window estimate of Table 2, of the model's samples and of images that
-show what the estimate rewards.
+Among these are the Parzen window estimate of Table 2 and posterior samples (section 2.5).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -14,13 +15,18 @@ from torch import Tensor
 from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
 from nonequilibrium.data.images import ImageSet
-from nonequilibrium.diffusion.sampling import sample_each
+from nonequilibrium.diffusion.chain import Normal, Reverse
+from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import baselines
-from replication.measure.measured import Given, Measured
-from replication.measure.metrics import image_metrics, seeded
-from replication.restoration import posteriors
+from replication.measure.measured import Measured
+from replication.measure.metrics import by_time_step, image_metrics, seeded
+from replication.restoration.inpaint import left
+from replication.restoration.observations import DENOISING
+from replication.restoration.ways import drawn
 from replication.settings.evaluation import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
@@ -31,22 +37,19 @@ CENTROIDS = "k-means centroids (no samples)"
 def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> Measured:
     """K of test images by the sampled sum over t, its errors, and the parts of the register.
 
-    numbers: the contract, in bits per pixel. tables: K_by_time_step, the mean of KL_t. arrays:
-    K_per_example, (n,) float32 bits per pixel in the order of the test file, by which two models
-    are compared image by image. Pictures are uint8 pixels.
+    numbers: in bits per pixel. tables: K_by_time_step, the mean of KL_t. arrays: K_per_example, by
+    which two models are compared image by image, in the order of the test file.
     """
     images = load_images(model.params.data)
     heldout = model.scale.dequantise(images.test[: settings.n_heldout], seeded(settings.seed))
     with torch.no_grad():
         kernel = model.kernel()
-    reverse, random = model.reverse(kernel), seeded(settings.seed + 2)
-    proposal = model.proposal()
-    bound = sampled_bound(kernel, reverse, heldout, random, settings.draws, proposal, block=100)
+    chain, random = (kernel, model.reverse(kernel)), seeded(settings.seed + 2)
+    bound = sampled_bound(*chain, heldout, random, settings.draws, model.proposal(), block=100)
     null = float(torch.cat([L_null(kernel, part) for part in heldout.split(1000)]).mean())
-    kl = bits(bound.kl.mean(0)) / model.pixels
     result = Measured(
         image_metrics(experiment, model, bound, null, settings.seed, draws=settings.draws),
-        {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl[2:].numpy()})},
+        by_time_step(K=bits(bound.kl.mean(0)) / model.pixels),
         {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
     )
     del bound  # n (T + 1) numbers that the parts do without
@@ -54,6 +57,35 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
     for name in EXPERIMENTS[experiment].parts:
         result.add(PARTS[name](given))
     return result
+
+
+@dataclass(frozen=True)
+class Given:
+    """The context of a part: a trained image model, its data set, and how it is measured."""
+
+    experiment: str
+    model: ImageModel
+    kernel: GaussianKernel
+    images: ImageSet
+    settings: ImageEvaluation
+
+    @property
+    def reverse(self) -> Reverse[Normal]:
+        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
+        return self.model.reverse(self.kernel)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.model.network.shape
+
+    def seeded(self, offset: int) -> torch.Generator:
+        """The generator of one quantity, with the seed of the settings plus ``offset``."""
+        return seeded(self.settings.seed + offset)
+
+    def noisy(self, images: Tensor, offset: int) -> Tensor:
+        """x of uint8 images, with the noise of one grey level drawn from ``offset``."""
+        return self.model.scale.dequantise(images, self.seeded(offset))
 
 
 def histograms(given: Given) -> Measured:
@@ -67,30 +99,27 @@ def histograms(given: Given) -> Measured:
 
 def shown(given: Given) -> Measured:
     """True samples by all T steps, none chosen: array ``shown``."""
-    of_shown = EXPERIMENTS[given.experiment].shown
-    n, seed = min(given.its.n_shown, of_shown["most"]), given.its.seed + of_shown["offset"]
+    sizes = EXPERIMENTS[given.experiment].shown
+    n, seed = min(given.settings.n_shown, sizes["most"]), given.settings.seed + sizes["offset"]
     x = sample_each(given.kernel, given.reverse, n, given.shape, seed)
     return Measured({}, {}, {"shown": given.model.scale.to_pixels(x)})
 
 
 def window(given: Given) -> Measured:
     """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
-    n = given.its.n_samples
-    x = sample_each(*given.thin(), n, given.shape, given.its.seed + 9)
+    n, steps = given.settings.n_samples, min(given.settings.thin_steps, given.kernel.T)
+    x = sample_each(*given.model.thinned(steps), n, given.shape, given.settings.seed + 9)
     points = in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
     scores = _parzen(OURS, points, given.images)
-    return Measured({"n_samples": n, "thin_steps": given.thin_steps, "parzen": scores})
+    return Measured({"n_samples": n, "thin_steps": steps, "parzen": scores})
 
 
 def calibration(given: Given) -> Measured:
-    """The same estimate of images that are no samples of the model, numbers["parzen"], bits.
-
-    Training images calibrate it. Centroids of k-means, which are no samples, are preferred to them.
-    """
-    images, its = given.images, given.its
+    """The same estimate of training images, and of centroids of k-means, which are no samples."""
+    images, settings = given.images, given.settings
     counted = in_unit_interval(images.train[: -_aside(images)], images.levels)
-    n = min(its.n_samples, len(counted))
-    options = {"init": "random", "n_init": 1, "max_iter": 5, "random_state": its.seed}
+    n = min(settings.n_samples, len(counted))
+    options = {"init": "random", "n_init": 1, "max_iter": 5, "random_state": settings.seed}
     means = MiniBatchKMeans(n // 10, batch_size=5 * (n // 10), **options).fit(counted.numpy())
     centroids = torch.from_numpy(means.cluster_centers_).float()
     scores = _parzen(CALIBRATION, counted[:n], images)
@@ -109,5 +138,43 @@ def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
     return {name: {key: x if key == "sigma" else bits(x) for key, x in score.items()}}
 
 
-_PARTS = [histograms, shown, window, calibration, posteriors.halves, posteriors.figure_3]
+def halves(given: Given) -> Measured:
+    """Ten digits: the right half filled in from the left, and noise at SNR 1 taken away."""
+    truth, known = given.noisy(given.images.test[:10], 6), left(*given.shape[1:])
+    noisy = DENOISING.seen(truth, given.seeded(7))
+
+    def posterior(r, number: int) -> Tensor:
+        draws, options = given.seeded(8 + number), {"r": r, "dtype": torch.float32}
+        return sample(given.kernel, given.reverse, truth.shape, draws, **options)
+
+    strips = {
+        "held-out": truth,
+        "known left half": torch.where(known, truth, truth.min()),
+        "filled right half, sample 1": posterior(Inpaint(truth, known), 0),
+        "filled right half, sample 2": posterior(Inpaint(truth, known), 1),
+        "filled right half, replacement": posterior(Inpaint(truth, known, annealed=True), 2),
+        "SNR 1": noisy,
+        "denoised": posterior(Denoise(noisy, 1.0), 3),
+        "denoised, annealed": posterior(Denoise(noisy, 1.0, annealed=True), 4),
+    }
+    error = [float((x - truth).square().mean()) for x in strips.values()]
+    pictures = torch.stack([given.model.scale.to_pixels(x) for x in strips.values()])
+    table = pd.DataFrame({"strip": list(strips), "mean_square": error})
+    return Measured({}, {"halves": table}, {"halves": pictures})
+
+
+def figure_3(given: Given) -> Measured:
+    """The paper's figure 3 (a) to (c): test images, noise at SNR 1, posterior samples."""
+    test, to_pixels = given.images.test, given.model.scale.to_pixels
+    test = test[torch.randperm(len(test), generator=given.seeded(0))][:10]  # the file is ordered
+    truth, chain = given.noisy(test, 6), (given.kernel, given.reverse)
+    noisy, seeds = DENOISING.seen(truth, given.seeded(7)), [given.settings.seed + 8]
+    denoised = drawn(chain, noisy, seeds, lambda part: Denoise(noisy[part], 1.0))[0]
+    x = {"noisy": noisy, "posterior": denoised}
+    error = {f"{name}_mean_square": float((x[name] - truth).square().mean()) for name in x}
+    pictures = torch.stack([test, to_pixels(noisy), to_pixels(denoised)])
+    return Measured({"figure_3": error}, {}, {"figure_3": pictures})
+
+
+_PARTS = [histograms, shown, window, calibration, halves, figure_3]
 PARTS = {part.__name__: part for part in _PARTS}  # by the names of the register

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -18,13 +17,13 @@ from nonequilibrium.diffusion.sampling import sample_each
 from nonequilibrium.model.textures import LeavesModel
 from replication.measure.mcgsm import MCGSM, per_image, sample_image
 from replication.measure.measured import Measured
-from replication.measure.metrics import metrics, per_pixel, seeded
+from replication.measure.metrics import by_time_step, metrics, per_pixel, seeded
 from replication.measure.mixture import DIM, drawing, grown, load_mixture
 from replication.settings.evaluation import LeavesEvaluation, MCGSMParams
 
 SMALL_MCGSM = MCGSMParams(components=2, features=30, doublings=1)  # for quick runs
-# KL_t of a whole image hardly depends on the noise or on the image. Pieces of a few training images
-# estimate it at some steps t, and its spread, by which t is drawn, a part of the draws uniformly.
+# KL_t of whole images hardly varies. Pieces of a few training images estimate it at some steps t,
+# and its spread, by which t is drawn, a part of the draws uniformly.
 PIECES, PIECE, STEPS, FLOOR = 8, 128, 32, 0.1
 GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit variance, bits
 
@@ -32,9 +31,9 @@ GAUSSIAN_ENTROPY = bits(0.5 * math.log(2 * math.pi * math.e))  # of unit varianc
 def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) -> Measured:
     """K in bits per pixel of whole test images, other densities of the same images, and samples.
 
-    numbers: the contract; an image is the unit of every standard error. mcgsm, gaussian: of pixels
-    with a whole neighbourhood. limit: of any density, h(x) ≥ h(noise). leaf_pixels: of a visible
-    leaf. arrays: figure_4, (3, size, size), and scores (2, n), K and MCGSM of each image.
+    An image is the unit of every standard error. mcgsm, gaussian: of pixels with a whole
+    neighbourhood. limit: of any density, h(x) ≥ h(noise). leaf_pixels: of a visible leaf. arrays:
+    figure_4, (3, size, size), and scores (2, n), K and MCGSM of each image.
     """
     p: Any = model.params
     sigma, seed = model.scale.sigma, settings.seed
@@ -52,33 +51,25 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     greys = heldout[:, 0].double() * sigma + MEAN
     borders = bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma)
     leaf_pixels = p.size**2 / float(np.mean([len(top.unique()) for top in tops]))
-    numbers |= {name: getattr(p, name) for name in ("size", "noise", "smallest", "largest")}
-    numbers |= {"sigma": sigma, "n_steps": p.n_steps}
+    law = "size", "noise", "smallest", "largest", "n_steps"
+    numbers |= {name: getattr(p, name) for name in law} | {"sigma": sigma}
     numbers["parameters"] = sum(w.numel() for w in model.network.parameters())
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
     numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)
-    numbers["leaf_pixels"] = leaf_pixels
+    numbers |= {"leaf_pixels": leaf_pixels, "mcgsm_sizes": sizes}
     numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(theirs)
-    numbers["mcgsm_sizes"] = sizes
     numbers["gaussian"] = _gaussians(model, train, heldout, seed + 4)
     numbers["margin_over_mcgsm"], numbers["margin_se"] = mean_se(ours - theirs)
     reverse, shape = model.reverse(kernel), (1, p.size, p.size)
-    shown = {
-        "data": heldout[0, 0],
-        "MCGSM": sample_image(mixture, p.size, seeded(seed + 5)),
-        "model": sample_each(kernel, reverse, 1, shape, seed + 6)[0, 0],
-    }
-    kl = bits(bound.kl.mean(0))[2:].numpy()
-    tables = {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), "K": kl})}
-    pictures = torch.stack([x.float() for x in shown.values()])
-    scores = torch.stack([ours, theirs]).float()
-    return Measured(numbers, tables, {"figure_4": pictures, "scores": scores})
+    by_mcgsm = sample_image(mixture, p.size, seeded(seed + 5))
+    shown = heldout[0, 0], by_mcgsm, sample_each(kernel, reverse, 1, shape, seed + 6)[0, 0]
+    tables = by_time_step(K=bits(bound.kl.mean(0)))
+    arrays = {"figure_4": torch.stack(shown).float(), "scores": torch.stack([ours, theirs]).float()}
+    return Measured(numbers, tables, arrays)
 
 
 @torch.no_grad()
-def _bound(
-    model: LeavesModel, train: list[Tensor], heldout: Tensor, settings: LeavesEvaluation
-) -> Bound:
+def _bound(model: LeavesModel, train, heldout: Tensor, settings: LeavesEvaluation) -> Bound:
     """The bound of held-out images (n, 1, h, w) in nats per pixel."""
     kernel, random = model.kernel(), seeded(settings.seed + 8)
     reverse, T = model.reverse(kernel), kernel.T
@@ -102,8 +93,7 @@ def _bound(
 def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
     """log p(x) given the leaf of each pixel, nats per pixel, (n,); no density exceeds its mean.
 
-    greys: (n, size, size), with noise of that standard deviation. tops: indices of the leaves,
-    likewise. The grey of a leaf, uniform on 0..1, is integrated out.
+    greys, tops: (n, size, size), pixels and indices of leaves. Greys of leaves are integrated out.
     """
     results = []
     for x, top in zip(greys, tops, strict=True):
@@ -118,9 +108,7 @@ def given_borders(greys: Tensor, tops: Tensor, noise: float) -> Tensor:
     return torch.stack(results)
 
 
-def _gaussians(
-    model: LeavesModel, train: list[Tensor], heldout: Tensor, seed: int
-) -> dict[str, float]:
+def _gaussians(model: LeavesModel, train, heldout: Tensor, seed: int) -> dict[str, float]:
     """Bits per pixel of the held-out images under Gaussians learned from the training images."""
     random = seeded(seed)
     chain_rule = MCGSM(DIM, 1, 1, 1, random)

@@ -6,8 +6,8 @@ above it and to its left. With components c, scales s, and features b_n that all
     p(y|x) = Σ_cs p(c, s|x) N(y; a_c·x, exp(−α_cs)),
     log p(c, s|x) = η_cs − exp(α_cs)/2 Σ_n β_cn² (b_n·x)² + a constant in c, s.
 
-Here x is white, and y the residual of a linear prediction in units of its standard deviation: one
-component with one scale is the Gaussian of the chain rule.
+Here x is white, and y the residual of a linear prediction, scaled: one component with one scale is
+the Gaussian of the chain rule.
 """
 
 from __future__ import annotations
@@ -24,14 +24,9 @@ Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # n to y (n,) an
 
 
 class MCGSM(nn.Module):
-    """p(y|x) for x of ``dim`` values: log densities in nats, differentiable in all parameters.
+    """p(y|x) for x of ``dim`` values; C components, S scales and the number of features b_n."""
 
-    components, scales, features: C, S and the number of b_n. ``whiten`` sets the statistics.
-    """
-
-    def __init__(
-        self, dim: int, components: int, scales: int, features: int, generator: torch.Generator
-    ):
+    def __init__(self, dim: int, components: int, scales: int, features: int, generator):
         super().__init__()
         self.mean_x = nn.Buffer(torch.zeros(dim))
         self.whitening = nn.Buffer(torch.eye(dim))
@@ -61,7 +56,7 @@ class MCGSM(nn.Module):
         white = (x - mean_x) @ whitening
         linear = white.mT @ (y - mean_y) / len(y)
         residual = (y - mean_y - white @ linear).square().mean().sqrt()
-        statistics = (mean_x, whitening, linear, mean_y, residual)
+        statistics = mean_x, whitening, linear, mean_y, residual
         for buffer, value in zip(self.buffers(), statistics, strict=True):
             buffer.copy_(value)
 
@@ -95,14 +90,7 @@ class MCGSM(nn.Module):
         return self.mean_y + white @ self.linear + self.scale_y * residual
 
 
-def fit(
-    model: MCGSM,
-    draw: Draw,
-    generator: torch.Generator,
-    steps: int,
-    batch: int = 4000,
-    learning_rate: float = 0.02,
-) -> None:
+def fit(model: MCGSM, draw: Draw, generator, steps: int, batch=4000, learning_rate=0.02) -> None:
     """Maximise the exact log likelihood by Adam with a rate that falls to zero."""
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.99))
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -123,10 +111,7 @@ def causal(side: int) -> Tensor:
 
 
 def neighbourhoods(images: Tensor, side: int = 9) -> tuple[Tensor, Tensor]:
-    """Every pixel that has a whole neighbourhood, y (n, m), and this, x (n, m, d).
-
-    images: (n, 1, h, w). Pixels within side // 2 of the upper or of a side border have none.
-    """
+    """Pixels y (n, m) of images (n, 1, h, w) with whole neighbourhoods, and these, x (n, m, d)."""
     windows = F.unfold(F.pad(images, (0, 0, 0, side // 2)), side)  # (n, side², m)
     return windows[:, side * side // 2], windows[:, causal(side).flatten()].mT
 

@@ -1,4 +1,4 @@
-"""Measure a trained experiment on held-out data: K, its errors, and the parts of the register."""
+"""Measure a trained experiment on held-out data by the module that the register names."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def measure(experiment: str, model: Model, evaluation) -> Measured:
     )
     with group(), threads(cores() if wide else 1):
         keep_freed_memory()
-        module = importlib.import_module(register.measure)
-        return module.evaluate(experiment, model, evaluation)
+        return importlib.import_module(register.measure).evaluate(experiment, model, evaluation)
 
 
 def quick(experiment: str, overrides: dict | None = None) -> tuple[Model, Measured]:

@@ -1,4 +1,4 @@
-"""What measuring gives, numbers, tables and arrays; and the context of a part of it."""
+"""What measuring gives: numbers, tables and arrays."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from nonequilibrium.data.images import ImageSet
-from nonequilibrium.diffusion.chain import Normal, Reverse
-from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.errors import Refusal, one_line
 from nonequilibrium.files import save_contents
-from nonequilibrium.model.images import ImageModel
 from replication.files import to_json
-from replication.measure.metrics import seeded
-from replication.settings.evaluation import ImageEvaluation
 
 
 class MeasuredError(Refusal, ValueError):
@@ -51,10 +44,9 @@ class Measured:
         numbers = json.loads(json.dumps(self.numbers), parse_constant=lambda _: None)
         arrays = save({name: value.contiguous() for name, value in self.arrays.items()})
         contents = {reports / "metrics" / f"{experiment}.json": to_json(numbers).encode()}
-        contents |= {folder / "arrays.safetensors": arrays}
         for name, table in self.tables.items():
             contents[folder / f"{name}.csv"] = table.to_csv(index=False).encode()
-        save_contents(contents)
+        save_contents(contents | {folder / "arrays.safetensors": arrays})
 
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> Measured:
@@ -68,41 +60,3 @@ class Measured:
         except Exception as error:  # three libraries' readers, which raise many kinds
             reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
             raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None
-
-
-@dataclass(frozen=True)
-class Given:
-    """The context of a part: a trained image model, its data set, and ``its`` settings."""
-
-    experiment: str
-    model: ImageModel
-    kernel: GaussianKernel
-    images: ImageSet
-    its: ImageEvaluation
-
-    @property
-    def reverse(self) -> Reverse[Normal]:
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return self.model.reverse(self.kernel)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
-        return self.model.network.shape
-
-    @property
-    def thin_steps(self) -> int:
-        """Steps of the thinned chain that draws many samples, at most T."""
-        return min(self.its.thin_steps, self.kernel.T)
-
-    def thin(self) -> tuple[GaussianKernel, Reverse[Normal]]:
-        """(kernel, reverse) of the thinned chain."""
-        return self.model.thinned(self.thin_steps)
-
-    def seeded(self, offset: int) -> torch.Generator:
-        """The generator of one quantity, with the seed of the settings plus ``offset``."""
-        return seeded(self.its.seed + offset)
-
-    def noisy(self, images: Tensor, offset: int) -> Tensor:
-        """x of uint8 images, with the noise of one grey level drawn from ``offset``."""
-        return self.model.scale.dequantise(images, self.seeded(offset))

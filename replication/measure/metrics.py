@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se
+from nonequilibrium.bound.bound import Bound, bits, bits_per_dim, block_se, mean_se
 from replication.files import commit, write_json
 from replication.settings.registry import EXPERIMENTS
 
@@ -16,6 +17,15 @@ from replication.settings.registry import EXPERIMENTS
 def seeded(seed: int) -> torch.Generator:
     """A generator for one quantity, so that no number depends on what else is measured."""
     return torch.Generator().manual_seed(seed)
+
+
+def bootstrapped(name: str, values: Tensor, seed: int) -> dict[str, float]:
+    """{name: mean of ``values`` (n,), "se", "low", "high"}; the last two are a bootstrap's 95 %."""
+    n, ends = len(values), torch.tensor([0.025, 0.975], dtype=torch.float64)
+    resampled = torch.randint(n, (1000, n), generator=seeded(seed))
+    low, high = values[resampled].mean(1).quantile(ends).tolist()
+    mean, error = mean_se(values)
+    return {name: mean, "se": error, "low": low, "high": high}
 
 
 def provenance(name: str, command: str, seed: int, began: float, reports: Path) -> None:
@@ -43,6 +53,13 @@ def metrics(experiment: str, bound: Bound, L_null: float, seed: int, **more) -> 
     }
 
 
+def by_time_step(**terms: Tensor) -> dict[str, pd.DataFrame]:
+    """The table of E KL_t at t = 2..T, in bits, from terms at t = 0..T."""
+    T = len(next(iter(terms.values()))) - 1
+    columns = {name: term[2:].numpy() for name, term in terms.items()}
+    return {"K_by_time_step": pd.DataFrame({"t": range(2, T + 1), **columns})}
+
+
 def of_model(model, numbers: dict) -> dict:
     """K of ``numbers`` in bits per dimension; σ, T and the number of parameters of the model."""
     channels, sigma = model.network.shape[0], model.scale.sigma
@@ -57,8 +74,7 @@ def of_model(model, numbers: dict) -> dict:
 
 def per_pixel(bound: Bound, pixels: int | Tensor) -> Bound:
     """The bound divided by the number of pixels, one for all images or one for each, (n,)."""
-    kl = (bound.kl.mT / pixels).mT
-    return Bound(kl, bound.rest / pixels, bound.replicates / pixels)
+    return Bound((bound.kl.mT / pixels).mT, bound.rest / pixels, bound.replicates / pixels)
 
 
 def image_metrics(experiment: str, model, bound: Bound, L_null: float, seed: int, **more) -> dict:

@@ -1,8 +1,6 @@
 """The MCGSM beside which dead leaves are measured, doubled for as long as that helps.
 
-    nonequilibrium train mcgsm
-
-trains it on the training images, half an hour on one core, and writes it to models/ with a card.
+nonequilibrium train mcgsm     # half an hour on one core
 """
 
 from __future__ import annotations
@@ -54,8 +52,7 @@ def drawing(model: LeavesModel, images: list[Tensor]) -> Draw:
 def grown(model: LeavesModel, train: list[Tensor], sizes: MCGSMParams) -> tuple[MCGSM, list[dict]]:
     """The best MCGSM of a row of sizes, each double the last, until one gains under least_gain.
 
-    Sizes are compared on training images set aside. Returns also a row per size: {"components",
-    "scales", "features", "bits_per_pixel", "se"}, with the image as the unit of the error.
+    Sizes are compared on training images set aside. Returns also a row per size.
     """
     cut = len(train) - min(ASIDE, len(train) // 5)
     draw, aside = drawing(model, train[:cut]), torch.stack(train[cut:])
@@ -76,9 +73,7 @@ def grown(model: LeavesModel, train: list[Tensor], sizes: MCGSMParams) -> tuple[
     return chosen, rows
 
 
-def save_mixture(
-    mixture: MCGSM, rows: list[dict], params: LeavesLaw, path: Path, card: dict
-) -> None:
+def save_mixture(mixture: MCGSM, rows: list, params: LeavesLaw, path: Path, card: dict) -> None:
     """Write the MCGSM with its leaves and the sizes tried, and a card with the entries ``card``."""
     law = {name: getattr(params, name) for name in LAW}
     about = json.dumps({"mcgsm": law, "sizes": rows}, sort_keys=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import torch
 
 from nonequilibrium.bound.bound import L_null, bits, full_bound, mean_se
 from nonequilibrium.bound.optimum import optimality_gap
 from nonequilibrium.model.toys import PointsModel
 from replication.measure.measured import Measured
-from replication.measure.metrics import metrics, seeded
+from replication.measure.metrics import by_time_step, metrics, seeded
 from replication.settings.evaluation import PointsEvaluation
 from replication.settings.registry import EXPERIMENTS
 
@@ -34,6 +33,5 @@ def evaluate(experiment: str, model: PointsModel, settings: PointsEvaluation) ->
     numbers["gap"], numbers["gap_se"] = map(bits, mean_se(gap))
     numbers |= {name: getattr(params, name) for name in ("units", "n_steps", "beta_1", "noise")}
     numbers["n_optimum"] = settings.n_optimum
-    terms = {"model": bits(bound.kl.mean(0))[2:], "optimum": bits(star.kl.mean(0))[2:]}
-    tables = {"K_by_time_step": pd.DataFrame({"t": range(2, kernel.T + 1), **terms})}
-    return Measured(numbers, tables)
+    model_kl, optimum_kl = (bits(found.kl.mean(0)) for found in (bound, star))
+    return Measured(numbers, by_time_step(model=model_kl, optimum=optimum_kl))

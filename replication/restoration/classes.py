@@ -1,7 +1,6 @@
 """Digits of a wanted class: a model of all digits, with a classifier of noisy digits as r.
 
-That guide is trained on noisy images of one half of the training set. A judge, trained on clean
-images of the other half, says which samples are of the wanted class.
+A judge, trained on clean images of the other half of the training set, says which samples are.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from replication.data.images import DIGITS
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 
-SURE = 0.9  # the judge is sure of a digit that it gives more than this probability
+SURE = 0.9  # the probability from which on the judge is sure of a digit
 
 
 def classifier(kernel, scale, pixels: Tensor, labels: Tensor, steps: int, seed: int, noisy: bool):
@@ -49,8 +48,8 @@ def guided_digits(
     """Samples of every class, and the shares of them that the judge assigns to it.
 
     sizes: each, samples of each class; steps of the thinned chain; train, steps of the guide and of
-    the judge; powers of p(y|x^t), of which 1 gives the posterior. numbers["classes"]:
-    {"thin_steps", "rows"}. arrays: class_<power> and class_none, uint8, ten rows of one class each.
+    the judge; powers of p(y|x^t), of which 1 gives the posterior. arrays: class_<power> and
+    class_none, uint8, ten rows of one class each.
     """
     kernel, reverse = model.thinned(min(sizes["steps"], model.params.n_steps))
     mixed = torch.randperm(len(images.train), generator=seeded(seed)).tensor_split(2)
@@ -59,22 +58,21 @@ def guided_digits(
         classifier(kernel, model.scale, images.train[half], y, steps, seed + k, noisy=k == 0)
         for k, (half, y, steps) in enumerate(halves)
     )
-    shape, wanted = tuple(images.test.shape[1:]), torch.arange(DIGITS)
-    wanted, arrays, rows = wanted.repeat_interleave(sizes["each"]), {}, []
-    ways: dict[str, tuple] = {
-        f"class_{power:g}": ("guided, p(y|x^t)" + (f"^{power:g}" if power != 1 else ""), power)
-        for power in sizes["powers"]
-    }
-    for array, (name, power) in (ways | {"class_none": ("not guided", None)}).items():
+    wanted = torch.arange(DIGITS).repeat_interleave(sizes["each"])
+    shape, arrays, rows = tuple(images.test.shape[1:]), {}, []
+
+    def row(name: str, x: Tensor, wanted: Tensor) -> dict:
+        return {"samples": name} | judged(lambda part: judge(kernel, part, 0), x, wanted)
+
+    for power in (*sizes["powers"], 0):  # 0: not guided
 
         def factor(part: Tensor, _, power=power):
             return class_guide(guide, kernel, wanted[part], power)
 
-        r = None if power is None else factor
-        x = sample_each(kernel, reverse, len(wanted), shape, seed + 3, r)
-        arrays[array] = model.scale.to_pixels(x)
-        rows.append({"samples": name} | judged(lambda part: judge(kernel, part, 0), x, wanted))
+        x = sample_each(kernel, reverse, len(wanted), shape, seed + 3, factor if power else None)
+        arrays[f"class_{power:g}" if power else "class_none"] = model.scale.to_pixels(x)
+        name = f"guided, p(y|x^t)^{power:g}".removesuffix("^1") if power else "not guided"
+        rows.append(row(name, x, wanted))
     test = model.scale.dequantise(images.test[:2000], seeded(seed + 2))
-    shares = judged(lambda part: judge(kernel, part, 0), test, labels[1][: len(test)])
-    rows.append({"samples": "test images"} | shares)
+    rows.append(row("test images", test, labels[1][: len(test)]))
     return Measured({"classes": {"thin_steps": kernel.T, "rows": rows}}, {}, arrays)

@@ -1,22 +1,29 @@
 """Posteriors with a known answer: mixtures of Gaussians, seen through a matrix in Gaussian noise.
 
 The law of the data, that of x^0 given x^t and the posterior are all such mixtures. So the denoiser
-and the reverse kernel are exact, and what a sampler misses is its own.
+and the reverse kernel are exact, and what a sampler misses, ours at the end, is its own.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nonequilibrium.diffusion.chain import Normal
-from nonequilibrium.diffusion.evidence import Mask
+from nonequilibrium.diffusion.evidence import Mask, Through
 from nonequilibrium.diffusion.kernels import GaussianKernel
+from nonequilibrium.diffusion.particles import particles
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint, denoised, excess
+from nonequilibrium.diffusion.sampling import sample
+from nonequilibrium.diffusion.schedules import schedule
+from replication.measure.metrics import seeded
+
+BASELINE = "exact posterior, no r"  # its own denoiser: what is lost is lost by the chain
 
 
 @dataclass
@@ -111,9 +118,8 @@ class Problem:
 def measures(x: Tensor, problem: Problem, truth: Tensor) -> dict[str, float]:
     """How far samples x (n, d) are from the posterior, of which ``truth`` (m, d) are exact samples.
 
-    mean: its root mean square error in posterior deviations. deviation: over the posterior's.
-    coverage: of the truth by the samples' central 90 %. KL of the fitted Gaussian, nats, less its
-    bias; or energy, a distance, and upper, the share of x_1 > 0.
+    mean: its root mean square error in posterior deviations. coverage: of the truth by the samples'
+    central 90 %. KL: of the fitted Gaussian, nats, less its bias. upper: the share of x_1 > 0.
     """
     part = ~problem.seen.flatten() if problem.hole else torch.ones(x.shape[1]).bool()
     mean, cov = problem.posterior.moments()
@@ -135,7 +141,7 @@ def measures(x: Tensor, problem: Problem, truth: Tensor) -> dict[str, float]:
 
 def judged(x: Tensor, problem: Problem, parts: int = 8) -> dict[str, float]:
     """``measures`` of samples x (n, d), each with its error by a jackknife over parts, _se."""
-    truth = problem.posterior.sample(20_000, torch.Generator().manual_seed(1))
+    truth = problem.posterior.sample(20_000, seeded(1))
     found, groups = measures(x, problem, truth), x.chunk(parts)
     rest = [torch.cat([*groups[:k], *groups[k + 1 :]]) for k in range(parts)]
     without = [measures(some, problem, truth) for some in rest]
@@ -143,3 +149,42 @@ def judged(x: Tensor, problem: Problem, parts: int = 8) -> dict[str, float]:
         values = torch.tensor([row[name] for row in without])
         found[f"{name}_se"] = float(((parts - 1) * values.var(correction=0)).sqrt())
     return found
+
+
+def ours(
+    problem: Problem, n: int, seed: int, way: str, T: int = 100, number: int = 0
+) -> tuple[Tensor, int] | None:
+    """Samples (n, d) by one of our ways and the calls of the denoiser; None: not applicable.
+
+    number: of conjugate-gradient steps, of renewed steps, or of particles.
+    """
+    A, var, random, calls = problem.A, problem.var, seeded(seed), []
+    lengths = range(T, T + T // 2) if way == "exact chain" else [T]  # one has a step of this noise
+    betas = (schedule("even_log_snr", T, beta_1=1e-4, alpha_bar_T=1e-4) for T in lengths)
+    kernel = min((GaussianKernel(beta, 3) for beta in betas), key=lambda k: excess(k, var))
+    law = problem.posterior if way == BASELINE else problem.law
+    shape, y = (n, *problem.shape), problem.y.expand(n, *problem.y.shape)
+
+    def reverse(xt: Tensor, t: Any) -> Normal:
+        calls.append(t)
+        return law.reverse(kernel, xt, t)
+
+    draw = partial(sample, kernel, reverse, shape, random)
+    seen = Mask(torch.ones(problem.shape).bool()) if A is None else A
+    if way == BASELINE:
+        x = draw()
+    elif way == "exact chain" and A is None:
+        x = denoised(kernel, reverse, y, var, random)
+    elif way == "through the model":
+        x = sample(kernel, Through.skip, shape, random, r=Through(reverse, seen, y, var, number))
+    elif way in ("constant r", "annealed r") and A is None:
+        x = draw(r=Denoise(y, var, way == "annealed r"))
+    elif way in ("constant r", "replacement", "re-noised") and problem.hole:
+        x = draw(r=Inpaint(y, A.known, way != "constant r"), times=number)
+    elif way == "particles":
+        y, shape = y.repeat_interleave(number, 0), (n, number, *problem.shape)
+        r = Denoise(y, var, True) if A is None else Through(reverse, seen, y, var)
+        x = particles(kernel, reverse, shape, random, r).sample(random)
+    else:
+        return None
+    return x.flatten(1), len(calls)

@@ -1,7 +1,7 @@
-"""How well a hole in a texture is filled, and other methods that fill it.
+"""How well a hole in a texture is filled, pixel by pixel and as a texture, and other methods.
 
-A sharp filling that puts a crack two pixels aside has a poor PSNR and is a good texture; a smooth
-one is the reverse. So both are measured. Pictures are uint8 (c, h, w), holes (h, w) bool.
+A crack two pixels aside has a poor PSNR and the right texture; a smooth filling is the reverse.
+Pictures are uint8 (c, h, w), holes (h, w) bool.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ import math
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 from scipy.stats import wasserstein_distance
+from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
-
-from replication.measure.baselines import biharmonic
 
 RADIUS = 3  # pixels around a missing one that OpenCV's methods look at, as in its own example
 NO_OPENCV = "OpenCV is not installed, so its two methods are left out; "
 NO_OPENCV += "`pip install nonequilibrium[measure]`"
 
 
-def spectrum(patch: Tensor) -> Tensor:
-    """Mean power in rings of equal spatial frequency, dB: (c, h, w) to (rings,).
+def biharmonic(picture: Tensor, hole: Tensor) -> Tensor:
+    """The picture with its hole filled by biharmonic inpainting."""
+    image = (picture / 255.0).movedim(0, -1).numpy()
+    filled = torch.from_numpy(inpaint_biharmonic(image, hole.numpy(), channel_axis=-1))
+    filled = filled.movedim(-1, 0).mul(255).round().clamp(0, 255)
+    return torch.where(hole, filled.to(torch.uint8), picture)
 
-    The mean of the patch is taken off, and a Hann window put on.
-    """
+
+def spectrum(patch: Tensor) -> Tensor:
+    """Mean power in rings of equal frequency, dB, under a Hann window: (c, h, w) to (rings,)."""
     h, w = patch.shape[-2:]
     window = torch.hann_window(h, periodic=False)[:, None] * torch.hann_window(w, periodic=False)
     x = patch.float() - patch.float().mean((-2, -1), keepdim=True)
@@ -53,8 +58,7 @@ def texture_distance(a: Tensor, b: Tensor) -> dict[str, float]:
 
 def box(hole: Tensor) -> tuple:
     """The index of the rectangle that ``hole`` (h, w) lies in: (..., rows, columns)."""
-    rows, columns = (torch.nonzero(hole.any(axis))[:, 0] for axis in (1, 0))
-    return ..., *(slice(int(ends[0]), int(ends[-1]) + 1) for ends in (rows, columns))
+    return ..., *find_objects(hole.numpy().astype(int))[0]
 
 
 def quality(truth: Tensor, filled: Tensor, hole: Tensor) -> dict[str, float]:
@@ -66,11 +70,10 @@ def quality(truth: Tensor, filled: Tensor, hole: Tensor) -> dict[str, float]:
 
 def elsewhere(truth: Tensor, hole: Tensor) -> dict[str, float]:
     """Mean ``texture_distance`` of other places from the content of a hole: within its texture."""
-    (height, width), distances = hole.shape, []
-    h, w = truth[place := box(hole)].shape[-2:]
-    tops, lefts = range(0, height - h + 1, max(1, h // 2)), range(0, width - w + 1, max(1, w // 2))
-    for top, left in itertools.product(tops, lefts):
-        part = (..., slice(top, top + h), slice(left, left + w))
+    sides, distances = truth[place := box(hole)].shape[-2:], []
+    starts = (range(0, n - m + 1, max(1, m // 2)) for n, m in zip(hole.shape, sides, strict=True))
+    for corner in itertools.product(*starts):
+        part: tuple = (..., *(slice(a, a + m) for a, m in zip(corner, sides, strict=True)))
         if not hole[part].any():
             distances.append(texture_distance(truth[part], truth[place]))
     names = distances[0] if distances else ()
@@ -79,7 +82,7 @@ def elsewhere(truth: Tensor, hole: Tensor) -> dict[str, float]:
 
 def others(picture: Tensor, hole: Tensor) -> tuple[dict[str, Tensor], str]:
     """The hole filled by methods without learning: ({method: picture}, what is left out, or "")."""
-    filled = {"biharmonic": biharmonic(picture[None], ~hole)[0]}
+    filled = {"biharmonic": biharmonic(picture, hole)}
     try:
         cv2 = importlib.import_module("cv2")  # an extra, so a type checker may not find it
     except ImportError:

@@ -2,9 +2,8 @@
 
     nonequilibrium inpaint picture.png --mask mask.png --out filled.png
 
-Known pixels come out exactly as given. The result shows the picture with its hole, the samples,
-their mean and their spread; each sample is also a file of the picture's size. A model without a
-dense path, such as that of bark, takes pictures of any size.
+Known pixels come out exactly as given. A model without a dense path, such as that of bark, takes
+pictures of any size.
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ from replication.settings.registry import EXPERIMENTS
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.images]
 MOST_SAMPLES, LAST_SEED, MOST_STEPS = 1000, 2**32 - 1, 10_000
 SAMPLES, THIN = 4, 100  # unless the command says otherwise: samples, steps of the chain
-# Steps of conjugate gradients. On training images set aside 3 left errors a few per cent larger in
-# a quarter less time.
-SOLVE = 5
-# How the known pixels enter the reverse chain.
-FACTORS = {
+SOLVE = 5  # steps of conjugate gradients; 3 left errors a few per cent larger
+FACTORS = {  # how the known pixels enter the reverse chain
     "through": "r_t looks through the model, so that what is filled in goes with what is known",
     "constant": "the paper's: r is the same at all t",
     "replacement": "the known pixels follow their own forward chain, and nothing is conditioned on",
@@ -70,27 +66,14 @@ def read_mask(mask: str, shape: tuple[int, ...]) -> Tensor:
     return pictures.read_mask_file(path, shape)
 
 
-def hidden(pixels: Tensor, known: Tensor) -> Tensor:
-    """uint8 pixels, grey where they are not known."""
-    return torch.where(known, pixels, torch.tensor(128, dtype=torch.uint8))
-
-
 def inpaint(
-    model: ImageModel,
-    pixels: Tensor,
-    known: Tensor,
-    seeds: list[int],
-    r: str = "through",
-    n_steps: int | None = None,
-    solve: int = SOLVE,
-    block: int = 100,
+    model: ImageModel, pixels: Tensor, known: Tensor, seeds: list[int], r="through", n_steps=None
 ) -> Tensor:
     """Posterior samples given the known pixels: (len(seeds), n, c, h, w) uint8.
 
     pixels: (n, c, h, w) uint8, any where nothing is known. known: bool, broadcastable to it. seeds:
     one for each sample of an image; the k-th of image i depends on (seeds[k], i) alone. r: a key of
-    ``FACTORS``. n_steps: of the chain, all T if None. solve: steps of conjugate gradients of
-    ``evidence.Through``. Raises ParameterError, PictureError.
+    ``FACTORS``. n_steps: of the chain, all T if None. Raises ParameterError, PictureError.
     """
     shape = model.network.shape
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != shape:
@@ -105,10 +88,10 @@ def inpaint(
     def factor(part: Tensor, generators: list[torch.Generator]) -> Factor:
         u = torch.stack([torch.rand(shape, generator=g) for g in generators])
         x0 = (pixels[part % n] + u - model.scale.mean) / model.scale.sigma
-        return entering(r, reverse, x0, known[part % n], solve, model.scale.limits)
+        return entering(r, reverse, x0, known[part % n], SOLVE, model.scale.limits)
 
     plain = Through.skip if r == "through" else reverse
-    x = sample_each(kernel, plain, n, shape, seeds, factor, block)
+    x = sample_each(kernel, plain, n, shape, seeds, factor)
     return torch.where(known, pixels, model.scale.to_pixels(x).reshape(len(seeds), n, *shape))
 
 
@@ -118,7 +101,27 @@ def sheet(picture: Tensor, known: Tensor, filled: Tensor) -> dict[str, Tensor]:
     deviation = filled.float().std(0, correction=0)
     spread = (255 * deviation / deviation.max().clamp(min=1)).round().to(torch.uint8)
     mean = {"mean": filled.float().mean(0).round().to(torch.uint8), "spread": spread}
-    return {"known": hidden(picture, known)} | samples | (mean if len(filled) > 1 else {})
+    shown = {"known": torch.where(known, picture, 128)} | samples
+    return shown | mean if len(filled) > 1 else shown
+
+
+def image_model(options: argparse.Namespace, outputs=(), inputs=()) -> tuple[Path, ImageModel]:
+    """Where the weights of an image experiment are, and its model, once ``outputs`` are checked."""
+    check_name("model", options.model, IMAGES)
+    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
+    for path in outputs:
+        check_out(path, [weights, *inputs])
+    model = load_weights(weights, options.model)
+    assert isinstance(model, ImageModel), "IMAGES are image experiments"
+    return weights, model
+
+
+def check_numbers(options: argparse.Namespace, **limits: tuple[int, int]) -> None:
+    """Raises ParameterError unless each named option lies within its limits."""
+    for name, (low, high) in limits.items():
+        if not low <= (value := getattr(options, name)) <= high:
+            wanted = f"it must be a whole number from {low} to {high}"
+            raise ParameterError(f"--{name} is {value}; {wanted}")
 
 
 def check_out(out: Path, inputs: list[Path]) -> None:
@@ -154,21 +157,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fill in a picture and write the sheet and the samples."""
-    check_name("model", options.model, IMAGES)
     check_name("r", options.r, FACTORS)
-    limits = {"samples": (1, MOST_SAMPLES), "seed": (0, LAST_SEED), "steps": (2, MOST_STEPS)}
-    for name, (low, high) in limits.items():
-        if not low <= (value := getattr(options, name)) <= high:
-            wanted = f"it must be a whole number from {low} to {high}"
-            raise ParameterError(f"--{name} is {value}; {wanted}")
+    check_numbers(options, samples=(1, MOST_SAMPLES), seed=(0, LAST_SEED), steps=(2, MOST_STEPS))
     out, seeds = options.out, list(range(options.seed, options.seed + options.samples))
-    weights = options.weights or ROOT / "models" / f"{options.model}.safetensors"
-    inputs = [options.picture, weights, *([Path(options.mask)] if options.mask else [])]
     apart = [out.with_stem(f"{out.stem}-{k}") for k in range(1, options.samples + 1)]
-    for path in (out, *apart):
-        check_out(path, inputs)
-    model = load_weights(weights, options.model)
-    assert isinstance(model, ImageModel), "IMAGES are image experiments"
+    inputs = [options.picture, *([Path(options.mask)] if options.mask else [])]
+    _, model = image_model(options, [out, *apart], inputs)
     own = model.network.shape
     size = own[:1] if convolutional(model.params) else own  # a network of convolutions takes any
     picture, known = pictures.read_picture(options.picture, size)  # opaque pixels are known

@@ -1,7 +1,6 @@
 """Filling in a part of a picture of any size, by a model whose network sees only what is near.
 
-A hole in a large picture concerns the pixels that the network sees together with it and no others,
-so a rectangle around the hole is all that is computed. Time and memory grow with that rectangle.
+Only a rectangle is computed, of the hole and the pixels that the network sees together with it.
 """
 
 from __future__ import annotations
@@ -37,17 +36,14 @@ def coarsest(params) -> int:
 
 
 def sees(params) -> int:
-    """How many pixels away, at most, an output of the network sees, in whole coarse pixels.
-
-    Each layer sees the neighbours of its own coarse pixel, and the last all of its far end.
-    """
+    """How many pixels away, at most, an output of the network sees, in whole coarse pixels."""
     return (params.conv_layers + 1) * coarsest(params)
 
 
 def around(missing: Tensor, params) -> tuple[slice, slice]:
     """Rows and columns of all that is ``missing`` (h, w) and that the network sees with it.
 
-    Their ends are those of coarse pixels, so they may lie beyond the picture.
+    They are whole coarse pixels, and so may end beyond the picture.
     """
     margin, step, ends = sees(params), coarsest(params), []
     for axis in (1, 0):

@@ -1,27 +1,29 @@
 """Observations of images, y = A x^0 + noise, and other methods that guess x^0 from them.
 
-A hides a part (a mask), takes means of blocks, blurs, or does nothing. Images are uint8 (n, c, h,
-w), x has variance one. The other methods are those of libraries: scikit-image, OpenCV, bicubic
-interpolation, and BM3D (package ``bm3d``, free for non-commercial use) where it is installed.
+Images are uint8 (n, c, h, w), x has variance one. The other methods are those of libraries; BM3D
+(package ``bm3d``) is free for non-commercial use.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from skimage.metrics import structural_similarity
+from skimage.restoration import denoise_nl_means
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nonequilibrium.data.images import Scale
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask
-from replication.measure import baselines
 from replication.measure.metrics import seeded
 from replication.restoration import holes
-from replication.restoration.inpaint import centre, hidden, left
+from replication.restoration.inpaint import centre, left
 
 WORDS = ("r (x)", "= 1 ?", "p q r", "t = 0")  # written over an image
 SHARE = 0.8  # of the pixels that are missing at random
@@ -32,7 +34,7 @@ NO_BM3D = "bm3d is not installed, so BM3D is left out; `pip install nonequilibri
 
 
 def strokes(height: int, width: int) -> Tensor:
-    """Mask (h, w), true where known: four lines of writing in thin strokes hide the rest."""
+    """Mask (h, w), true where known: four lines of writing hide the rest."""
     canvas = Image.new("1", (width, height), 1)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(max(6, height // 3))
     for number, word in enumerate(WORDS):
@@ -48,10 +50,20 @@ def scattered(height: int, width: int) -> Tensor:
 MASKS = {"centre": centre, "right half": left, "thin strokes": strokes, "80 % at random": scattered}
 
 
-class Task(NamedTuple):
-    """One kind of observation, A x^0 with noise of variance ``var``."""
+def _last(images: Tensor) -> np.ndarray:
+    """Channels last, as in scikit-image."""
+    return images.movedim(1, -1).numpy()
 
-    A: Any  # a ``Linear``, or None where x itself is seen
+
+def denoised_pixels(scale: Scale, x: Tensor) -> Tensor:
+    """x, which carries noise of mean half a grey level, to the nearest uint8 pixels."""
+    return (x * scale.sigma + scale.mean - 0.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class Task(NamedTuple):
+    """One kind of observation, A x^0 with noise of variance ``var``; A is None for the identity."""
+
+    A: Any  # a ``Linear``
     var: float
     known: Tensor | None = None  # (h, w) bool where A is a mask
 
@@ -62,10 +74,10 @@ class Task(NamedTuple):
             return y
         return y + self.var**0.5 * torch.randn(y.shape, generator=generator)
 
-    def shown(self, y: Tensor, scale: Scale, shape: tuple[int, int]) -> Tensor:
+    def shown(self, y: Tensor, scale: Scale, shape: torch.Size) -> Tensor:
         """y as pictures (n, c, h, w) uint8 of the images' size, missing pixels in grey."""
-        pixels = baselines.denoised_pixels(scale, F.interpolate(y, shape, mode="nearest"))
-        return pixels if self.known is None else hidden(pixels, self.known)
+        pixels = denoised_pixels(scale, F.interpolate(y, shape, mode="nearest"))
+        return pixels if self.known is None else torch.where(self.known, pixels, 128)
 
 
 DENOISING = Task(None, 1.0)  # a signal-to-noise ratio of 1
@@ -100,13 +112,16 @@ def others(
         found, left_out = bm3d(y, task.var**0.5)
         found |= smoothed(y, train, generator)
     else:
-        found = {"Wiener deconvolution": sharpened(y, task.A, task.var, train)}
+        found = {"Wiener deconvolution": wiener(y, task.A, task.var, train)}
         found["the blurred image itself"] = y
-    return {name: baselines.denoised_pixels(scale, x) for name, x in found.items()}, left_out
+    return {name: denoised_pixels(scale, x) for name, x in found.items()}, left_out
 
 
-def sharpened(y: Tensor, A: Blur, var: float, train: Tensor) -> Tensor:
-    """Wiener deconvolution S H*/(|H|² S + σ²) of images assumed periodic, S the mean spectrum."""
+def wiener(y: Tensor, A: Callable[[Tensor], Tensor], var: float, train: Tensor) -> Tensor:
+    """The Wiener filter S H*/(|H|² S + σ²) of images assumed periodic; H is the spectrum of A.
+
+    S is the mean power spectrum of ``train``.
+    """
     mean = train.mean(0)
     spectrum = torch.fft.fft2(train - mean).abs().square().mean(0) / mean[0].numel()
     point, (h, w) = torch.zeros_like(mean)[None], mean.shape[-2:]
@@ -123,8 +138,7 @@ def bm3d(noisy: Tensor, sigma: float) -> tuple[dict[str, Tensor], str]:
     except ImportError:
         return {}, NO_BM3D
     if min(noisy.shape[-2:]) <= BM3D_BLOCK:
-        size = "{}×{}".format(*noisy.shape[-2:])
-        return {}, f"images of {size} pixels are no larger than a block of BM3D, so it is left out"
+        return {}, "the images are no larger than a block of BM3D, so it is left out"
     clean, profile = [], module.BM3DProfile()
     profile.num_threads = 1  # with more, no two results are equal
     for image in noisy.double().movedim(1, -1).numpy():
@@ -137,25 +151,37 @@ def bm3d(noisy: Tensor, sigma: float) -> tuple[dict[str, Tensor], str]:
     return {"BM3D": torch.from_numpy(np.stack(clean)).movedim(-1, 1).to(noisy.dtype)}, ""
 
 
+def non_local_means(noisy: Tensor, sigma: float, h: float) -> Tensor:
+    """Non-local means of x with noise of standard deviation sigma; h: strength in units of it."""
+    options = {"patch_size": 3, "patch_distance": 8, "fast_mode": True, "channel_axis": -1}
+    smooth = partial(denoise_nl_means, h=h * sigma, sigma=sigma, **options)
+    clean = np.stack([smooth(image) for image in _last(noisy)])
+    return torch.from_numpy(clean).movedim(-1, 1).to(noisy.dtype)
+
+
 def smoothed(noisy: Tensor, train: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """x with noise of variance 1 denoised by classical methods, by name; ``train`` chooses."""
     clean = train[:20]
     trial = clean + torch.randn(clean.shape, generator=generator)
 
     def error(h: float) -> float:
-        return float((baselines.non_local_means(trial, 1.0, h) - clean).square().mean())
+        return float((non_local_means(trial, 1.0, h) - clean).square().mean())
 
-    found = {"non-local means": baselines.non_local_means(noisy, 1.0, min(STRENGTHS, key=error))}
-    found["Wiener filter"] = baselines.wiener(noisy, 1.0, train)
+    found = {"non-local means": non_local_means(noisy, 1.0, min(STRENGTHS, key=error))}
+    found["Wiener filter"] = wiener(noisy, nn.Identity(), 1.0, train)
     return found | {"the noisy image itself": noisy}
 
 
 def scores(truth: Tensor, estimate: Tensor, known: Tensor | None) -> dict[str, Tensor]:
-    """PSNR (dB), SSIM, and the root mean square error of the power spectrum (dB), each (n,).
+    """PSNR (dB) of what is not known, SSIM, and the spectrum's root mean square error (dB), (n,).
 
-    SSIM is that of scikit-image's defaults: a uniform window of 7×7 pixels and sample covariances,
-    data_range 255. Wang et al. (2004) weight a Gaussian window of σ = 1.5 instead.
+    SSIM has scikit-image's uniform window of 7×7 pixels; Wang et al. (2004) have a Gaussian one.
     """
-    missing, pairs = None if known is None else ~known, zip(truth, estimate, strict=True)
-    off = [(holes.spectrum(a) - holes.spectrum(b)).square().mean().sqrt() for a, b in pairs]
-    return baselines.quality(truth, estimate, missing) | {"spectrum": torch.stack(off)}
+    error = (truth.float() - estimate.float()).square()
+    error = error.flatten(1) if known is None else error[:, :, ~known].flatten(1)
+    psnr = 10 * torch.log10(255**2 / error.mean(1).clamp(min=1e-2))
+    pairs = zip(*map(_last, (truth, estimate)), strict=True)
+    ssim = [structural_similarity(a, b, channel_axis=-1, data_range=255) for a, b in pairs]
+    spectra = ((holes.spectrum(a), holes.spectrum(b)) for a, b in zip(truth, estimate, strict=True))
+    off = torch.stack([(a - b).square().mean().sqrt() for a, b in spectra])
+    return {"PSNR": psnr, "SSIM": torch.tensor(ssim), "spectrum": off}

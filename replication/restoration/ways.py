@@ -1,8 +1,4 @@
-"""Held-out images restored from observations, by each way that r enters and by other methods.
-
-Known pixels are held, replaced, or gone back and forth; noise is taken away; or r looks through
-the model.
-"""
+"""Held-out images restored from observations, by each way that r enters and by other methods."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nonequilibrium.bound.bound import mean_se
 from nonequilibrium.data.images import ImageSet
 from nonequilibrium.diffusion.chain import Factor
 from nonequilibrium.diffusion.evidence import Through
@@ -27,12 +24,10 @@ from nonequilibrium.diffusion.posterior import (
 )
 from nonequilibrium.diffusion.sampling import sample, sample_each
 from nonequilibrium.model.images import ImageModel
-from replication.measure.baselines import denoised_pixels
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 from replication.restoration.inpaint_any import entering
-from replication.restoration.likelihoods import standard_error
-from replication.restoration.observations import Task, others, scores, tasks
+from replication.restoration.observations import Task, denoised_pixels, others, scores, tasks
 
 TIMES = 2  # how often a step is gone back and forth
 THROUGH, CONSTANT, ANNEALED = "through the model", "constant r", "annealed r"
@@ -51,17 +46,17 @@ class Observed(NamedTuple):
     sizes: Any
 
 
+Way = Callable[[Observed], Tensor]  # to samples (k, n, c, h, w)
+
+
 def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Tensor:
-    """A sample for each seed of images like (n, c, h, w), (len(seeds), n, c, h, w).
-
-    factor: from indices of images to their r.
-    """
-    (kernel, reverse), n, shape, seeds = chain, len(like), like.shape[1:], list(seeds)
-    x = sample_each(kernel, reverse, n, shape, seeds, lambda part, _: factor(part % n), block=32)
-    return x.reshape(len(seeds), n, *shape)
+    """A sample for each seed of n images ``like`` these; factor: from their indices to their r."""
+    (kernel, reverse), n, shape = chain, len(like), like.shape[1:]
+    x = sample_each(kernel, reverse, n, shape, [*seeds], lambda part, _: factor(part % n), 32)
+    return x.reshape(-1, *like.shape)
 
 
-def without_noise(seen: Observed, annealed: bool = False) -> Tensor:
+def without_noise(seen: Observed, annealed: bool) -> Tensor:
     """Samples given noisy images, by the factor ``Denoise``."""
     seeds = range(seen.seed, seen.seed + seen.sizes.others)
     return drawn(seen.chain, seen.y, seeds, lambda part: Denoise(seen.y[part], 1.0, annealed))
@@ -75,8 +70,7 @@ def posterior(seen: Observed, r: str) -> Tensor:
     def factor(part: Tensor) -> Factor:
         if task.known is not None:
             return entering(r, reverse, seen.x0[part], task.known, solve, limits)
-        # The pixels of a block are seen through one number. Assumed independent, each of them would
-        # be moved too far.
+        # The pixels of a block, seen through one number, must not be assumed independent.
         observed = reverse, task.A, seen.y[part], task.var
         near, far = (Through(*observed, steps, WITHIN) for steps in (max(solve, 2), 1))
         return Between(near, far, limits=limits)
@@ -88,7 +82,7 @@ def posterior(seen: Observed, r: str) -> Tensor:
 
 def back_and_forth(seen: Observed) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
-    assert seen.task.known is not None, "for masks"
+    assert seen.task.known is not None, "a way for masks"
     r, shape = Inpaint(seen.x0, seen.task.known, annealed=True), seen.x0.shape
     draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.others)]
     options: dict[str, Any] = {"r": r, "times": TIMES, "dtype": torch.float32}
@@ -98,9 +92,9 @@ def back_and_forth(seen: Observed) -> Tensor:
 def from_there(seen: Observed) -> Tensor:
     """The chain from the step whose noise is that of y."""
     chain, var = noise_chain(seen.model, seen.task.var, seen.sizes.steps), seen.task.var
-    draws = [seeded(seen.seed + 200 + k) for k in range(seen.sizes.samples)]
-    parts = [[denoised(*chain, y, var, random) for y in seen.y.split(32)] for random in draws]
-    return torch.stack([torch.cat(sample) for sample in parts])
+    draws = (seeded(seen.seed + 200 + k) for k in range(seen.sizes.samples))
+    parts = ([denoised(*chain, y, var, random) for y in seen.y.split(32)] for random in draws)
+    return torch.stack([*map(torch.cat, parts)])
 
 
 def noise_chain(model: ImageModel, var: float, steps: int) -> tuple[Any, Any]:
@@ -117,29 +111,30 @@ def by_one_call(seen: Observed) -> Tensor:
     return torch.cat(parts)[None]
 
 
-def ways(task: Task) -> dict[str, Callable[[Observed], Tensor]]:
-    """How r can enter, by name: each from an ``Observed`` to samples (k, n, c, h, w)."""
-    found: dict[str, Callable[[Observed], Tensor]] = {}
+def ways(task: Task) -> dict[str, Way]:
+    """How r can enter, by name."""
     if task.A is None:
-        found = {CONSTANT: without_noise, ANNEALED: partial(without_noise, annealed=True)}
-        return found | {THROUGH: from_there, MEAN: by_one_call}
-    if task.known is not None:
-        found = {CONSTANT: partial(posterior, r="constant")}
-        found |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
-    return found | {THROUGH: partial(posterior, r="through")}
+        constant, annealed = (partial(without_noise, annealed=fades) for fades in (False, True))
+        return {CONSTANT: constant, ANNEALED: annealed, THROUGH: from_there, MEAN: by_one_call}
+    through: dict[str, Way] = {THROUGH: partial(posterior, r="through")}
+    if task.known is None:
+        return through
+    held: dict[str, Way] = {CONSTANT: partial(posterior, r="constant")}
+    held |= {REPLACEMENT: partial(posterior, r="replacement"), RENOISED: back_and_forth}
+    return held | through
 
 
 def gain(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict:
     """Ours less theirs, image by image: {measure: {"mean", "se"}}."""
-    off = {name: ours[name] - theirs[name] for name in ours}
-    return {name: {"mean": float(x.mean()), "se": standard_error(x)} for name, x in off.items()}
+    off = {name: mean_se(ours[name] - theirs[name]) for name in ours}
+    return {name: {"mean": mean, "se": error} for name, (mean, error) in off.items()}
 
 
 def row(method: str, values: dict[str, Tensor]) -> dict:
     """A row of the means of ``values`` over images and their standard errors."""
     entry: dict = {"method": method, "n": len(values["PSNR"])}
     for name, value in values.items():
-        entry |= {name: float(value.mean()), f"{name}_se": standard_error(value)}
+        entry[name], entry[f"{name}_se"] = mean_se(value)
     return entry
 
 
@@ -157,7 +152,7 @@ def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Te
     given, random = scale.to_pixels(seen.x0), seeded(seen.seed + 500)
     theirs, left_out = others(task, given, seen.y, scale, train, random)
     estimates |= theirs
-    shown = task.shown(seen.y, scale, (test.shape[-2], test.shape[-1]))
+    shown = task.shown(seen.y, scale, test.shape[-2:])
     strips = {"held-out": test, "what is seen": shown} | estimates
     values = {name: scores(test, x, task.known) for name, x in estimates.items()}
     rows = [row(name, value) for name, value in values.items()]
@@ -171,11 +166,9 @@ def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int, label: 
     """Every task on held-out images by every way, beside the other methods.
 
     sizes: images, of each task; samples of each image through the model; others, by other ways;
-    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]: {"n_steps",
-    "thin_steps", "solve", "keys", "tasks": {task: {"rows", "gains", "left_out", "strips"}}}. A row
-    has method, n, PSNR (dB), SSIM, spectrum (dB), their _se. gains: the mean of samples through the
-    model less each other method, by image. arrays: by "keys" of numbers, (strips, up to 8, c, h, w)
-    uint8; "strips" names them.
+    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]["tasks"][task]:
+    rows of means; gains, the mean of samples through the model less each other method; strips, the
+    names of the pictures in the array named by numbers[label]["keys"][task], uint8.
     """
     order = torch.randperm(len(images.test), generator=seeded(seed))
     train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))

@@ -1,46 +1,110 @@
-"""Posteriors of Gaussian rows beside exact ones, and what particles give back of the Z̃_t left out.
+"""Posteriors of rows of correlated Gaussian pixels beside exact ones: in closed form, by particles.
 
-Divergences are in nats, from the exact posterior of the data's law. That of the model is a little
-off it because of its T steps, which no number of particles mends.
+For x^0 ~ N(0, C) the best diagonal reverse kernel is linear in x^t, and so is each factor r here. A
+sample given known pixels y is therefore N(M y, S), and unit vectors of x^t and y sent through every
+step give M and S. Divergences are in nats, from the exact posterior of the data's law.
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from nonequilibrium.diffusion.chain import Factor
+from nonequilibrium.diffusion.chain import Factor, Normal
 from nonequilibrium.diffusion.evidence import Mask, Through
+from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.particles import Collapsed, Particles, particles
-from nonequilibrium.diffusion.posterior import Denoise
+from nonequilibrium.diffusion.posterior import Denoise, Inpaint
+from nonequilibrium.diffusion.schedules import schedule
 from replication.measure.metrics import seeded
 from replication.settings.settings import profile as sizes_of
-from replication.theory.gaussian_row import Row
 
 CORRELATION, VAR = 0.9, 1.0  # between neighbours; of the noise in y, a signal-to-noise ratio of 1
 PAIR = 2.0, 0.0  # y of two pixels
 BACK_AND_FORTH = 0, 1, 4, 16, 64
+Make = Callable[[Tensor], Factor]  # from known pixels y (n, d), zero where hidden, to the factor r
+SOLVE = 0, 40  # steps of conjugate gradients: 40 solve for 16 known pixels to the last digit
+
+
+class Row:
+    """d pixels with ``correlation`` between neighbours, their chain of T steps and its optimum."""
+
+    def __init__(self, correlation: float, T: int, d: int = 32, missing: int = 16):
+        place = torch.arange(d, dtype=torch.float64)
+        self.C = correlation ** (place[:, None] - place).abs()
+        self.known = (place - (d - 1) / 2).abs() > missing / 2
+        self.kernel = GaussianKernel(schedule("even_log_snr", T, beta_1=1e-4, alpha_bar_T=1e-4))
+        self._best, k, eye = {}, self.kernel, torch.eye(d, dtype=torch.float64)
+        for t in range(2, T + 1):  # (A, v) from the joint law of x^{t−1} and x^t
+            before = k.alpha_bar[t - 1] * self.C + k.one_minus_alpha_bar[t - 1] * eye
+            now = (1 - k.beta[t]) * before + k.beta[t] * eye
+            A = (1 - k.beta[t]).sqrt() * torch.linalg.solve(now, before).T
+            self._best[t] = A, (before - (1 - k.beta[t]).sqrt() * A @ before).diagonal()
+
+    def reverse(self, xt: Tensor, t: Tensor | int) -> Normal:
+        """p(x^{t−1}|x^t) = N(A x^t, diag v) of xt (n, d) and one step t ≥ 2."""
+        A, v = self._best[int(t)]
+        return Normal(xt @ A.T, v.expand_as(xt))
+
+    def ways(self) -> dict[str, Make]:
+        """The ways by which known pixels enter: name to factor."""
+        held, seen = partial(Inpaint, known=self.known), Mask(self.known)
+        through = partial(Through, self.reverse, seen, var=0.0)
+        ways: dict[str, Make] = {"constant r": held, "replacement": partial(held, annealed=True)}
+        names = {f"through the model, solve = {steps}": steps for steps in SOLVE}
+        return ways | {name: partial(through, solve=steps) for name, steps in names.items()}
+
+    def propagated(self, make: Make, times: int = 0) -> tuple[Tensor, Tensor]:
+        """(M, S), (d, d) each: the sampler's x^0 given y is N(M y, S).
+
+        times: how often each step t ≥ 2 is gone back and forth once more (``diffusion.renoise``).
+        """
+        d, T = len(self.C), self.kernel.T
+        eye, zero = torch.eye(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+        # Rows: unit vectors of x^t with y = 0, then of y with x^t = 0; zero where y is hidden.
+        x, r = torch.cat([eye, zero]), make(torch.cat([zero, eye * self.known]))
+        start = r(self.kernel, self.kernel.stationary((2 * d, d), torch.float64), None, T + 1)
+        M, S = start.mean[d:].T, torch.diag(start.var.expand(2 * d, d)[0])
+        for t in range(T, 0, -1):
+            p = r(self.kernel, self.kernel.p_edge(x) if t == 1 else self.reverse(x, t), x, t)
+            on_x, on_y, added = p.mean[:d].T, p.mean[d:].T, torch.diag(p.var.expand(2 * d, d)[0])
+            kept = 1 - self.kernel.beta[t]
+            for again in range(times + 1 if t > 1 else 1):
+                if again:
+                    M, S = kept.sqrt() * M, kept * S + (1 - kept) * eye
+                M, S = on_x @ M + on_y, on_x @ S @ on_x.T + added
+        return M, S
+
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """(M, S) of the exact posterior of missing pixels: (missing, known), (missing, missing)."""
+        hole, known = ~self.known, self.known
+        M = torch.linalg.solve(self.C[known][:, known], self.C[known][:, hole]).T
+        return M, self.C[hole][:, hole] - M @ self.C[known][:, hole]
+
+    def expected_kl(self, M: Tensor, S: Tensor) -> float:
+        """E over known pixels of KL( sampler ‖ exact posterior ) on the missing ones, nats."""
+        hole, known = ~self.known, self.known
+        exact, P = self.posterior()
+        off, S = M[hole][:, known] - exact, S[hole][:, hole]
+        spread = off @ self.C[known][:, known] @ off.T
+        trace = torch.linalg.solve(P, S + spread).diagonal().sum()
+        return float(0.5 * (trace - hole.sum() + torch.logdet(P) - torch.logdet(S)))
 
 
 def posteriors(profile: str, seed: int = 7) -> dict:
-    """Posteriors beside exact ones; reports/metrics/posteriors.json. Raises ParameterError."""
-    sizes = sizes_of("theory", profile)["row"]
-    rows = row_divergences(sizes["correlations"], sizes["sizes"])
-    return {"profile": profile, "seed": seed, "row": rows}
-
-
-def row_divergences(correlations, sizes) -> list[dict]:
-    """KL to the exact posterior of each way of inpainting, nats: a row per correlation, T, way."""
-    rows = []
-    for correlation, T in itertools.product(correlations, sizes):
+    """KL of each way of inpainting; reports/metrics/posteriors.json. Raises ParameterError."""
+    sizes, rows = sizes_of("theory", profile)["row"], []
+    for correlation, T in itertools.product(sizes["correlations"], sizes["sizes"]):
         row = Row(correlation, T)
         for way, make in row.ways().items():
             KL = row.expected_kl(*row.propagated(make))
             rows.append({"correlation": correlation, "T": T, "way": way, "KL": KL})
-    return rows
+    return {"profile": profile, "seed": seed, "row": rows}
 
 
 # ---------------------------------------------------------------- particles
@@ -49,18 +113,16 @@ def row_divergences(correlations, sizes) -> list[dict]:
 def weighted(profile: str, seed: int = 7) -> dict:
     """``particles`` in reports/metrics/posteriors.json. Raises ParameterError.
 
-    Rows are the law of one sample, drawn by its weight from a run of n particles; n = 1 is the
-    paper's recipe. "renoised": replacement, each step gone back and forth.
+    Rows are the law of one sample, drawn by its weight from n particles; n = 1 is the paper's
+    recipe. The T steps leave a divergence that no number of particles mends.
     """
     sizes, forth = sizes_of("weighted", profile), []
-    for correlation in sizes["correlations"]:
+    for correlation, times in itertools.product(sizes["correlations"], BACK_AND_FORTH):
         row = Row(correlation, 50)
-        for times in BACK_AND_FORTH:
-            kl = row.expected_kl(*row.propagated(row.ways()["replacement"], times))
-            forth.append({"correlation": correlation, "times": times, "KL": kl})
-    rows = {"pair": pair_rows(**sizes["pair"], seed=seed)}
-    rows["row"] = row_rows(**sizes["row"], seed=seed)
-    return {name: {"rows": part} for name, part in rows.items()} | {"renoised": forth}
+        kl = row.expected_kl(*row.propagated(row.ways()["replacement"], times))
+        forth.append({"correlation": correlation, "times": times, "KL": kl})
+    pair, long = pair_rows(**sizes["pair"], seed=seed), row_rows(**sizes["row"], seed=seed)
+    return {"pair": {"rows": pair}, "row": {"rows": long}, "renoised": forth}
 
 
 def run(row: Row, runs: int, n: int, r: Factor, seed: int) -> Particles:
@@ -82,15 +144,15 @@ def divergence(drawn: Particles, mean: Tensor, cov: Tensor) -> float:
 def pair_rows(sizes, counts, draws: int, seed: int) -> list[dict]:
     """Two pixels seen in noise, by r, T and number of particles."""
     y, rows = torch.tensor(PAIR, dtype=torch.float64), []
+    ways = ("constant r", False), ("annealed r", True)
     for T in sizes:
         row = Row(CORRELATION, T, 2, 0)
         gain = row.C @ torch.linalg.inv(row.C + VAR * torch.eye(2, dtype=torch.float64))
         exact = gain @ y, row.C - gain @ row.C  # of x^0 ~ N(0, C) given y = x^0 + noise
-        for way, annealed in (("constant r", False), ("annealed r", True)):
-            for n in counts:
-                drawn = run(row, draws // n, n, Denoise(y, VAR, annealed), seed + T)
-                KL = divergence(drawn, *exact)
-                rows.append({"way": way, "T": T, "particles": n, "KL": KL})
+        for (way, annealed), n in itertools.product(ways, counts):
+            drawn = run(row, draws // n, n, Denoise(y, VAR, annealed), seed + T)
+            KL = divergence(drawn, *exact)
+            rows.append({"way": way, "T": T, "particles": n, "KL": KL})
     return rows
 
 

@@ -18,7 +18,7 @@ from nonequilibrium.diffusion.posterior import BitFactor, Denoise, Inpaint, Shif
 from nonequilibrium.diffusion.sampling import sample
 from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import ParameterError
-from replication.theory.gaussian_row import Row
+from replication.theory.posteriors import Row
 
 VAR = 2.0
 Y = torch.tensor([1.5, -0.5], dtype=torch.float64)

@@ -13,8 +13,7 @@ from nonequilibrium.diffusion.schedules import LearnedSchedule, inverse_schedule
 from nonequilibrium.model.toys import PointsModel
 from nonequilibrium.training.fit import fit
 from replication.settings.params import PointsParams
-from replication.theory import schedules
-from replication.theory.theory import heartbeat_star
+from replication.theory import theory
 
 LAW = SwissRoll(0.05)
 
@@ -60,12 +59,12 @@ def test_the_heartbeat_s_exact_K_star_has_a_gradient_and_its_best_schedule_beats
     law, beta = Heartbeat(), inverse_schedule(7)[:6]  # without the β of one
 
     def K_star(beta):
-        return heartbeat_star(BinomialKernel(beta, 0.2), law)
+        return theory.heartbeat_star(BinomialKernel(beta, 0.2), law)
 
     slope = torch.autograd.grad(K_star(given := beta.clone().requires_grad_()), given)[0]
     for i in range(6):
         assert float(slope[i]) == pytest.approx(central_difference(K_star, beta, i, 1e-6), rel=1e-5)
-    row = schedules.heartbeat_row(12)
+    row = theory.heartbeat_row(12)
     # The last reverse step has no network: β_1 must be small.
     assert row["best"] > row["small_first"] > row["inverse"] + 1
     assert row["inverse"] == pytest.approx(bits(float(K_star_of_inverse(12))), abs=1e-9)
@@ -73,9 +72,9 @@ def test_the_heartbeat_s_exact_K_star_has_a_gradient_and_its_best_schedule_beats
 
 def test_the_best_schedule_of_the_heartbeat_is_a_maximum_of_K_star():
     def K_star(beta):
-        return float(heartbeat_star(BinomialKernel(beta, 0.2), Heartbeat()))
+        return float(theory.heartbeat_star(BinomialKernel(beta, 0.2), Heartbeat()))
 
-    (one, beta), (other, _) = schedules.best_heartbeat_schedules(6)
+    (one, beta), (other, _) = theory.best_heartbeat_schedules(6)
     assert one == pytest.approx(other, abs=1e-6) and one == pytest.approx(K_star(beta), abs=1e-9)
     for i in range(5):  # the last is almost 1
         for factor in (0.98, 1.02):
@@ -85,16 +84,16 @@ def test_the_best_schedule_of_the_heartbeat_is_a_maximum_of_K_star():
 
 
 def K_star_of_inverse(T):
-    return heartbeat_star(BinomialKernel(inverse_schedule(T), 0.2), Heartbeat())
+    return theory.heartbeat_star(BinomialKernel(inverse_schedule(T), 0.2), Heartbeat())
 
 
 def test_schedules_share_their_beta_1():
-    given = schedules.roll_schedules()
+    given = theory.roll_schedules()
     assert all(float(beta[0]) == pytest.approx(1e-6) and len(beta) == 40 for beta in given.values())
 
 
 def test_a_short_training_learns_only_what_it_may():
-    heldout = SwissRoll(schedules.NOISE).sample(100, seeded(9))
+    heldout = SwissRoll(theory.NOISE).sample(100, seeded(9))
 
     def trained(learn):
         model = PointsModel(learn_beta=learn, train_steps=3)

@@ -16,7 +16,7 @@ from nonequilibrium.bound.thinning import StepCosts
 from nonequilibrium.diffusion.thinning import even
 from nonequilibrium.model.weights import load_weights
 from replication.files import ROOT
-from replication.measure import spacing
+from replication.measure import sample
 
 
 @pytest.fixture
@@ -110,29 +110,29 @@ def test_costs_of_steps_are_read_back_and_only_for_their_weights(weights):
         torch.rand(2, 2).double() + 0.1,
         torch.zeros(1001).double(),
     )
-    assert spacing.load_costs(weights) is None
-    spacing.save_costs(costs, weights)
-    found = spacing.load_costs(weights)
+    assert sample.load_costs(weights) is None
+    sample.save_costs(costs, weights)
+    found = sample.load_costs(weights)
     assert all(
         torch.allclose(a, b)
         for a, b in zip(vars(found).values(), vars(costs).values(), strict=True)
     )
     model = load_weights(weights, "mnist_conv")
     kernel = model.kernel()
-    best, spaced = (spacing.thinned(model, known, 30)[0] for known in (found, None))
+    best, spaced = (sample.thinned(model, known, 30)[0] for known in (found, None))
     assert best.T == spaced.T == 30 and not torch.equal(best.beta, spaced.beta)
     at = kernel.alpha_bar[torch.tensor(even(1000, 30))]
     assert torch.allclose(spaced.alpha_bar[1:], at, rtol=1e-9)
-    spacing.place(weights).write_bytes(b"no such file")
-    assert spacing.load_costs(weights) is None
-    spacing.save_costs(costs, weights)
+    sample.place(weights).write_bytes(b"no such file")
+    assert sample.load_costs(weights) is None
+    sample.save_costs(costs, weights)
     weights.write_bytes(weights.read_bytes() + b" ")
-    assert spacing.load_costs(weights) is None
+    assert sample.load_costs(weights) is None
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar10_unet", "mnist_dense", "mnist_conv"])
 def test_committed_costs_are_those_of_the_committed_weights(name):
-    assert spacing.load_costs(ROOT / "models" / f"{name}.safetensors") is not None
+    assert sample.load_costs(ROOT / "models" / f"{name}.safetensors") is not None
 
 
 @pytest.mark.parametrize(

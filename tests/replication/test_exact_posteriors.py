@@ -8,8 +8,7 @@ import torch
 from nonequilibrium.diffusion.evidence import Blur, Downsample, Mask
 from nonequilibrium.diffusion.kernels import GaussianKernel
 from nonequilibrium.diffusion.schedules import schedule
-from replication.restoration.exact import Mixture, Problem, judged
-from replication.restoration.public import BASELINE, ours
+from replication.restoration.exact import BASELINE, Mixture, Problem, judged, ours
 
 TWO, IMAGE = (1, 1, 2), (1, 4, 4)
 FIRST = Mask(torch.tensor([[[True, False]]]))

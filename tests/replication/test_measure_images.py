@@ -17,7 +17,7 @@ from nonequilibrium.model.images import ImageModel
 from replication.data.images import load_images
 from replication.measure import images
 from replication.measure.baselines import histograms
-from replication.measure.measured import Given, Measured
+from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
 from replication.restoration.observations import DENOISING, smoothed
 from replication.settings.registry import EXPERIMENTS
@@ -152,8 +152,9 @@ def test_denoisers_learn_from_training_images_alone():
 
 def test_a_chain_is_thinned_to_at_most_all_its_steps(measured):
     model, its, _ = measured[MNIST]
-    given = Given(MNIST, model, model.kernel(), None, dataclasses.replace(its, thin_steps=100))
-    assert given.thin_steps == 12 and given.thin()[0].T == 12
+    settings, data = dataclasses.replace(its, thin_steps=100), load_images(model.params.data)
+    given = images.Given(MNIST, model, model.kernel(), data, settings)
+    assert images.window(given).numbers["thin_steps"] == 12
 
 
 def test_the_window_of_the_models_samples_and_of_what_is_none(measured):

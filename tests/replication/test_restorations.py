@@ -20,7 +20,7 @@ from nonequilibrium.errors import ParameterError
 from replication.__main__ import main
 from replication.data.images import load_images
 from replication.restoration import observations, restorations, ways
-from replication.restoration.likelihoods import averages, image_log_ratios
+from replication.restoration.restorations import averages, image_log_ratios
 
 PHOTOGRAPHS = load_images("photographs")
 
@@ -125,7 +125,7 @@ def test_other_methods_mend_what_was_spoilt():
     )
     assert ("BM3D" in found) is (left_out == "")
     blurred = Blur(1.5)(clean) + 0.05 * noise
-    sharp = observations.sharpened(blurred, Blur(1.5), 0.0025, train)
+    sharp = observations.wiener(blurred, Blur(1.5), 0.0025, train)
     inside = (
         ...,
         slice(6, -6),

@@ -42,7 +42,7 @@ from nonequilibrium.diffusion.schedules import schedule
 from nonequilibrium.errors import BoundError
 from replication.files import to_json
 from replication.theory import posteriors, theory
-from replication.theory.gaussian_row import Row
+from replication.theory.posteriors import Row
 
 LAW = Heartbeat()
 
