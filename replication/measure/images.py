@@ -21,7 +21,7 @@ from replication.measure import baselines
 from replication.measure.measured import Given, Measured
 from replication.measure.metrics import image_metrics, seeded
 from replication.restoration import posteriors
-from replication.settings.evaluation import ImageEvaluation
+from replication.settings.params import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
 OURS, CALIBRATION = "diffusion (ours)", "training images (ours)"

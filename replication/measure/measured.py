@@ -19,7 +19,7 @@ from nonequilibrium.files import save_contents
 from nonequilibrium.model.images import ImageModel
 from replication.files import to_json
 from replication.measure.metrics import seeded
-from replication.settings.evaluation import ImageEvaluation
+from replication.settings.params import ImageEvaluation
 
 
 class MeasuredError(Refusal, ValueError):

