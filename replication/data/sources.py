@@ -13,14 +13,12 @@ DATA = ROOT / "data"
 
 
 class DataSet(NamedTuple):
-    """folder: its name in data/. files: {unpacked file: SHA-256}. archives: {archive: its files}.
-    upstream: public addresses of what holds the archives, to try in turn.
-    """
+    """The files of a data set and where they come from."""
 
-    folder: str
-    files: dict[str, str]
-    archives: dict[str, list[str]]
-    upstream: tuple[str, ...]
+    folder: str  # in data/
+    files: dict[str, str]  # {unpacked file: SHA-256}
+    archives: dict[str, list[str]]  # {archive: the files in it}
+    upstream: tuple[str, ...]  # public addresses of what holds the archives, to try in turn
 
 
 def _files(folder: str) -> dict[str, str]:

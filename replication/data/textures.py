@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 
 from torch import Tensor
@@ -58,7 +57,7 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
         files, title = [folder / f"{texture}.png" for texture in TEXTURES], BARK[source]
     else:
         raise DataError(f"{name} is not in {data}; `nonequilibrium data bark` fetches it")
-    pictures = [_opaque(file, channels, patch) for file in files]
+    pictures = [_large(file, channels, patch) for file in files]
     if source == "own" and len(pictures) >= EVERY:
         train = [picture for number, picture in enumerate(pictures, 1) if number % EVERY]
         return Pictures(train, pictures[EVERY - 1 :: EVERY], title)
@@ -69,14 +68,12 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
     return Pictures(train, test, title, source)
 
 
-def _opaque(file: Path, channels: int, patch: int) -> Tensor:
+def _large(file: Path, channels: int, patch: int) -> Tensor:
     """A picture to train on, uint8 (c, h, w), every pixel opaque, of at least a patch."""
-    from replication.data.pictures import read_picture  # not every machine that trains has Pillow
+    from replication.data.pictures import read_opaque  # not every machine that trains has Pillow
 
-    picture, opaque = read_picture(file, (channels,))
-    height, width = opaque.shape
-    if not opaque.all():
-        raise DataError(f"{file} has pixels that are not opaque; save it without transparency")
+    picture = read_opaque(file, (channels,))
+    height, width = picture.shape[1:]
     if min(height, width) < patch:
         wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
         raise DataError(f"{file} is {width}×{height}; {wanted}")
@@ -92,16 +89,12 @@ def _files(path: Path) -> list[Path]:
         raise DataError(f"data is {str(path)!r}; it must be {allowed}")
     files = [file for file in path.rglob("[!.]*") if file.is_file()]
     pictures = [file for file in files if file.parent == path and file.suffix.lower() in KINDS]
-    others = Counter(
-        (file.suffix.lower() or "of no kind") if file.parent == path else "in subfolders"
-        for file in set(files).difference(pictures)
-    )
-    skipped = ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
+    skipped = f"skipped, in subfolders too: {len(files) - len(pictures)} other files"
     if not pictures:
-        wanted = f"their names must end in {', '.join(KINDS)} (skipped: {skipped or 'nothing'})"
-        raise DataError(f"{path} holds no pictures; {wanted}")
-    if skipped:
-        print(f"{path}: {len(pictures)} pictures are read; skipped: {skipped}", file=sys.stderr)
+        wanted = f"their names must end in {', '.join(KINDS)}"
+        raise DataError(f"{path} holds no pictures; {wanted} ({skipped})")
+    if len(files) > len(pictures):
+        print(f"{path}: {len(pictures)} pictures are read; {skipped}", file=sys.stderr)
     parts = {file: re.split(r"(\d+)", file.name) for file in pictures}  # 10.png after 9.png
     return sorted(parts, key=lambda file: [int(p) if p.isdecimal() else p for p in parts[file]])
 

@@ -99,7 +99,7 @@ def test_own_pictures_one_few_and_many(tmp_path, capsys):
     for name in ("a.jfif", "b.jfif", "c.jp2", ".hidden.png", "below/d.png", "below/e"):
         (folder / name).write_bytes(b"")
     many = load_pictures(str(folder), 3, 32)
-    said = "many: 10 pictures are read; skipped: 2 .jfif, 1 .jp2, 1 .txt, 2 in subfolders\n"
+    said = "many: 10 pictures are read; skipped, in subfolders too: 6 other files\n"
     assert capsys.readouterr().err.endswith(said)
     assert [p.shape[1] - 40 for p in many.test] == [4, 8] and len(many.train) == 8, (
         "10 comes after 9"
@@ -138,7 +138,7 @@ def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
     picture(tmp_path / "small.png", 20, 300)
     for name, said in {
         "nowhere": "must be bark, or a picture or a folder of pictures that exists",
-        "empty": r"holds no pictures; their names must end in .* \(skipped: 1 .jfif\)",
+        "empty": r"holds no pictures; their names must end in .* \(skipped, .*: 1 other files\)",
         "broken.png": "cannot be read as a picture",
         "text.png": "damaged or of no kind that is read",
         "seen_through.png": "not opaque",
