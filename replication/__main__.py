@@ -24,7 +24,6 @@ COMMANDS = {
     "sample": ("measure.sample", "draw samples of an image model", "sample cifar10 --number 40"),
     "inpaint": ("restoration.inpaint", "fill in a part of your own picture", "inpaint cat.png"),
     "notebook": ("pages.notebooks", "run a notebook", "notebook 01_swiss_roll -p seed=1"),
-    "report": ("commands.report", "draw every figure and page again", "report"),
     "code": ("stale", "write what each stage of the pipeline depends on", "code"),
 }
 EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # of any other library that is absent: lab

@@ -25,12 +25,12 @@ from nonequilibrium.errors import AdapterError, ParameterError, one_line
 from nonequilibrium.files import bar
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import LABELS, SOURCES, load_images, load_labels
-from replication.data.pictures import read_opaque, rows, save_pictures
+from replication.data.pictures import read_opaque
 from replication.data.textures import KINDS
 from replication.files import ROOT
-from replication.restoration.inpaint import IMAGES, check_out
+from replication.restoration.inpaint import IMAGES
 
-BLOCK, SHOWN = 50, 8
+BLOCK = 50  # images
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,15 +44,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--within", type=float, help="stop when the error is this small, bits/dim")
     add("--reference", help="gaussian, or a model as MODEL, for all images beside few of MODEL")
     add("--evaluations", type=int, default=300, help="of MODEL, with a reference")
-    add("--map", type=Path, help="a picture of the bits of every pixel")
     add("--json", action="store_true", help="print a record in place of a sentence")
     add("--seed", type=int, default=0, help="of noise and of the images' order")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the mean over the images in random order, as far as it went."""
-    if options.map:
-        check_out(options.map, [])
     model, channels = model_of(options.model)
     beside = options.reference
     beside = model_of(beside)[0] if beside and beside != "gaussian" else beside
@@ -65,15 +62,13 @@ def run(options: argparse.Namespace) -> None:
     with group():
         if beside:
             about |= {"reference": beside, "evaluations": options.evaluations}
-            costs = [adapters.bits_per_dim(model, images, max(2, draws), labels, **about)]
-            done = {name: getattr(costs[0], name) for name in ("bits_per_dim", "se", "mc_se")}
+            cost = adapters.bits_per_dim(model, images, max(2, draws), labels, **about)
+            done = {name: getattr(cost, name) for name in ("bits_per_dim", "se", "mc_se")}
             done["images"] = len(images)
         else:
-            costs, done = by_blocks(model, images, labels, draws, options.within, about)
+            done = by_blocks(model, images, labels, draws, options.within, about)
         if not first():
             return
-    if options.map and costs[0].map is not None:
-        save_pictures({options.map: drawn(images[:SHOWN], costs[0].map[:SHOWN], levels)})
     if options.json:
         return print(json.dumps(done))
     value, error, alone, number = (done[k] for k in ("bits_per_dim", "se", "mc_se", "images"))
@@ -81,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"{told} (Monte Carlo alone ± {alone:.4f})")
 
 
-def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict):
-    """The costs of blocks of images and their mean, until all are measured or as is asked for."""
+def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict) -> dict:
+    """The mean over blocks of images, until all are measured or the error is at most ``within``."""
     few, seed = None if labels is None else labels[:16], about["seed"]
     work = Work(model, images[:16], few, Options(**about))
     proposal = getattr(work.reverse, "proposal", None)
@@ -105,7 +100,7 @@ def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, a
             if not costs:
                 raise
             print("interrupted: this is what is known so far", file=sys.stderr)
-    return costs, done
+    return done
 
 
 def mean_of(costs: list[adapters.Cost]) -> dict:
@@ -165,11 +160,3 @@ def images_of(name: str, channels: int | None, labelled: bool) -> tuple[Tensor, 
     classes = sorted({path.parent for path in paths})
     labels = torch.tensor([classes.index(path.parent) for path in paths])
     return images, labels if labelled else None, 256
-
-
-def drawn(images: Tensor, maps: Tensor, levels: int) -> Tensor:
-    """Images and, in the row below, the bits of their pixels, white where most are needed."""
-    bits = maps.mean(1, keepdim=True)
-    bits = (255 * bits / bits.quantile(0.995)).clamp(0, 255).expand(-1, images.shape[1], -1, -1)
-    grey = (images.float() * 255 / (levels - 1)).to(torch.uint8)
-    return rows(torch.cat([grey, bits.to(torch.uint8)]), len(images), 128)

@@ -45,7 +45,8 @@ def _cifar10_records(folder: Path) -> list[Tensor]:
 
 def _cifar10(folder: Path) -> ImageSet:
     pixels = (part[:, 1:].contiguous() for part in _cifar10_records(folder))
-    return ImageSet(*(part.reshape(-1, 3, 32, 32) for part in pixels), "CIFAR-10")
+    train, test = (part.reshape(-1, 3, 32, 32) for part in pixels)
+    return ImageSet(train, test, "CIFAR-10")
 
 
 def _digits(_: Path) -> ImageSet:

@@ -33,7 +33,7 @@ REPORT = "report"
 
 
 class NotebookError(Refusal, RuntimeError):
-    """A notebook that did not run to its end; status 2: as a parameter is not allowed."""
+    """A notebook that did not run to its end."""
 
 
 def source(notebook: str) -> Path:
@@ -77,18 +77,16 @@ def checked(label: str, value, default):
     if not isinstance(default, dict):
         return read_value(label, value, type(default), low=0, high=SEED)
     if not isinstance(value, dict):
-        told = f"{label} is {shown(value)}; it must be a mapping"
-        raise ParameterError(f"{told}, as in {{seed: 1}}")
+        raise ParameterError(f"{label} is {shown(value)}; it must be a mapping, like {{seed: 1}}")
     return value
 
 
 def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
     """Execute a notebook with parameters in the repository's root; returns the HTML file.
 
-    name: of the result in reports/notebooks, the notebook's own by default. The report is its page
-    alone, without code, as reports/index.html. Nothing is written unless the whole notebook
-    succeeds. Raises ParameterError on a name or a value that is not allowed, NotebookError on a
-    failure.
+    name: of the result in reports/notebooks, the notebook's own by default. The report, without
+    code, is reports/index.html. Nothing is written unless the whole notebook succeeds. Raises
+    ParameterError on a name or a value that is not allowed, NotebookError on a failure.
     """
     path, began = source(notebook), time.time()
     notebook, declared = path.stem, declared_parameters(path)
@@ -100,8 +98,8 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
     }
     name, is_report = notebook if name is None else name, notebook == REPORT
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
-        told = "it must be of at most 100 letters, digits, - and _"
-        raise ParameterError(f"the result's name is {shown(name)}; {told}")
+        allowed = "at most 100 letters, digits, - and _"
+        raise ParameterError(f"the result's name is {shown(name)}; it must be {allowed}")
     target = ROOT / "reports" / ("index.html" if is_report else f"notebooks/{name}.html")
     check_writable(target, ROOT / "reports" / "provenance" / "file")
     if parameters.get("outputs") is not None:
@@ -118,9 +116,8 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
             papermill.execute_notebook(str(path), executed, parameters, cwd=str(ROOT), **options)
         except papermill.PapermillExecutionError as error:  # a sentence, not two tracebacks
             kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
-            failure = NotebookError(f"{notebook}: {kind}{' '.join(error.evalue.split())}")
-            failure.status = 2 if error.ename == ParameterError.__name__ else 1
-            raise failure from None
+            told = f"{notebook}: {kind}{' '.join(error.evalue.split())}"
+            raise NotebookError(told) from None
         except Exception as error:  # a kernel that is not there or is killed, a full disk, and more
             raise NotebookError(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
         result = nbformat.read(executed, as_version=4)

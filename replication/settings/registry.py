@@ -78,7 +78,7 @@ class Experiment:
 
 def experiment(name: str, declared: dict) -> Experiment:
     """What the entries ``declared[name]`` of params.yaml say; raises ParameterError."""
-    label, entries = f"experiments.{name}", dict(declared[name])
+    label, entries, kinds = f"experiments.{name}", dict(declared[name]), vars(params)
     if like := entries.pop("like", None):
         check_name(f"{label}: experiment", like, declared)
         entries = declared[like] | entries
@@ -90,10 +90,10 @@ def experiment(name: str, declared: dict) -> Experiment:
         made = Experiment(**entries | {part: named(dotted) for part, dotted in parts.items()})
     except TypeError as error:  # an entry that is missing
         raise ParameterError(f"{label}: {one_line(error)}") from None
-    check_name(f"{label}: params", made.params, vars(params))
+    check_name(f"{label}: params", entries["params"], kinds)
     model = partial(made.model, law=made.law) if made.law else made.model
     row = section("paper")["table_1"].get(entries.get("paper"), {})
-    return replace(made, model=model, params=getattr(params, made.params), paper=row)
+    return replace(made, model=model, params=kinds[entries["params"]], paper=row)
 
 
 DECLARED = section("experiments")

@@ -117,8 +117,8 @@ def save_trained(
         "unit": f"{declared.unit}, {where}",
         "params": vars(model.params),
     }
-    table = [curve[0].keys(), *(row.values() for row in curve)]
-    text = "".join(",".join(map(str, row)) + "\n" for row in table)
+    table = [[*curve[0]], *([*row.values()] for row in curve)]
+    text = "".join(f"{','.join(map(str, row))}\n" for row in table)
     contents = raw, to_json(card).encode(), text.encode()
     save_contents(dict(zip(outputs_of(name or experiment, outputs), contents, strict=True)))
 
