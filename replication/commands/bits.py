@@ -1,9 +1,5 @@
-"""Bits/dim of any diffusion model on pictures, with its error as it falls.
-
-    nonequilibrium bits my_pipeline --images folder --within 0.02
-
-MODEL is a folder that a pipeline of diffusers saved, weights of this package (a file, or the name
-of an experiment), or module:function, a function that returns what ``adapters.adapted`` knows.
+"""Bits/dim of any diffusion model on pictures: a folder that a pipeline of diffusers saved, weights
+of this package, or module:function, a function that returns what ``adapters.adapted`` knows.
 """
 
 from __future__ import annotations

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
-from nonequilibrium.errors import Refusal
-from replication.data.sources import DATA, DATA_SETS, missing
+from replication.data.sources import DATA, DATA_SETS, DataError, missing
 from replication.settings.fields import check_name
 
 DIGITS = 10
-
-
-class DataError(Refusal, ValueError):
-    """Images that are absent or not what they should be."""
 
 
 def _idx(folder: Path, kind: str) -> list[Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nonequilibrium.errors import ParameterError, one_line
 from nonequilibrium.files import save_together
-from replication.data.images import DataError
+from replication.data.sources import DataError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "PPM")  # by their first bytes
 LOSSLESS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}

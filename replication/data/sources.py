@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from nonequilibrium.errors import Refusal
 from nonequilibrium.files import sha256
 from replication.files import ROOT
 from replication.settings.fields import check_name, read_yaml
 
 DATA = ROOT / "data"
+
+
+class DataError(Refusal, ValueError):
+    """Images that are absent or not what they should be."""
 
 
 class DataSet(NamedTuple):

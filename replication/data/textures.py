@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.data.leaves import leaves_pictures
-from replication.data.images import DataError, load_images, present
-from replication.data.sources import DATA, DATA_SETS
+from replication.data.images import load_images, present
+from replication.data.sources import DATA, DATA_SETS, DataError
 
 KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
 HELD_OUT = (256, 320)  # height and width of the region of a picture that is held out

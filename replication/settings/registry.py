@@ -1,8 +1,4 @@
-"""Every experiment, as ``params.yaml`` declares it; commands, measuring, tables and tests read it.
-
-A new experiment of points is a law in ``nonequilibrium.data``, its sections of ``params.yaml``, a
-notebook that draws and explains it, and its stages in ``dvc.yaml``.
-"""
+"""Every experiment, as ``params.yaml`` declares it."""
 
 from __future__ import annotations
 
@@ -28,8 +24,8 @@ def section(name: str, path: Path = PARAMS) -> dict:
     try:
         sections = read_once(path.read_bytes(), path.name)
     except OSError as error:
-        told = f"{path} cannot be read ({error.strerror})"
-        raise ParameterError(f"{told}; it is part of a clone of this project") from None
+        told = f"{path} cannot be read ({error.strerror}); it is part of a clone of this project"
+        raise ParameterError(told) from None
     if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
         raise ParameterError(f"{path.name} has no section {name!r}")
     return deepcopy(sections[name])

@@ -82,8 +82,8 @@ def outputs_of(name: str, outputs: Path) -> tuple[Path, Path, Path]:
 
 
 def free_name(experiment: str, params, outputs: Path, force: bool = False) -> str:
-    """The name of a training's weights in ``outputs``: weights that are there stay, and others are
-    named by their parameters too, unless ``force`` replaces them by those of params.yaml.
+    """The name of new weights in ``outputs``, with a hash of their parameters where there are
+    others, unless ``force`` replaces these by those of params.yaml.
     """
     kept, usual = outputs_of(experiment, outputs)[0], params == load(experiment)
     if not kept.is_file() or (force and usual):
@@ -132,12 +132,10 @@ def train(
     save: Callable[[Model, list[dict]], None] | None = None,
 ) -> tuple[Model, list[dict]]:
     """The trained model of ``experiment``, on the CPU, and its curve; an interrupted run of the
-    same ``identity`` goes on from its checkpoint.
+    same ``identity`` goes on from its file in ``checkpoints``.
 
-    checkpoints: the folder, from which a finished run removes its own. device: for images. save:
-    called before that removal, so that a result which cannot be written is not lost. Under torchrun
-    the processes share each batch of images, and the first saves. Raises DataError, ParameterError,
-    TrainingError.
+    save: called before that file is removed, so that a result which cannot be written is not lost.
+    Under torchrun the processes share each batch of images, and the first saves.
     """
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
@@ -159,8 +157,8 @@ def train(
             save(model, curve)
     except OSError as error:
         told = f"{experiment}: the result could not be written ({one_line(error)})"
-        kept = checkpoint and checkpoint.exists()
-        raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
+        kept = f"; {checkpoint} holds the training" if checkpoint and checkpoint.exists() else ""
+        raise TrainingError(told + kept) from None
     if checkpoint:
         for path in (checkpoint, *checkpoint.parent.glob(f"{checkpoint.stem}.start*.pt")):
             forget(path)
