@@ -6,6 +6,8 @@ program did before the parameter existed: stored weights then remain what they w
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from replication.settings.fields import SEED, Settings, flag, number, one_of, whole
 
 
@@ -81,7 +83,7 @@ def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
 class PointsParams(Settings):
     """Points such as the swiss roll's (D.1.1). Lengths in coordinates of unit variance."""
 
-    evaluation = PointsEvaluation
+    evaluation: ClassVar[type] = PointsEvaluation
     noise: float = number(1e-5, 0.5, 1e-3)  # σ of the law; for less, the optimum would take hours
     n_steps: int = whole(2, 1000, 40)  # T
     beta_1: float = number(1e-12, 0.1, 1e-6)  # fixed; caps K
@@ -106,7 +108,7 @@ class PointsParams(Settings):
 class HeartbeatParams(Settings):
     """Binary heartbeat (D.1.2)."""
 
-    evaluation = HeartbeatEvaluation
+    evaluation: ClassVar[type] = HeartbeatEvaluation
     n_steps: int = whole(2, 100_000, 2000)  # T
     pi: float = number(1e-3, 0.999, 0.2)  # rate of ones in π
     hidden: int = whole(20, 4096, 50)  # sigmoid units a layer
@@ -124,7 +126,7 @@ class HeartbeatParams(Settings):
 class ImageParams(Settings):
     """An image experiment (section 3.2), whatever its network."""
 
-    evaluation = ImageEvaluation
+    evaluation: ClassVar[type] = ImageEvaluation
     data: str = one_of("mnist", "cifar10", "digits", "photographs")
     n_steps: int = whole(2, 10_000, 1000)  # T
     schedule: str = one_of("even_log_snr", "reference", "learned", default="even_log_snr")
@@ -188,7 +190,7 @@ class UNetParams(ImageParams):
 class TextureParams(PaperNetworkParams):
     """Pictures of any size: the convolutional path alone, trained on patches of them."""
 
-    evaluation = TextureEvaluation
+    evaluation: ClassVar[type] = TextureEvaluation
     data: str = one_of(default="bark")  # "bark", or a picture or a folder of pictures of one's own
     channels: int = whole(1, 3, 1)  # of a pixel: 1 grey, 3 colour
     patch: int = whole(8, 1024, 64)  # side of a patch, pixels
@@ -206,7 +208,7 @@ class TextureParams(PaperNetworkParams):
 class LeavesLaw(ImageParams):
     """Dead leaves: what is drawn. Greys are uniform on 0..1."""
 
-    evaluation = LeavesEvaluation
+    evaluation: ClassVar[type] = LeavesEvaluation
     data: str = one_of("dead_leaves", default="dead_leaves")
     patch: int = whole(8, 1024, 64)  # side of a patch to train on, pixels
     noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel
