@@ -1,7 +1,5 @@
-"""Which code a stage of the pipeline needs: a digest of each file that it imports, directly or not.
-
-``nonequilibrium code`` writes ``.code/<stage>.txt``, a line per file. A stage depends on this text:
-a new line of code makes stale what imports its file; comments, docstrings and formatting do not.
+"""Which code a stage of the pipeline needs: a digest of each file that it imports, directly or not,
+in ``.code/<stage>.txt``. Comments, docstrings and formatting change none.
 """
 
 from __future__ import annotations
@@ -79,10 +77,8 @@ def cells(path: Path) -> bytes:
 
 
 def stages() -> dict[str, str]:
-    """What ``.code`` holds: {stage: text}.
-
-    Trainings of images take up to hours, so they depend on their data set alone: they run when
-    parameters change, and by force.
+    """What ``.code`` holds: {stage: text}. Trainings of images take up to hours, so they depend on
+    their data set alone: they run when parameters change, and by force.
     """
     texts = {
         "data": manifest(["replication.data.fetch"]),

@@ -38,8 +38,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--draws", type=int, help="steps t per image and replicate")
     add("--steps", type=int, help="of a sampler with fewer steps than T")
     add("--within", type=float, help="stop when the error is this small, bits/dim")
-    add("--reference", help="gaussian, or a model as MODEL, for all images beside few of MODEL")
-    add("--evaluations", type=int, default=300, help="of MODEL, with a reference")
     add("--json", action="store_true", help="print a record in place of a sentence")
     add("--seed", type=int, default=0, help="of noise and of the images' order")
 
@@ -47,8 +45,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the mean over the images in random order, as far as it went."""
     model, channels = model_of(options.model)
-    beside = options.reference
-    beside = model_of(beside)[0] if beside and beside != "gaussian" else beside
     model = adapters.fewer(model, options.steps) if options.steps else adapters.adapted(model)
     images, labels, levels = images_of(options.images, channels, options.labels)
     draws = options.draws or max(1, min(20, 4000 // len(images)))
@@ -56,13 +52,7 @@ def run(options: argparse.Namespace) -> None:
     images, labels = images[order], None if labels is None else labels[order]
     about = {"levels": levels, "seed": options.seed}
     with group():
-        if beside:
-            about |= {"reference": beside, "evaluations": options.evaluations}
-            cost = adapters.bits_per_dim(model, images, max(2, draws), labels, **about)
-            done = {name: getattr(cost, name) for name in ("bits_per_dim", "se", "mc_se")}
-            done["images"] = len(images)
-        else:
-            done = by_blocks(model, images, labels, draws, options.within, about)
+        done = by_blocks(model, images, labels, draws, options.within, about)
         if not first():
             return
     if options.json:

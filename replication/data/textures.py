@@ -1,7 +1,5 @@
-"""Pictures of any size: bark, scikit-image's textures, and one's own; what a model is trained on.
-
-The paper's bark (UIUC texture database, T01 to T04) is no longer available. Two photographs stand
-in for it or, where these are not in data/, scikit-image's textures; ``Pictures.source`` says which.
+"""What models are trained on: pictures of any size, of one's own, or in place of the paper's bark,
+which is no longer available, two photographs or, where these are not in data/, textures.
 """
 
 from __future__ import annotations
@@ -40,8 +38,8 @@ def training_data(settings) -> ImageSet | Pictures:
 def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DATA) -> Pictures:
     """Pictures by name or path; raises DataError, with the remedy, if they cannot be used.
 
-    name: a picture or a folder of one's own; or a key of ``BARK``; or "bark", the first of these
-    that is in ``data``. channels: 1 for grey, 3 for colour. patch: their least side, in pixels.
+    name: a picture or a folder of one's own; a key of ``BARK``; or "bark", the first of these that
+    is there. channels: 1 for grey, 3 for colour. patch: their least side, in pixels.
     """
     if name not in ("bark", *BARK) or Path(name).exists():  # one's own pictures win
         path = Path(name).expanduser()
@@ -73,10 +71,9 @@ def _large(file: Path, channels: int, patch: int) -> Tensor:
     from replication.data.pictures import read_opaque  # not every machine that trains has Pillow
 
     picture = read_opaque(file, (channels,))
-    height, width = picture.shape[1:]
-    if min(height, width) < patch:
-        wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
-        raise DataError(f"{file} is {width}×{height}; {wanted}")
+    if min(picture.shape[1:]) < patch:
+        size = f"{picture.shape[2]}×{picture.shape[1]}"
+        raise DataError(f"{file} is {size}; training takes patches of {patch}×{patch}")
     return picture
 
 
@@ -85,14 +82,14 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        allowed = "bark, or a picture or a folder of pictures that exists"
-        raise DataError(f"data is {str(path)!r}; it must be {allowed}")
+        raise DataError(
+            f"data is {str(path)!r}; it must be bark, or a picture or folder that exists"
+        )
     files = [file for file in path.rglob("[!.]*") if file.is_file()]
     pictures = [file for file in files if file.parent == path and file.suffix.lower() in KINDS]
     skipped = f"skipped, in subfolders too: {len(files) - len(pictures)} other files"
     if not pictures:
-        wanted = f"their names must end in {', '.join(KINDS)}"
-        raise DataError(f"{path} holds no pictures; {wanted} ({skipped})")
+        raise DataError(f"{path} holds no pictures, named *{', *'.join(KINDS)} ({skipped})")
     if len(files) > len(pictures):
         print(f"{path}: {len(pictures)} pictures are read; {skipped}", file=sys.stderr)
     parts = {file: re.split(r"(\d+)", file.name) for file in pictures}  # 10.png after 9.png

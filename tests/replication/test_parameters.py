@@ -143,7 +143,7 @@ def test_a_value_that_is_none_gets_one_sentence(item, message):
         overrides([item])
     said = str(error.value)
     assert message in said and "\n" not in said and len(said) < 300
-    with pytest.raises(ParameterError, match="'seed' is given twice"):
+    with pytest.raises(ParameterError, match="'seed=2' is given twice"):
         overrides(["seed=1", "seed=2"])
 
 
