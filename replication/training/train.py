@@ -142,7 +142,7 @@ def train(
     usable_device(device)
     share, size = params.batch if EXPERIMENTS[experiment].images else 1, launched()[1]
     if size > share:
-        work = f"a batch of {share}" if share > 1 else "a toy"
+        work = f"a batch of {share}" if EXPERIMENTS[experiment].images else "a toy"
         raise ParameterError(f"{experiment}: {work} has no share for each of {size} processes")
     key = fingerprint({"experiment": experiment, **vars(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
