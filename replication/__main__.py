@@ -24,10 +24,8 @@ COMMANDS = {
     "sample": ("measure.sample", "draw samples of an image model", "sample cifar10 --number 40"),
     "inpaint": ("restoration.inpaint", "fill in a part of your own picture", "inpaint cat.png"),
     "notebook": ("pages.notebooks", "run a notebook", "notebook 01_swiss_roll -p seed=1"),
-    "report": ("commands.report", "draw every figure and page again", "report"),
     "code": ("stale", "write what each stage of the pipeline depends on", "code"),
 }
-SHOWN = [name for name in COMMANDS if name != "code"]  # which is the pipeline's own
 EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # of any other library that is absent: lab
 
 
@@ -51,29 +49,24 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
     Only the module of the command that is asked for is imported, so that --help is quick.
     """
+    if not (word := next(iter(arguments), "")).startswith("-"):
+        check_name("command", word, COMMANDS)
     purpose = "The first diffusion model, replicated: data, training, measuring, samples."
     more = "`nonequilibrium COMMAND --help` says more and shows an example."
     parser = Parser(prog="nonequilibrium", description=purpose, epilog=more)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, does, example) in COMMANDS.items():
-        about: dict = {"help": does} if name in SHOWN else {}
+        about: dict = {} if name == "code" else {"help": does}  # which is the pipeline's own
         command = commands.add_parser(name, formatter_class=Help, **about)
         command.description = f"{does[0].upper()}{does[1:]}."
         command.epilog = f"Example: nonequilibrium {example}"
-        if arguments[:1] == [name]:
-            words = import_module(f"replication.{module}")
-            getattr(words, "arguments", lambda _: None)(command)
-    if not arguments:
-        raise ParameterError(f"a command is missing; it must be one of {', '.join(SHOWN)}")
-    if not arguments[0].startswith("-"):
-        check_name("command", arguments[0], COMMANDS)
+        if name == word:
+            getattr(import_module(f"replication.{module}"), "arguments", vars)(command)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that ``arguments`` (default: those of the process) name; returns the exit
-    status.
-    """
+    """Run the command that ``arguments`` (of the process, by default) name: the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     status = 1
     try:

@@ -12,15 +12,9 @@ from pathlib import Path
 from nonequilibrium.errors import ParameterError, Refusal
 from nonequilibrium.files import save_contents
 
-
-def _root() -> Path:
-    """The clone that this code is part of; else the one that the process was started in."""
-    here = Path.cwd()
-    places = (Path(__file__).resolve().parents[1], here, *here.parents)
-    return next((folder for folder in places if (folder / "params.yaml").exists()), here)
-
-
-ROOT = _root()
+# The clone that this code is part of; else the one that the process was started in.
+_ABOVE = (Path(__file__).resolve().parents[1], Path.cwd(), *Path.cwd().parents)
+ROOT = next((folder for folder in _ABOVE if (folder / "params.yaml").exists()), Path.cwd())
 PLACES = ("metrics", "measured", "figures", "models", "reports/plots")  # where notebooks write
 
 
@@ -32,12 +26,12 @@ def commit() -> str | None:
     """The clone's commit in twelve digits; None without git, or in an unpacked archive."""
     if not (ROOT / ".git").exists():  # git would ask the folders above, which are not ours
         return None
-    options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
+    command, unheard = ["git", "rev-parse", "--short=12", "HEAD"], subprocess.DEVNULL
     try:
-        done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **options)
+        text = subprocess.check_output(command, cwd=ROOT, stderr=unheard, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return text.strip()
 
 
 def is_path(text: str) -> bool:

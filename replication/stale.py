@@ -1,7 +1,5 @@
-"""Which code a stage of the pipeline needs: a digest of each file that it imports, directly or not.
-
-``nonequilibrium code`` writes ``.code/<stage>.txt``, a line per file. A stage depends on this text:
-a new line of code makes stale what imports its file; comments, docstrings and formatting do not.
+"""Which code a stage of the pipeline needs: a digest of each file that it imports, directly or not,
+in ``.code/<stage>.txt``. Comments, docstrings and formatting change none.
 """
 
 from __future__ import annotations
@@ -16,7 +14,9 @@ from pathlib import Path
 
 from nonequilibrium import _HOME
 from nonequilibrium.files import save_contents
+from replication.data.sources import DATA_SETS
 from replication.files import ROOT
+from replication.settings.registry import EXPERIMENTS
 
 PLACES = {"nonequilibrium": ROOT / "src", "replication": ROOT}  # where each package lies
 
@@ -57,10 +57,10 @@ def read(source: bytes) -> tuple[str, set[Path]]:
     return digest, {*filter(None, map(file_of, modules))}
 
 
-def manifest(start: Iterable[Path | None], source: bytes = b"") -> str:
-    """A line for each file that ``start`` and a program ``source`` need."""
+def manifest(modules: Iterable[str], source: bytes = b"") -> str:
+    """A line for each file that ``modules`` and a program ``source`` need."""
     digests: dict[Path, str] = {}
-    new = {*filter(None, start), *read(source)[1]}
+    new = {*filter(None, map(file_of, modules)), *read(source)[1]}
     while new := new - digests.keys():
         path = new.pop()
         digests[path], more = read(path.read_bytes())
@@ -77,36 +77,27 @@ def cells(path: Path) -> bytes:
 
 
 def stages() -> dict[str, str]:
-    """What ``.code`` holds: {stage: text}.
-
-    Trainings of images take up to hours, so they depend on their data set alone: they run when
-    parameters change, and by force.
+    """What ``.code`` holds: {stage: text}. Trainings of images take up to hours, so they depend on
+    their data set alone: they run when parameters change, and by force.
     """
-    from replication.data.sources import DATA_SETS
-    from replication.settings.registry import EXPERIMENTS
-
-    def needs(*modules: str, source: bytes = b"") -> str:
-        return manifest(map(file_of, modules), source)
-
     texts = {
-        "data": needs("replication.data.fetch"),
-        "restorations": needs("replication.restoration.restorations"),
-        "theory": needs("replication.theory.theory"),
+        "data": manifest(["replication.data.fetch"]),
+        "restorations": manifest(["replication.restoration.restorations"]),
+        "theory": manifest(["replication.theory.theory"]),
     }
     programs = {path.stem: cells(path) for path in (ROOT / "notebooks").rglob("*.ipynb")}
     for name, program in programs.items():
-        texts[name] = needs("replication.pages.notebooks", source=program)
+        texts[name] = manifest(["replication.pages.notebooks"], program)
     for name, declared in EXPERIMENTS.items():
         code, data = declared.code, declared.data
         if "draws" in code:  # the code that draws the images is the data set
-            texts[f"train_{name}"] = needs(code["draws"])
+            training = manifest([code["draws"]])
         elif declared.images:
-            texts[f"train_{name}"] = f"{data} {DATA_SETS[data].files}\n"
+            training = f"{data} {DATA_SETS[data].files}\n"
         else:
-            law = code.get("law", "")
-            texts[f"train_{name}"] = needs(code["model"], law, source=programs["train"])
-        modules = (declared.measure, *code.values())
-        texts[f"measure_{name}"] = needs(*modules, source=programs["measure"])
+            training = manifest([code["model"], code.get("law", "")], programs["train"])
+        texts[f"train_{name}"] = training
+        texts[f"measure_{name}"] = manifest([declared.measure, *code.values()], programs["measure"])
     return texts
 
 

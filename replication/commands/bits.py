@@ -1,9 +1,5 @@
-"""Bits/dim of any diffusion model on pictures, with its error as it falls.
-
-    nonequilibrium bits my_pipeline --images folder --within 0.02
-
-MODEL is a folder that a pipeline of diffusers saved, weights of this package (a file, or the name
-of an experiment), or module:function, a function that returns what ``adapters.adapted`` knows.
+"""Bits/dim of any diffusion model on pictures: a folder that a pipeline of diffusers saved, weights
+of this package, or module:function, a function that returns what ``adapters.adapted`` knows.
 """
 
 from __future__ import annotations
@@ -25,73 +21,51 @@ from nonequilibrium.errors import AdapterError, ParameterError, one_line
 from nonequilibrium.files import bar
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import LABELS, SOURCES, load_images, load_labels
-from replication.data.pictures import PictureError, read_picture, rows, save_pictures
+from replication.data.pictures import read_opaque
+from replication.data.textures import KINDS
 from replication.files import ROOT
-from replication.restoration.inpaint import IMAGES, check_out
+from replication.restoration.inpaint import IMAGES
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm"}
-ENDINGS |= {".pgm", ".pnm"}
-BLOCK, SHOWN = 50, 8
+BLOCK = 50  # images
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium bits``."""
-    kinds = "a folder saved by diffusers, weights (a file or a name), or module:function"
-    parser.add_argument("model", help=kinds)
-    parser.add_argument("--images", required=True, help=f"a folder, or {', '.join(SOURCES)}")
-    meaning = "give each image its class: of the data set, or by the subfolder that it is in"
-    parser.add_argument("--labels", action="store_true", help=meaning)
-    parser.add_argument("--draws", type=int, help="steps t per image and replicate")
-    parser.add_argument("--steps", type=int, help="of a sampler with fewer steps than T")
-    parser.add_argument("--within", type=float, help="stop when the error is this small, bits/dim")
-    meaning = "gaussian, or a model as MODEL, measured on all images beside few of MODEL"
-    parser.add_argument("--reference", help=meaning)
-    parser.add_argument("--evaluations", type=int, default=300, help="of MODEL, with a reference")
-    parser.add_argument("--map", type=Path, help="a picture of the bits of every pixel")
-    parser.add_argument("--json", action="store_true", help="print a record in place of a sentence")
-    parser.add_argument("--seed", type=int, default=0, help="of noise and of the images' order")
+    add = parser.add_argument
+    add("model", help="a folder saved by diffusers, weights (a file or a name), or module:function")
+    add("--images", required=True, help=f"a folder, or {', '.join(SOURCES)}")
+    add("--labels", action="store_true", help="classes: of the data set, or by subfolders")
+    add("--draws", type=int, help="steps t per image and replicate")
+    add("--steps", type=int, help="of a sampler with fewer steps than T")
+    add("--within", type=float, help="stop when the error is this small, bits/dim")
+    add("--json", action="store_true", help="print a record in place of a sentence")
+    add("--seed", type=int, default=0, help="of noise and of the images' order")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the mean over the images in random order, as far as it went."""
-    if options.map:
-        check_out(options.map, [])
     model, channels = model_of(options.model)
-    beside = options.reference
-    if beside and beside != "gaussian":
-        beside, _ = model_of(beside)
     model = adapters.fewer(model, options.steps) if options.steps else adapters.adapted(model)
     images, labels, levels = images_of(options.images, channels, options.labels)
     draws = options.draws or max(1, min(20, 4000 // len(images)))
-    random = torch.Generator().manual_seed(options.seed)
-    order = torch.randperm(len(images), generator=random)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))
     images, labels = images[order], None if labels is None else labels[order]
     about = {"levels": levels, "seed": options.seed}
     with group():
-        if beside:
-            about |= {"reference": beside, "evaluations": options.evaluations}
-            cost = adapters.bits_per_dim(model, images, max(2, draws), labels, **about)
-            report = {"bits_per_dim": cost.bits_per_dim, "se": cost.se, "mc_se": cost.mc_se}
-            costs, done = [cost], report | {"images": len(images)}
-        else:
-            costs, done = by_blocks(model, images, labels, draws, options.within, about)
+        done = by_blocks(model, images, labels, draws, options.within, about)
         if not first():
             return
-    if options.map and costs[0].map is not None:
-        save_pictures({options.map: drawn(images[:SHOWN], costs[0].map[:SHOWN], levels)})
     if options.json:
         return print(json.dumps(done))
-    print(
-        f"{done['bits_per_dim']:.4f} ± {done['se']:.4f} bits/dim on {done['images']} images "
-        f"(Monte Carlo alone ± {done['mc_se']:.4f})"
-    )
+    value, error, alone, number = (done[k] for k in ("bits_per_dim", "se", "mc_se", "images"))
+    told = f"{value:.4f} ± {error:.4f} bits/dim on {number} images"
+    print(f"{told} (Monte Carlo alone ± {alone:.4f})")
 
 
-def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict):
-    """The costs of blocks of images and their mean, until all are measured or as is asked for."""
-    few = None if labels is None else labels[:16]
-    own = Options(levels=about["levels"], seed=about["seed"])
-    work = Work(model, images[:16], few, own)
+def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict) -> dict:
+    """The mean over blocks of images, until all are measured or the error is at most ``within``."""
+    few, seed = None if labels is None else labels[:16], about["seed"]
+    work = Work(model, images[:16], few, Options(**about))
     proposal = getattr(work.reverse, "proposal", None)
     about = about | {"proposal": work.pilot() if proposal is None else proposal}
     costs: list[adapters.Cost] = []
@@ -101,7 +75,7 @@ def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, a
         try:
             for number, part in enumerate(blocks):
                 given = None if labels is None else labels[part]
-                about["seed"] = own.seed + 1_000_003 * number
+                about["seed"] = seed + 1_000_003 * number
                 costs.append(adapters.bits_per_dim(model, images[part], draws, given, **about))
                 done = mean_of(costs)
                 progress.set_description(f"{done['bits_per_dim']:.4f} ± {done['se']:.4f} bits/dim")
@@ -112,10 +86,11 @@ def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, a
             if not costs:
                 raise
             print("interrupted: this is what is known so far", file=sys.stderr)
-    return costs, done
+    return done
 
 
 def mean_of(costs: list[adapters.Cost]) -> dict:
+    """The mean over the images of ``costs`` and its errors, as a record."""
     every = torch.cat([cost.per_example for cost in costs])
     noise = math.fsum((len(cost.per_example) * cost.mc_se) ** 2 for cost in costs)
     record = {"bits_per_dim": float(every.mean()), "se": float(every.std()) / len(every) ** 0.5}
@@ -129,12 +104,10 @@ def model_of(name: str):
         model = load_weights(path)
         return model, model.network.shape[0]
     if path.is_dir():
-        try:
-            import diffusers
+        from diffusers import DiffusionPipeline
 
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(path, local_files_only=True)
-        except ImportError:
-            raise
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(path, local_files_only=True)
         except Exception as error:  # of many kinds
             words = f"{path} is no pipeline that diffusers saved: {one_line(error):.200}"
             raise AdapterError(words) from None
@@ -143,9 +116,8 @@ def model_of(name: str):
     module, colon, function = name.partition(":")
     if not colon:
         words = "a folder, weights ending in .safetensors, or module:function"
-        raise ParameterError(
-            f"MODEL is {name!r}; it must be {words}, or one of {', '.join(IMAGES)}"
-        )
+        names = ", ".join(IMAGES)
+        raise ParameterError(f"MODEL is {name!r}; it must be {words}, or one of {names}")
     sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), function)(), None
@@ -160,29 +132,17 @@ def images_of(name: str, channels: int | None, labelled: bool) -> tuple[Tensor, 
             raise ParameterError(f"--labels: {name} has none; {', '.join(LABELS)} have")
         known = load_images(name)
         return known.test, load_labels(name)[1] if labelled else None, known.levels
-    folder = Path(name)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    paths = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in KINDS and p.is_file())
     if len(paths) < 2:
         words = f"a folder with at least two pictures, or one of {', '.join(SOURCES)}"
         raise ParameterError(f"--images is {name!r}; it must be {words}")
     pictures: list[Tensor] = []
     for path in paths:
         size = pictures[0].shape[1:] if pictures else ()
-        pixels, opaque = read_picture(path, (channels or 3, *size))
-        if not opaque.all():
-            raise PictureError(f"{path} has pixels that are not opaque; save it without alpha")
-        pictures.append(pixels)
+        pictures.append(read_opaque(path, (channels or 3, *size)))
     images = torch.stack(pictures)
     if channels is None and (images == images[:, :1]).all():
         images = images[:, :1]  # grey, whatever the file says
     classes = sorted({path.parent for path in paths})
     labels = torch.tensor([classes.index(path.parent) for path in paths])
     return images, labels if labelled else None, 256
-
-
-def drawn(images: Tensor, maps: Tensor, levels: int) -> Tensor:
-    """Images and, in the row below, the bits of their pixels, white where most are needed."""
-    bits = maps.mean(1, keepdim=True)
-    bits = (255 * bits / bits.quantile(0.995)).clamp(0, 255).expand(-1, images.shape[1], -1, -1)
-    grey = (images.float() * 255 / (levels - 1)).to(torch.uint8)
-    return rows(torch.cat([grey, bits.to(torch.uint8)]), len(images), 128)

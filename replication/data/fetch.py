@@ -1,8 +1,5 @@
-"""Fetch the image data sets from public addresses or a mirror, each file verified by SHA-256.
-
-    nonequilibrium data [mnist] [cifar10] [bark]
-
-NONEQUILIBRIUM_MIRROR, a folder or an http(s) address, replaces the public addresses.
+"""Fetch the image data sets from public addresses, or from NONEQUILIBRIUM_MIRROR, a folder or an
+http(s) address in their place; each file is verified by SHA-256.
 """
 
 from __future__ import annotations
@@ -18,9 +15,9 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from nonequilibrium.errors import Refusal, one_line
+from nonequilibrium.errors import one_line
 from nonequilibrium.files import quiet, save_contents
-from replication.data.sources import DATA, DATA_SETS, DataSet, missing
+from replication.data.sources import DATA, DATA_SETS, DataError, DataSet, missing
 from replication.files import ROOT, write_json
 from replication.settings.fields import check_name
 
@@ -29,27 +26,22 @@ RETRIES, TIMEOUT = 2, 30  # of a failed download; seconds in which a server must
 LARGEST = 2**26  # bytes of a file, unpacked; the largest has 47 million
 
 
-class FetchError(Refusal, RuntimeError):
-    """A data set that is not available. What is whole and verified is in data/ nevertheless."""
-
-
 def fetch(name: str, data: Path = DATA, mirror: str | None = None) -> bool:
     """Make data set ``name`` present and verified under ``data``; False if it already was.
 
-    A file is written atomically as soon as it is verified, so that several processes may fetch at
-    once. Raises FetchError, which says why each source failed.
+    Files are written atomically, so that several processes may fetch at once. Raises DataError.
     """
     lacking, wanted = missing(name, data), DATA_SETS[name]
     folder = data / wanted.folder
     wrong = [file for file in lacking if (folder / file).exists()]
     if len(wrong) > 1 and len(lacking) == len(wanted.files):
-        raise FetchError(f"{folder} holds another data set of the same names; move it away")
+        raise DataError(f"{folder} holds another data set of the same names; move it away")
     try:
         for archive, files in wanted.archives.items():
             if some := {*files} & {*lacking}:
                 _obtain(wanted, archive, some, folder, mirror)
     except OSError as error:
-        raise FetchError(f"{name} cannot be written: {one_line(error)}") from None
+        raise DataError(f"{name} cannot be written: {one_line(error)}") from None
     return bool(lacking)
 
 
@@ -69,12 +61,11 @@ def _obtain(wanted: DataSet, archive: str, lacking: set[str], folder: Path, mirr
                         lacking = lacking - {file}
             if not lacking:
                 return
-            raise FetchError(f"it holds no {min(lacking)} with the published SHA-256")
-        except FetchError as error:
+            raise DataError(f"it holds no {min(lacking)} with the published SHA-256")
+        except DataError as error:
             failures.append(f"{place}: {error}")
-    remedy = "check" if mirror else "check the network or set"
-    tried = "; ".join(failures)
-    raise FetchError(f"{archive} is not available, {remedy} NONEQUILIBRIUM_MIRROR ({tried})")
+    remedy = f"{'check' if mirror else 'check the network or set'} NONEQUILIBRIUM_MIRROR"
+    raise DataError(f"{archive} is not available, {remedy} ({'; '.join(failures)})")
 
 
 def _local(place: str, folder: str) -> Path:
@@ -92,15 +83,15 @@ def _local(place: str, folder: str) -> Path:
     except Exception as error:  # requests, urllib3, idna and ssl raise many kinds
         answer = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
         reason = getattr(error, "strerror", None) or answer
-        raise FetchError(f"the download failed ({reason})") from None
+        raise DataError(f"the download failed ({reason})") from None
 
 
 def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """(file, content) of ``files`` in a tar archive, or of the file that ``archive`` is, packed or
-    not; no member is read beyond LARGEST, and none is written. Raises FetchError.
+    not; no member is read beyond LARGEST, and none is written. Raises DataError.
     """
     if not archive.is_file():
-        raise FetchError("there is no such file")
+        raise DataError("there is no such file")
     try:
         if ".tar" in archive.name:
             with tarfile.open(archive) as tar:
@@ -114,21 +105,19 @@ def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes
                 yield min(files), (gzip.open(raw) if packed else raw).read(LARGEST)
     except Exception as error:  # tarfile, gzip and lzma raise many kinds
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise FetchError(f"the archive is damaged or cut short ({reason})") from None
+        raise DataError(f"the archive is damaged or cut short ({reason})") from None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Words of ``nonequilibrium data``."""
-    sets = list(DATA_SETS)
-    parser.add_argument("names", nargs="*", default=sets, help=f"{', '.join(sets)}; default all")
-    told = "write the outcome to reports/data/ and succeed in any case"
-    parser.add_argument("--record", action="store_true", help=told)
+    sets, add = list(DATA_SETS), parser.add_argument
+    add("names", nargs="*", default=sets, help=f"{', '.join(sets)}; default all")
+    add("--record", action="store_true", help="succeed in any case; reports/data/ says how it went")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fetch and verify data sets, a sentence on each; raises FetchError if one is not available.
-
-    The outcome goes to reports/data/, by which the pipeline knows what it can run.
+    """Fetch and verify data sets; raises DataError if one is not available. The outcome goes to
+    reports/data/, by which the pipeline knows what it can run.
     """
     for name in options.names:
         check_name("data set", name, DATA_SETS)
@@ -136,14 +125,14 @@ def run(options: argparse.Namespace) -> None:
     for name in dict.fromkeys(options.names):
         outcome = {"data": name, "present": True, "files": DATA_SETS[name].files}
         try:
-            fetched = fetch(name, DATA, mirror)
-            print(f"{name}: {'fetched and verified' if fetched else 'already here, verified'}")
-        except FetchError as error:
+            how = "fetched and verified" if fetch(name, DATA, mirror) else "already here, verified"
+            print(f"{name}: {how}")
+        except DataError as error:
             reason = re.sub(r"://[^/]*@", "://", str(error))  # an address may hold a password
             failures.append(f"{name} is not here: {reason}")
             outcome |= {"present": False, "files": {}, "reason": reason}
         write_json(RECORDS / f"{name}.json", outcome)
     if failures and not options.record:
-        raise FetchError("; ".join(failures))
+        raise DataError("; ".join(failures))
     for sentence in failures:
         print(sentence, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,10 @@ import torch
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet
-from nonequilibrium.errors import Refusal
-from replication.data.sources import DATA, DATA_SETS, missing
+from replication.data.sources import DATA, DATA_SETS, DataError, missing
 from replication.settings.fields import check_name
 
 DIGITS = 10
-
-
-class DataError(Refusal, ValueError):
-    """Images that are absent or not what they should be."""
 
 
 def _idx(folder: Path, kind: str) -> list[Tensor]:
@@ -35,13 +31,17 @@ def _mnist(folder: Path) -> ImageSet:
     return ImageSet(train[:, None], test[:, None], "MNIST digits")
 
 
-def _cifar10(folder: Path) -> ImageSet:
-    def batch(name: str) -> Tensor:  # a record is a label, then the pixels, channels first
-        records = np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073)
-        return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32))
+def _cifar10_records(folder: Path) -> list[Tensor]:
+    """[train, test] of CIFAR-10's records, a label, then the pixels, channels first."""
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    parts = [np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073) for name in names]
+    return [torch.from_numpy(np.concatenate(parts[:-1])), torch.from_numpy(parts[-1])]
 
-    train = torch.cat([batch(f"data_batch_{i}") for i in range(1, 6)])
-    return ImageSet(train, batch("test_batch"), "CIFAR-10")
+
+def _cifar10(folder: Path) -> ImageSet:
+    pixels = (part[:, 1:].contiguous() for part in _cifar10_records(folder))
+    train, test = (part.reshape(-1, 3, 32, 32) for part in pixels)
+    return ImageSet(train, test, "CIFAR-10")
 
 
 def _digits(_: Path) -> ImageSet:
@@ -54,7 +54,7 @@ def _digits(_: Path) -> ImageSet:
 def _digits_labels(_: Path) -> list[Tensor]:
     from sklearn.datasets import load_digits
 
-    target = torch.from_numpy(load_digits().target).long()
+    target = torch.from_numpy(load_digits().target)
     return [target[:1500], target[1500:]]
 
 
@@ -72,17 +72,10 @@ def _photographs(_: Path) -> ImageSet:
     return ImageSet(train, test, "32×32 patches of scikit-learn's two sample photographs")
 
 
-def _cifar10_labels(folder: Path) -> list[Tensor]:
-    names = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-    every = [np.fromfile(folder / f"{name}.bin", np.uint8)[::3073] for name in names]
-    labels = [torch.from_numpy(part).long() for part in every]
-    return [torch.cat(labels[:-1]), labels[-1]]
-
-
 SOURCES = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "photographs": _photographs}
 LABELS = {
-    "mnist": lambda folder: [labels.long() for labels in _idx(folder, "labels-idx1")],
-    "cifar10": _cifar10_labels,
+    "mnist": partial(_idx, kind="labels-idx1"),
+    "cifar10": lambda folder: [part[:, 0] for part in _cifar10_records(folder)],
     "digits": _digits_labels,
 }
 
@@ -92,8 +85,8 @@ def present(name: str, data: Path = DATA) -> bool:
     wrong = missing(name, data) if name in DATA_SETS else []  # the others are always here
     paths = [data / DATA_SETS[name].folder / file for file in wrong]
     if paths and all(path.exists() for path in paths):
-        reason = "its SHA-256 is not the published one"
-        raise DataError(f"{paths[0]} is damaged: {reason}; `make data` fetches it anew")
+        told = f"{paths[0]} is damaged: its SHA-256 is not the published one"
+        raise DataError(f"{told}; `make data` fetches it anew")
     return not paths
 
 
@@ -104,7 +97,7 @@ def load_images(name: str, data: Path = DATA) -> ImageSet:
 
 def load_labels(name: str, data: Path = DATA) -> list[Tensor]:
     """[train, test] labels, int64 from 0 to 9, in the order of ``load_images``."""
-    return _loaded(LABELS, name, data)
+    return [labels.long() for labels in _loaded(LABELS, name, data)]
 
 
 def _loaded(loaders: dict, name: str, data: Path):

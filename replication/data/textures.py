@@ -1,22 +1,19 @@
-"""Pictures of any size: bark, scikit-image's textures, and one's own; what a model is trained on.
-
-The paper's bark (UIUC texture database, T01 to T04) is no longer available. Two photographs stand
-in for it or, where these are not in data/, scikit-image's textures; ``Pictures.source`` says which.
+"""What models are trained on: pictures of any size, of one's own, or in place of the paper's bark,
+which is no longer available, two photographs or, where these are not in data/, textures.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 
 from torch import Tensor
 
 from nonequilibrium.data.images import ImageSet, Pictures
 from nonequilibrium.data.leaves import leaves_pictures
-from replication.data.images import DataError, load_images, present
-from replication.data.sources import DATA, DATA_SETS
+from replication.data.images import load_images, present
+from replication.data.sources import DATA, DATA_SETS, DataError
 
 KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
 HELD_OUT = (256, 320)  # height and width of the region of a picture that is held out
@@ -41,8 +38,8 @@ def training_data(settings) -> ImageSet | Pictures:
 def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DATA) -> Pictures:
     """Pictures by name or path; raises DataError, with the remedy, if they cannot be used.
 
-    name: a picture or a folder of one's own; or a key of ``BARK``; or "bark", the first of these
-    that is in ``data``. channels: 1 for grey, 3 for colour. patch: their least side, in pixels.
+    name: a picture or a folder of one's own; a key of ``BARK``; or "bark", the first of these that
+    is there. channels: 1 for grey, 3 for colour. patch: their least side, in pixels.
     """
     if name not in ("bark", *BARK) or Path(name).exists():  # one's own pictures win
         path = Path(name).expanduser()
@@ -58,7 +55,7 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
         files, title = [folder / f"{texture}.png" for texture in TEXTURES], BARK[source]
     else:
         raise DataError(f"{name} is not in {data}; `nonequilibrium data bark` fetches it")
-    pictures = [_opaque(file, channels, patch) for file in files]
+    pictures = [_large(file, channels, patch) for file in files]
     if source == "own" and len(pictures) >= EVERY:
         train = [picture for number, picture in enumerate(pictures, 1) if number % EVERY]
         return Pictures(train, pictures[EVERY - 1 :: EVERY], title)
@@ -69,17 +66,14 @@ def load_pictures(name: str, channels: int = 1, patch: int = 64, data: Path = DA
     return Pictures(train, test, title, source)
 
 
-def _opaque(file: Path, channels: int, patch: int) -> Tensor:
+def _large(file: Path, channels: int, patch: int) -> Tensor:
     """A picture to train on, uint8 (c, h, w), every pixel opaque, of at least a patch."""
-    from replication.data.pictures import read_picture  # not every machine that trains has Pillow
+    from replication.data.pictures import read_opaque  # not every machine that trains has Pillow
 
-    picture, opaque = read_picture(file, (channels,))
-    height, width = opaque.shape
-    if not opaque.all():
-        raise DataError(f"{file} has pixels that are not opaque; save it without transparency")
-    if min(height, width) < patch:
-        wanted = f"training takes patches of {patch}×{patch}, so a picture must have that"
-        raise DataError(f"{file} is {width}×{height}; {wanted}")
+    picture = read_opaque(file, (channels,))
+    if min(picture.shape[1:]) < patch:
+        size = f"{picture.shape[2]}×{picture.shape[1]}"
+        raise DataError(f"{file} is {size}; training takes patches of {patch}×{patch}")
     return picture
 
 
@@ -88,20 +82,16 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        allowed = "bark, or a picture or a folder of pictures that exists"
-        raise DataError(f"data is {str(path)!r}; it must be {allowed}")
+        raise DataError(
+            f"data is {str(path)!r}; it must be bark, or a picture or folder that exists"
+        )
     files = [file for file in path.rglob("[!.]*") if file.is_file()]
     pictures = [file for file in files if file.parent == path and file.suffix.lower() in KINDS]
-    others = Counter(
-        (file.suffix.lower() or "of no kind") if file.parent == path else "in subfolders"
-        for file in set(files).difference(pictures)
-    )
-    skipped = ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
+    skipped = f"skipped, in subfolders too: {len(files) - len(pictures)} other files"
     if not pictures:
-        wanted = f"their names must end in {', '.join(KINDS)} (skipped: {skipped or 'nothing'})"
-        raise DataError(f"{path} holds no pictures; {wanted}")
-    if skipped:
-        print(f"{path}: {len(pictures)} pictures are read; skipped: {skipped}", file=sys.stderr)
+        raise DataError(f"{path} holds no pictures, named *{', *'.join(KINDS)} ({skipped})")
+    if len(files) > len(pictures):
+        print(f"{path}: {len(pictures)} pictures are read; {skipped}", file=sys.stderr)
     parts = {file: re.split(r"(\d+)", file.name) for file in pictures}  # 10.png after 9.png
     return sorted(parts, key=lambda file: [int(p) if p.isdecimal() else p for p in parts[file]])
 

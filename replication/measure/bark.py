@@ -19,7 +19,7 @@ from replication.measure.metrics import by_time_step, metrics, of_model, per_pix
 from replication.restoration.holes import elsewhere, others, quality
 from replication.restoration.inpaint import SOLVE
 from replication.restoration.inpaint_any import coarsest, fill
-from replication.settings.evaluation import TextureEvaluation
+from replication.settings.params import TextureEvaluation
 
 REPLICATES = 8  # independent estimates of K, whose spread is its Monte Carlo error
 BLOCK = 64  # side of the squares that a few large pictures are cut into for the error of K

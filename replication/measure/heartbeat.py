@@ -10,7 +10,7 @@ from nonequilibrium.diffusion.sampling import reverse_trajectory, sample
 from nonequilibrium.model.toys import HeartbeatModel
 from replication.measure.measured import Measured
 from replication.measure.metrics import by_time_step, metrics, seeded
-from replication.settings.evaluation import HeartbeatEvaluation
+from replication.settings.params import HeartbeatEvaluation
 
 
 def evaluate(experiment: str, model: HeartbeatModel, settings: HeartbeatEvaluation) -> Measured:

@@ -27,7 +27,7 @@ from replication.measure.metrics import by_time_step, image_metrics, seeded
 from replication.restoration.inpaint import left
 from replication.restoration.observations import DENOISING
 from replication.restoration.ways import drawn
-from replication.settings.evaluation import ImageEvaluation
+from replication.settings.params import ImageEvaluation
 from replication.settings.registry import EXPERIMENTS
 
 OURS, CALIBRATION = "diffusion (ours)", "training images (ours)"

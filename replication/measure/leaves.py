@@ -19,7 +19,7 @@ from replication.measure.mcgsm import MCGSM, per_image, sample_image
 from replication.measure.measured import Measured
 from replication.measure.metrics import by_time_step, metrics, per_pixel, seeded
 from replication.measure.mixture import DIM, drawing, grown, load_mixture
-from replication.settings.evaluation import LeavesEvaluation, MCGSMParams
+from replication.settings.params import LeavesEvaluation, MCGSMParams
 
 SMALL_MCGSM = MCGSMParams(components=2, features=30, doublings=1)  # for quick runs
 # KL_t of whole images hardly varies. Pieces of a few training images estimate it at some steps t,

@@ -28,8 +28,7 @@ from nonequilibrium.model.weights import check_card
 from replication.files import ROOT, commit
 from replication.measure.mcgsm import MCGSM, Draw, drawn_from, fit, per_image
 from replication.measure.metrics import seeded
-from replication.settings.evaluation import MCGSMParams
-from replication.settings.params import LeavesLaw
+from replication.settings.params import LeavesLaw, MCGSMParams
 from replication.settings.settings import load
 
 ASIDE = 20  # training images by which sizes are compared, at most a fifth of all

@@ -9,7 +9,7 @@ from nonequilibrium.bound.optimum import optimality_gap
 from nonequilibrium.model.toys import PointsModel
 from replication.measure.measured import Measured
 from replication.measure.metrics import by_time_step, metrics, seeded
-from replication.settings.evaluation import PointsEvaluation
+from replication.settings.params import PointsEvaluation
 from replication.settings.registry import EXPERIMENTS
 
 

@@ -19,20 +19,17 @@ BLOCK = r"\$\$(?P<block>.+?)\$\$"
 INLINE = r"(?<![$\\\w])\$(?P<inline>(?![\s$])(?:\\.|[^$`\\])+?(?<!\s))\$(?![\d$])"
 EQUATION = re.compile(f"{BLOCK}|{INLINE}", re.DOTALL)
 FOLDED = {"plumbing": "Code", "parameters": "Parameters", "injected-parameters": "Parameters"}
-FOOTER = "This page is one file and loads nothing. It was made from <code>notebooks/</code> by "
-FOOTER += "<code>nonequilibrium notebook</code>."
 
 
 def mathml(match: re.Match) -> str:
     """MathML of an equation in TeX, of which ``html.escape`` is given; as code what is no TeX."""
     tex = (match["block"] or match["inline"]).strip()
     try:
-        reader = LatexToMathML(fancy_error=False)
-        plain, is_block = html.unescape(tex), bool(match["block"])
-        math = reader.convert_with_local_state(plain, displaystyle=is_block)
+        convert = LatexToMathML(fancy_error=False).convert_with_local_state
+        math = convert(html.unescape(tex), displaystyle=bool(match["block"]))
     except LatexError:
         return f"<code>{tex}</code>"
-    return f'<span class="equation">{math}</span>' if is_block else math
+    return f'<span class="equation">{math}</span>' if match["block"] else math
 
 
 def headings(soup: BeautifulSoup) -> str:
@@ -84,5 +81,4 @@ def render(notebook, is_report: bool = False, base: Path | None = None) -> str:
         code_style=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
         contents=contents,
         body=str(soup),
-        footer=FOOTER,
     )

@@ -21,16 +21,8 @@ DPI = 200  # of files: about two pixels to each of the screen's, at a figure's o
 
 def style() -> None:
     """Set the look of every figure; in a notebook also twice the pixels, shown at the same size."""
-    look = {
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-        "figure.dpi": 100,
-        "figure.titlesize": 12,
-        "savefig.bbox": "tight",
-    }
-    sns.set_theme(style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED], rc=look)
+    sns.set_theme(style="ticks", palette=[OURS, PAPER, LIMIT, INK, MUTED])
+    plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     if get_ipython() is not None:
         set_matplotlib_formats("retina")
 

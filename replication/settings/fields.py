@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-import reprlib
 from dataclasses import MISSING, field
 from functools import partial
 from typing import ClassVar, dataclass_transform
@@ -17,8 +16,6 @@ from replication.files import is_path
 
 SEED = 2**31 - 1  # the largest
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_short = reprlib.Repr()
-_short.maxlevel, _short.maxstring, _short.maxother = 2, 60, 60
 
 
 def number(low, high, default=MISSING, kind=float):
@@ -48,8 +45,8 @@ class Settings:
 
 
 def shown(value) -> str:
-    """``repr(value)`` cut to what a sentence bears, whatever its size."""
-    return " ".join(_short.repr(value).split())
+    """``repr(value)`` cut to what a sentence bears."""
+    return " ".join(f"{value!r:.80}".split())
 
 
 def nearest(name, known) -> str | None:
@@ -64,8 +61,7 @@ def check_name(kind: str, name: str, known) -> None:
     """Raises ParameterError unless ``name`` is in ``known``; suggests the nearest."""
     if name not in (known := list(known)):
         near, allowed = nearest(name, known), f"it must be one of {', '.join(known)}"
-        if near:  # a long list is then of no use
-            allowed = f"did you mean {near!r}?" + (f" {allowed}" if len(allowed) < 300 else "")
+        allowed = f"did you mean {near!r}?" if near else allowed
         raise ParameterError(f"{kind} {shown(name)} is unknown; {allowed}")
 
 
@@ -73,11 +69,12 @@ class _Loader(yaml.SafeLoader):
     """Also refuses a name that stands twice in a mapping."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [key for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key.value in [other.value for other in keys[:place]]:
+        names: list = []
+        for key, _ in node.value:
+            if key.value in names:
                 told = f"the name {shown(key.value)} stands twice, again"
                 raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
+            names.append(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -85,26 +82,20 @@ def read_yaml(text: str | bytes, label: str):
     """The value of YAML ``text``; raises ParameterError, which begins with ``label``."""
     try:
         return yaml.load(text, _Loader)
-    except RecursionError:
-        told = "is nested too deeply"
     except Exception as error:  # of a syntax error the problem and its line; else of any kind
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        told = f"is not YAML: {problem or one_line(error)[:100]}"
-        told += f" in line {mark.line + 1}" if mark else ""
-    raise ParameterError(f"{label} {told}")
+        told = f"{problem or one_line(error)[:100]}" + (f" in line {mark.line + 1}" if mark else "")
+    raise ParameterError(f"{label} is not YAML: {told}")
 
 
 def overrides(items: list[str]) -> dict:
-    """Command-line items NAME=VALUE as a mapping. A list or mapping is read as YAML; any other
-    value stays text, which the parameter's own kind reads.
-    """
+    """Items NAME=VALUE as a mapping; lists and mappings are read as YAML, others stay text."""
     given: dict = {}
     for item in items:
-        name, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not name:
-            raise ParameterError(f"parameter {shown(item)} is not of the form NAME=VALUE")
-        if name in given:
-            raise ParameterError(f"parameter {shown(name)} is given twice")
+        name, _, value = (part.strip() for part in item.partition("="))
+        if "=" not in item or not name or name in given:
+            wrong = "is given twice" if name in given else "is not of the form NAME=VALUE"
+            raise ParameterError(f"parameter {shown(item)} {wrong}")
         label = f"parameter {shown(name)}: the value {shown(value)}"
         given[name] = read_yaml(value, label) if value[:1] in ("[", "{") else value
     return given

@@ -1,15 +1,75 @@
-"""Hyperparameters of each kind of experiment: names, types, ranges and defaults.
+"""The sections of ``params.yaml``: names, types, ranges and defaults.
 
-``params.yaml`` has the values in which an experiment differs from the defaults. A default must be
-what the program did before the parameter existed: stored weights then remain what they were.
+It has the values in which an experiment differs from the defaults. A default must be what the
+program did before the parameter existed: stored weights then remain what they were.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from replication.settings import evaluation as measuring
 from replication.settings.fields import SEED, Settings, flag, number, one_of, whole
+
+
+class PointsEvaluation(Settings):
+    """How a law of points is measured."""
+
+    n_heldout: int = whole(2, 10_000_000, 50_000)  # points for K
+    n_optimum: int = whole(2, 1_000_000, 2000)  # points for K*, the gap and K* against β_1
+    n_samples: int = whole(2, 1_000_000, 4000)  # points in figure 1
+    seed: int = whole(0, SEED, 7)
+
+
+class HeartbeatEvaluation(Settings):
+    """How the heartbeat is measured."""
+
+    n_heldout: int = whole(2, 10_000_000, 2000)  # sequences for K
+    n_samples: int = whole(10, 10_000_000, 10_000)  # true samples for validity and offsets
+    seed: int = whole(0, SEED, 7)
+
+
+class ImageEvaluation(Settings):
+    """How an image experiment is measured; of its parts only those that params.yaml names."""
+
+    n_heldout: int = whole(2, 1_000_000, 10_000)  # test images for K
+    draws: int = whole(1, 1000, 3)  # steps t an image, in each of two replicates
+    n_shown: int = whole(1, 1000, 40)  # true samples in the figures, by all T steps
+    n_samples: int = whole(100, 1_000_000, 10_000)  # samples for the Parzen window
+    thin_steps: int = whole(2, 10_000, 100)  # of the thinned chain by which many samples are drawn
+    seed: int = whole(0, SEED, 7)
+
+
+class LeavesEvaluation(Settings):
+    """How dead leaves are measured."""
+
+    n_heldout: int = whole(2, 100_000, 100)  # whole test images for K
+    draws: int = whole(1, 1000, 10)  # steps t an image, in each of two replicates
+    mcgsm_steps: int = whole(0, 1_000_000, 0)  # of a small MCGSM trained here; 0: that in models/
+    seed: int = whole(0, SEED, 7)
+
+
+class MCGSMParams(Settings):
+    """The MCGSM beside dead leaves: the first of its sizes, and how it is trained."""
+
+    components: int = whole(1, 1000, 16)  # C
+    scales: int = whole(1, 100, 8)  # S
+    features: int = whole(1, 10_000, 60)
+    doublings: int = whole(0, 10, 3)  # of components and features, at most
+    least_gain: float = number(0, 1, 0.01)  # bits/pixel, of a doubling for another to be tried
+    steps: int = whole(1, 1_000_000, 5000)  # of training, 4,000 pixels each
+    seed: int = whole(0, SEED, 10)
+
+
+class TextureEvaluation(Settings):
+    """How a model of bark, or of pictures of one's own, is measured."""
+
+    n_heldout: int = whole(1, 100_000, 40)  # held-out pictures, or regions of pictures, for K
+    draws: int = whole(1, 100_000, 80)  # steps t in each of eight replicates, of all pictures
+    n_shown: int = whole(1, 100, 2)  # pictures in figure 5
+    hole: int = whole(8, 1000, 100)  # side of the hole in them, pixels
+    samples: int = whole(2, 1000, 4)  # posterior samples of each
+    thin_steps: int = whole(2, 10_000, 50)  # of the thinned chain for those through the model
+    seed: int = whole(0, SEED, 7)
 
 
 def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
@@ -23,7 +83,7 @@ def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
 class PointsParams(Settings):
     """Points such as the swiss roll's (D.1.1). Lengths in coordinates of unit variance."""
 
-    evaluation: ClassVar[type] = measuring.PointsEvaluation
+    evaluation: ClassVar[type] = PointsEvaluation
     noise: float = number(1e-5, 0.5, 1e-3)  # σ of the law; for less, the optimum would take hours
     n_steps: int = whole(2, 1000, 40)  # T
     beta_1: float = number(1e-12, 0.1, 1e-6)  # fixed; caps K
@@ -48,7 +108,7 @@ class PointsParams(Settings):
 class HeartbeatParams(Settings):
     """Binary heartbeat (D.1.2)."""
 
-    evaluation: ClassVar[type] = measuring.HeartbeatEvaluation
+    evaluation: ClassVar[type] = HeartbeatEvaluation
     n_steps: int = whole(2, 100_000, 2000)  # T
     pi: float = number(1e-3, 0.999, 0.2)  # rate of ones in π
     hidden: int = whole(20, 4096, 50)  # sigmoid units a layer
@@ -66,7 +126,7 @@ class HeartbeatParams(Settings):
 class ImageParams(Settings):
     """An image experiment (section 3.2), whatever its network."""
 
-    evaluation: ClassVar[type] = measuring.ImageEvaluation
+    evaluation: ClassVar[type] = ImageEvaluation
     data: str = one_of("mnist", "cifar10", "digits", "photographs")
     n_steps: int = whole(2, 10_000, 1000)  # T
     schedule: str = one_of("even_log_snr", "reference", "learned", default="even_log_snr")
@@ -130,7 +190,7 @@ class UNetParams(ImageParams):
 class TextureParams(PaperNetworkParams):
     """Pictures of any size: the convolutional path alone, trained on patches of them."""
 
-    evaluation: ClassVar[type] = measuring.TextureEvaluation
+    evaluation: ClassVar[type] = TextureEvaluation
     data: str = one_of(default="bark")  # "bark", or a picture or a folder of pictures of one's own
     channels: int = whole(1, 3, 1)  # of a pixel: 1 grey, 3 colour
     patch: int = whole(8, 1024, 64)  # side of a patch, pixels
@@ -148,7 +208,7 @@ class TextureParams(PaperNetworkParams):
 class LeavesLaw(ImageParams):
     """Dead leaves: what is drawn. Greys are uniform on 0..1."""
 
-    evaluation: ClassVar[type] = measuring.LeavesEvaluation
+    evaluation: ClassVar[type] = LeavesEvaluation
     data: str = one_of("dead_leaves", default="dead_leaves")
     patch: int = whole(8, 1024, 64)  # side of a patch to train on, pixels
     noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel

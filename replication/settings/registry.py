@@ -1,27 +1,21 @@
-"""Every experiment, as ``params.yaml`` declares it; commands, measuring, tables and tests read it.
-
-A new experiment of points is a law in ``nonequilibrium.data``, its sections of ``params.yaml``, a
-notebook that draws and explains it, and its stages in ``dvc.yaml``.
-"""
+"""Every experiment, as ``params.yaml`` declares it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
 
 from nonequilibrium.errors import ParameterError, one_line
 from replication.files import ROOT
-from replication.settings import evaluation, params
+from replication.settings import params
 from replication.settings.fields import Settings, check_name, read_yaml
 
 PARAMS = ROOT / "params.yaml"
 PARTS = ("model", "law", "optimum", "draws")  # entries that name what is in the code
-
-
 read_once = lru_cache(maxsize=8)(read_yaml)  # for each content of the file
 
 
@@ -30,8 +24,8 @@ def section(name: str, path: Path = PARAMS) -> dict:
     try:
         sections = read_once(path.read_bytes(), path.name)
     except OSError as error:
-        told = f"{path} cannot be read ({error.strerror})"
-        raise ParameterError(f"{told}; it is part of a clone of this project") from None
+        told = f"{path} cannot be read ({error.strerror}); it is part of a clone of this project"
+        raise ParameterError(told) from None
     if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
         raise ParameterError(f"{path.name} has no section {name!r}")
     return deepcopy(sections[name])
@@ -85,7 +79,7 @@ def experiment(name: str, declared: dict) -> Experiment:
         check_name(f"{label}: experiment", like, declared)
         entries = declared[like] | entries
     for entry in entries:
-        check_name(f"{label}: entry", entry, [f.name for f in fields(Experiment)])
+        check_name(f"{label}: entry", entry, Experiment.__dataclass_fields__)
     parts = {part: entries[part] for part in PARTS if part in entries}
     entries["code"] = {part: dotted.rpartition(".")[0] for part, dotted in parts.items()}
     try:
@@ -103,4 +97,4 @@ EXPERIMENTS = {name: experiment(name, DECLARED) for name in DECLARED}
 SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | {
     its.evaluation: its.params.evaluation for its in EXPERIMENTS.values()
 }
-SECTIONS["mcgsm"] = evaluation.MCGSMParams
+SECTIONS["mcgsm"] = params.MCGSMParams

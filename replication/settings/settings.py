@@ -12,9 +12,7 @@ from replication.settings.registry import EXPERIMENTS, PARAMS, SECTIONS, section
 
 
 def check(name: str, values: dict):
-    """The parameters of section ``name`` from a mapping of names to values, defaults for the
-    others; raises ParameterError.
-    """
+    """The parameters of section ``name``: ``values``, else defaults; raises ParameterError."""
     kind: Any = SECTIONS[name]
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in values:
@@ -30,13 +28,10 @@ def check(name: str, values: dict):
 
 
 def load(name: str, overrides: dict | None = None, path: Path = PARAMS, cut: dict | None = None):
-    """Parameters of a section of params.yaml, with ``cut`` and then ``overrides`` on top; raises
-    ParameterError.
-    """
+    """A section of params.yaml, with ``cut``, then ``overrides``, on top; raises ParameterError."""
     check_name("section", name, SECTIONS)
     if not isinstance(overrides or {}, dict):
-        told = f"overrides are {shown(overrides)}; they must be names with values"
-        raise ParameterError(f"{told}, as in {{seed: 1}}")
+        raise ParameterError(f"overrides are {shown(overrides)}; they must be like {{seed: 1}}")
     return check(name, section(name, path) | (cut or {}) | (overrides or {}))
 
 

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import glob
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -30,11 +29,11 @@ from nonequilibrium.training.checkpoint import Checkpoint
 from nonequilibrium.training.devices import keep_freed_memory, usable_device
 from nonequilibrium.training.fit import Watch, check_log_every, fit
 from replication.data.textures import training_data
-from replication.files import ROOT, check_writable, commit, fingerprint
+from replication.files import ROOT, check_writable, commit, fingerprint, to_json
 from replication.settings.fields import check_name, overrides
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import load
-from replication.stale import file_of, manifest
+from replication.stale import manifest
 
 MCGSM = "mcgsm"  # beside which dead leaves are measured
 KNOWN = [*EXPERIMENTS, MCGSM]
@@ -56,14 +55,14 @@ def run(options: argparse.Namespace) -> None:
     name, device, began = options.experiment, options.device, time.time()
     check_name("experiment", name, KNOWN)
     params = load(name, overrides(options.p))
+    if name == MCGSM and (options.p or device != "cpu"):
+        raise ParameterError(f"{name} has the parameters of params.yaml alone, and the cpu")
     usable_device(device)
     free = free_name(name, params, options.outputs, options.force)
     paths = outputs_of(free, options.outputs)
-    check_writable(*paths.values())
+    check_writable(*paths)
     if name == MCGSM:
-        if options.p:
-            raise ParameterError(f"{name} has the parameters of params.yaml alone")
-        options.out = paths["weights"]
+        options.out = paths[0]
         return import_module("replication.measure.mixture").run(options)
     if not EXPERIMENTS[name].images and device != "cpu":
         say(f"{name}: a toy always trains on the cpu, not on {device}")
@@ -75,21 +74,20 @@ def run(options: argparse.Namespace) -> None:
     _, curve = train(name, params, ROOT / ".checkpoints", device, options.log_every, save)
     if first():
         K, seconds = curve[-1].get("K_validation", curve[-1]["K"]), time.time() - began
-        print(f"{paths['weights']}: K = {K:.3f}, {seconds:.0f} s")
+        print(f"{paths[0]}: K = {K:.3f}, {seconds:.0f} s")
 
 
-def outputs_of(name: str, outputs: Path) -> dict[str, Path]:
+def outputs_of(name: str, outputs: Path) -> tuple[Path, Path, Path]:
     """The files of a training in ``outputs``: its weights, a card about them and its curve."""
     weights = outputs / "models" / f"{name}.safetensors"
-    curve = outputs / "reports" / "plots" / f"{name}_training.csv"
-    return {"weights": weights, "card": weights.with_suffix(".json"), "curve": curve}
+    return weights, weights.with_suffix(".json"), outputs / f"reports/plots/{name}_training.csv"
 
 
 def free_name(experiment: str, params, outputs: Path, force: bool = False) -> str:
-    """The name of a training's weights in ``outputs``: weights that are there stay, and others are
-    named by their parameters too, unless ``force`` replaces them by those of params.yaml.
+    """The name of new weights in ``outputs``, with a hash of their parameters where there are
+    others, unless ``force`` replaces these by those of params.yaml.
     """
-    kept, usual = outputs_of(experiment, outputs)["weights"], params == load(experiment)
+    kept, usual = outputs_of(experiment, outputs)[0], params == load(experiment)
     if not kept.is_file() or (force and usual):
         return experiment
     name = f"{experiment}-{fingerprint(dataclasses.asdict(params))}"
@@ -106,10 +104,9 @@ def save_trained(
     # The name of a CPU does not say how many cores were free.
     gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
     raw, last, declared = weights_bytes(model, experiment), curve[-1], EXPERIMENTS[experiment]
-    lines = [",".join(curve[0]), *(",".join(map(str, row.values())) for row in curve)]
-    K, where = {"K_training": last["K"]}, "last batches"
+    kind, where = "K_training", "last batches"
     if declared.images:
-        K, where = {"K_validation": last["K_validation"]}, "on training images that were set aside"
+        kind, where = "K_validation", "on training images that were set aside"
     card = {
         "experiment": experiment,
         "data": declared.data,
@@ -120,14 +117,14 @@ def save_trained(
         "hardware": gpu,
         "steps": last["step"],
         "seconds": last.get("seconds"),  # of a toy none, whose card is the same at each training
-        **K,
+        kind: last.get("K_validation", last["K"]),
         "unit": f"{declared.unit}, {where}",
         "params": vars(model.params),
     }
-    paths = outputs_of(name or experiment, outputs)
-    texts = {paths["card"]: json.dumps(card, indent=2), paths["curve"]: "\n".join(lines)}
-    files = {path: f"{text}\n".encode() for path, text in texts.items()}
-    save_contents({paths["weights"]: raw} | files)
+    table = [[*curve[0]], *([*row.values()] for row in curve)]
+    text = "".join(f"{','.join(map(str, row))}\n" for row in table)
+    contents = raw, to_json(card).encode(), text.encode()
+    save_contents(dict(zip(outputs_of(name or experiment, outputs), contents, strict=True)))
 
 
 def train(
@@ -138,20 +135,18 @@ def train(
     log_every: int = 100,
     save: Callable[[Model, list[dict]], None] | None = None,
 ) -> tuple[Model, list[dict]]:
-    """The trained model of ``experiment``, on the CPU, and its curve; goes on from the checkpoint
-    of an interrupted run of the same ``identity``.
+    """The trained model of ``experiment``, on the CPU, and its curve; an interrupted run of the
+    same ``identity`` goes on from its file in ``checkpoints``.
 
-    checkpoints: the folder of the checkpoint, which a finished run removes. device: for images.
-    save: called with the model and its curve before the checkpoint is removed, so that a result
-    which cannot be written is not lost. Under torchrun the processes share each batch of images,
-    and the first saves. Raises DataError, ParameterError, TrainingError.
+    save: called before that file is removed, so that a result which cannot be written is not lost.
+    Under torchrun the processes share each batch of images, and the first saves.
     """
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
     usable_device(device)
-    images, size = EXPERIMENTS[experiment].images, launched()[1]
-    share, work = (params.batch, f"a batch of {params.batch}") if images else (1, "a toy")
+    share, size = params.batch if EXPERIMENTS[experiment].images else 1, launched()[1]
     if size > share:
+        work = f"a batch of {share}" if EXPERIMENTS[experiment].images else "a toy"
         raise ParameterError(f"{experiment}: {work} has no share for each of {size} processes")
     key = fingerprint({"experiment": experiment, **vars(params)})
     checkpoint = checkpoints and Path(checkpoints) / f"{experiment}-{key}.pt"
@@ -166,10 +161,10 @@ def train(
             save(model, curve)
     except OSError as error:
         told = f"{experiment}: the result could not be written ({one_line(error)})"
-        kept = checkpoint and checkpoint.exists()
-        raise TrainingError(f"{told}; {checkpoint} holds the training" if kept else told) from None
+        kept = f"; {checkpoint} holds the training" if checkpoint and checkpoint.exists() else ""
+        raise TrainingError(told + kept) from None
     if checkpoint:
-        for path in (checkpoint, *start_checkpoints(checkpoint, params)):
+        for path in (checkpoint, *checkpoint.parent.glob(f"{checkpoint.stem}.start*.pt")):
             if path.is_file():
                 path.unlink(missing_ok=True)
             sweep(path.parent, 0.0, glob.escape(path.name))
@@ -195,9 +190,10 @@ def fitted(
                     model.images = model.images.to(device)
             else:
                 torch.set_num_threads(1)  # so that the result does not depend on their number
-                several = getattr(params, "starts", 1) > 1
-                toy = declared.model, params, watch, checkpoint
-                model = best_start(*toy) if several else declared.model(**vars(params))
+                if getattr(params, "starts", 1) > 1:
+                    model = best_start(declared.model, params, watch, checkpoint)
+                else:
+                    model = declared.model(**vars(params))
             how = model.fit_options()
             watch = how["watch"]._replace(label=experiment, log_every=log_every)
             work = model, model.objective, model.groups(), params.train_steps, params.seed
@@ -217,7 +213,7 @@ def best_start(
     for start in range(params.starts):
         model, own = build(start=start, **vars(params)), checkpoint
         if checkpoint is not None:
-            path = start_checkpoints(checkpoint.path, params)[start]
+            path = checkpoint.path.with_suffix(f".start{start}.pt")
             own = checkpoint._replace(path=path, identity=checkpoint.identity | {"start": start})
         label = f"{watch.label}, start {start + 1} of {params.starts}"
         work = model, model.objective, model.groups(), params.start_steps, params.seed
@@ -226,24 +222,17 @@ def best_start(
     return max(models, key=PointsModel.score)
 
 
-def start_checkpoints(checkpoint: Path, params) -> list[Path]:
-    """Where the starts of a run with this checkpoint have their own."""
-    return [checkpoint.with_suffix(f".start{k}.pt") for k in range(getattr(params, "starts", 1))]
-
-
 def identity(experiment: str, params, images: ImageSet | Pictures | None) -> dict:
-    """All that the weights of a training depend on: parameters, data, code and libraries. Points of
-    the curve and checkpoints change no weight.
-    """
+    """All that the weights of a training depend on: parameters, data, code and libraries."""
     sums, code = hashlib.sha256(), EXPERIMENTS[experiment].code
     for image in () if images is None else images.train:
         sums.update(image.contiguous().numpy().data)
-    files = [Path(__file__), *(file_of(code[part]) for part in ("model", "law") if part in code)]
+    modules = __name__, code["model"], code.get("law", "")
     libraries = {k: version(k).partition("+")[0] for k in ("torch", "numpy", "safetensors")}
     return {
         "experiment": experiment,
         "parameters": vars(params),
         "data": None if images is None else sums.hexdigest(),
-        "code": hashlib.sha256(manifest(filter(None, files)).encode()).hexdigest(),
+        "code": hashlib.sha256(manifest(modules).encode()).hexdigest(),
         "library versions": libraries | {"python": platform.python_version()},
     }

@@ -22,8 +22,7 @@ import yaml
 
 from replication.__main__ import main
 from replication.data import fetch
-from replication.data.fetch import FetchError
-from replication.data.sources import DATA_SETS, DataSet, missing
+from replication.data.sources import DATA_SETS, DataError, DataSet, missing
 from replication.files import ROOT
 
 FILES = {"one.bin": bytes(range(256)) * 2000, "two.bin": b"two" * 1000}
@@ -126,7 +125,7 @@ def test_the_shared_mirror_lays_out_files_as_the_public_ones_are_called(tmp_path
     asked = []
     monkeypatch.setattr(fetch, "unpacked", lambda path, files: asked.append(path) or [])
     for name in ("mnist", "cifar10", "bark"):
-        with pytest.raises(FetchError, match="holds no .* with the published SHA-256"):
+        with pytest.raises(DataError, match="holds no .* with the published SHA-256"):
             fetch.fetch(name, tmp_path / "data", "/mirror")
     names = {str(path) for path in asked}
     assert {"/mirror/mnist/train-images-idx3-ubyte.gz", "/mirror/cifar-10-binary.tar.xz"} < names
@@ -147,7 +146,7 @@ def test_gz_files_one_by_one_and_what_is_whole_is_kept(tmp_path, server, monkeyp
         (folder / "toy-batches" / "two.bin.gz").write_bytes(broken)
         (tmp_path / "data" / "toy-batches" / "one.bin").unlink(missing_ok=True)
         (tmp_path / "data" / "toy-batches" / "two.bin").unlink(missing_ok=True)
-        with pytest.raises(FetchError, match="two.bin.gz is not available.*(damaged|holds no)"):
+        with pytest.raises(DataError, match="two.bin.gz is not available.*(damaged|holds no)"):
             run(tmp_path, folder)
         assert missing("toy", tmp_path / "data") == ["two.bin"], "the first is verified and kept"
 
@@ -160,7 +159,7 @@ def test_a_damaged_file_is_fetched_anew_and_no_other_touched(tmp_path, mirror):
     kept = tmp_path / "kept.bin"
     kept.write_bytes(b"the user's")
     (folder / "one.bin").symlink_to(kept)
-    with pytest.raises(FetchError):
+    with pytest.raises(DataError):
         run(tmp_path, tmp_path / "nowhere")
     assert (folder / "one.bin").is_symlink(), "as it was"
     assert run(tmp_path, mirror) and missing("toy", tmp_path / "data") == []
@@ -178,14 +177,14 @@ def test_another_data_set_under_the_same_names_is_not_replaced(tmp_path, mirror)
     others["two.bin"] = b"owt" * 1000
     for name, content in others.items():
         (folder / name).write_bytes(content)
-    with pytest.raises(FetchError, match="toy-batches holds another data set.*move it away"):
+    with pytest.raises(DataError, match="toy-batches holds another data set.*move it away"):
         run(tmp_path, mirror)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == others
 
 
 def test_a_broken_download_leaves_nothing_and_the_next_call_begins_again(tmp_path, mirror, server):
     server[2].cut = 100_000
-    with pytest.raises(FetchError, match=r"toy.tar.gz: the download failed \(\w+\)"):
+    with pytest.raises(DataError, match=r"toy.tar.gz: the download failed \(\w+\)"):
         run(tmp_path, server[1])
     assert nothing(tmp_path)
     server[2].cut = None
@@ -203,7 +202,7 @@ def test_a_failed_download_is_tried_again(tmp_path, mirror, server, monkeypatch)
     "address", ["http://[::1/", "http://a..b/", "http://127.0.0.1:port/", "http://\udcff/", "file:"]
 )
 def test_an_impossible_address_is_said_in_one_sentence(tmp_path, toy, mirror, address, monkeypatch):
-    with pytest.raises(FetchError, match="is not available, check NON.*(failed|no such)") as said:
+    with pytest.raises(DataError, match="is not available, check NON.*(failed|no such)") as said:
         run(tmp_path, address)
     assert "\n" not in str(said.value)
     places = (address, toy.upstream[1])
@@ -213,7 +212,7 @@ def test_an_impossible_address_is_said_in_one_sentence(tmp_path, toy, mirror, ad
 
 def test_no_network_names_every_address_the_reason_and_the_remedy(tmp_path, toy):
     said = r"(?s)check the network or set NON.*:9/toy.tar.gz: the download failed.*failed \(404\)"
-    with pytest.raises(FetchError, match=said):
+    with pytest.raises(DataError, match=said):
         run(tmp_path)
     assert nothing(tmp_path)
 
@@ -223,7 +222,7 @@ def test_a_truncated_archive(tmp_path, mirror, mode):
     tar(mirror / "toy.tar.gz", good_entries(), mode)
     content = (mirror / "toy.tar.gz").read_bytes()
     (mirror / "toy.tar.gz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(FetchError, match="damaged or cut short|holds no"):
+    with pytest.raises(DataError, match="damaged or cut short|holds no"):
         run(tmp_path, mirror)
     assert "two.bin" in missing("toy", tmp_path / "data")
 
@@ -233,7 +232,7 @@ def test_names_and_sizes_in_an_archive_are_not_trusted(tmp_path, mirror, name, m
     monkeypatch.setattr(fetch, "LARGEST", 2**20)
     evil = [(name, bytes(3 * 2**20)), ("other.bin", b"x"), ("folder/two.bin", FILES["two.bin"])]
     tar(mirror / "toy.tar.gz", evil)
-    with pytest.raises(FetchError, match="holds no one.bin with the published SHA-256"):
+    with pytest.raises(DataError, match="holds no one.bin with the published SHA-256"):
         run(tmp_path, mirror)
     found = {path.name for path in tmp_path.rglob("*.bin")}
     assert found == {"two.bin"}, "nothing but what is wanted and verified is written"
@@ -245,7 +244,7 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path, mirror):
         info = tarfile.TarInfo("folder/one.bin")
         info.type, info.linkname = tarfile.SYMTYPE, str(tmp_path / "one.bin")
         archive.addfile(info)
-    with pytest.raises(FetchError, match="holds no one.bin"):
+    with pytest.raises(DataError, match="holds no one.bin"):
         run(tmp_path, mirror)
     assert nothing(tmp_path)
 
@@ -256,7 +255,7 @@ def test_a_full_disk(tmp_path, mirror, monkeypatch, name):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, name, full)
-    with pytest.raises(FetchError, match="toy cannot be written: .*No space left on device"):
+    with pytest.raises(DataError, match="toy cannot be written: .*No space left on device"):
         run(tmp_path, mirror)
     monkeypatch.undo()
     assert nothing(tmp_path)
@@ -270,7 +269,7 @@ def test_something_stands_in_the_way(tmp_path, mirror, place):
         obstacle.mkdir()
     else:
         obstacle.write_text("a file of the user's")
-    with pytest.raises(FetchError, match="toy cannot be written"):
+    with pytest.raises(DataError, match="toy cannot be written"):
         run(tmp_path, mirror)
     assert obstacle.exists()
 

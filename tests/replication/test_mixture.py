@@ -13,7 +13,7 @@ from nonequilibrium.model.textures import LeavesModel
 from replication.__main__ import main
 from replication.measure import mixture
 from replication.measure.mixture import grown, load_mixture, save_mixture
-from replication.settings.evaluation import MCGSMParams
+from replication.settings.params import MCGSMParams
 from replication.settings.settings import quick
 
 SMALL = MCGSMParams(components=1, features=2, scales=3, doublings=3, steps=60, least_gain=0.0)

@@ -177,10 +177,10 @@ def test_without_git_or_a_clone_there_is_no_commit(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "a command is missing; it must be one of data, train"),
+        ([], "command '' is unknown; it must be one of data, train"),
         (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["NOTEBOOK"], "command 'NOTEBOOK' is unknown; did you mean 'notebook'?"),
-        (["report", "5"], "unrecognized arguments: 5; --help shows what is understood"),
+        (["code", "5"], "unrecognized arguments: 5; --help shows what is understood"),
         (["train", "swiss_roll", "--outputs", "a\0b"], "'a\\x00b' holds a zero byte"),
         (["measure", "restorations", "--spacing"], "restorations has no options but --outputs"),
         (["measure", "heartbeat", "--weihgts", "x"], "unrecognized arguments: --weihgts x"),
@@ -218,7 +218,7 @@ def apart(folder, *blocked):
 
 def test_outside_a_clone_a_command_gets_one_sentence(tmp_path):
     said = apart(tmp_path)
-    for command in ("train", "measure", "sample", "inpaint", "report", "data"):
+    for command in ("train", "measure", "sample", "inpaint", "data"):
         words = [command, *(["x"] if command in ("train", "measure", "sample", "inpaint") else [])]
         result = said(*words)
         assert result.returncode in (1, 2) and result.stderr.count("\n") == 1, result.stderr
@@ -234,7 +234,7 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(tmp_path):
     for command in ("data", "train", "code"):
         result = said(command, "--help")
         assert result.returncode == 0 and f"Example: nonequilibrium {command}" in result.stdout
-    for words in (["report"], ["notebook", "--help"], ["inpaint", "x.png"]):
+    for words in (["notebook", "--help"], ["inpaint", "x.png"]):
         result = said(*words)
         assert result.returncode == 1 and result.stderr.count("\n") == 1
         assert "pip install 'nonequilibrium[lab]'" in result.stderr

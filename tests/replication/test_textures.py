@@ -99,7 +99,7 @@ def test_own_pictures_one_few_and_many(tmp_path, capsys):
     for name in ("a.jfif", "b.jfif", "c.jp2", ".hidden.png", "below/d.png", "below/e"):
         (folder / name).write_bytes(b"")
     many = load_pictures(str(folder), 3, 32)
-    said = "many: 10 pictures are read; skipped: 2 .jfif, 1 .jp2, 1 .txt, 2 in subfolders\n"
+    said = "many: 10 pictures are read; skipped, in subfolders too: 6 other files\n"
     assert capsys.readouterr().err.endswith(said)
     assert [p.shape[1] - 40 for p in many.test] == [4, 8] and len(many.train) == 8, (
         "10 comes after 9"
@@ -122,11 +122,6 @@ def test_reading_every_kind_upright(tmp_path):
     exif[274] = 6
     turned.save(tmp_path / "b.jpg", exif=exif)
     assert read_picture(tmp_path / "b.jpg", (1,))[0].shape == (1, 50, 40)
-    deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 32
-    Image.fromarray(deep).save(tmp_path / "c.png")
-    assert torch.equal(
-        read_picture(tmp_path / "c.png", (1,))[0][0], torch.from_numpy((deep >> 8).astype(np.uint8))
-    )
 
 
 def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
@@ -142,8 +137,8 @@ def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
     )
     picture(tmp_path / "small.png", 20, 300)
     for name, said in {
-        "nowhere": "must be bark, or a picture or a folder of pictures that exists",
-        "empty": r"holds no pictures; their names must end in .* \(skipped: 1 .jfif\)",
+        "nowhere": "must be bark, or a picture or folder that exists",
+        "empty": r"holds no pictures, named \*.png, .* \(skipped, .*: 1 other files\)",
         "broken.png": "cannot be read as a picture",
         "text.png": "damaged or of no kind that is read",
         "seen_through.png": "not opaque",
@@ -176,13 +171,10 @@ def test_a_picture_too_small_to_share_is_trained_on_whole_and_watched_by_too(tmp
 
 def test_a_picture_is_read_alike_to_train_on_and_to_fill_in(tmp_path):
     grey = np.random.default_rng(1).integers(0, 256, (24, 30), dtype=np.uint8)
-    deep = grey.astype(np.uint16) * 257
     Image.fromarray(grey).save(tmp_path / "white_is_zero.tif", tiffinfo={262: 0})
-    Image.fromarray(deep).save(tmp_path / "deep.tif")
-    Image.fromarray(deep).save(tmp_path / "deep.png")
     Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "colour.webp", lossless=True)
     Image.fromarray(grey > 127).save(tmp_path / "two.png")
-    for name in ("white_is_zero.tif", "deep.tif", "deep.png", "colour.webp", "two.png"):
+    for name in ("white_is_zero.tif", "colour.webp", "two.png"):
         for channels in (1, 3):
             wanted, opaque = read_picture(tmp_path / name, (channels, 24, 30))
             assert opaque.all() and torch.equal(

@@ -165,7 +165,7 @@ def late_git(*_, **__):
 
 
 def strange_git(*_, **__):
-    return subprocess.CompletedProcess([], 128, "fatal", "fatal: dubious ownership")
+    raise subprocess.CalledProcessError(128, "git", "fatal", "fatal: dubious ownership")
 
 
 @pytest.mark.parametrize("git", [no_git, late_git, strange_git])
