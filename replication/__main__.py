@@ -4,8 +4,6 @@ Exit status: 0 done, 1 failed, 2 wrong use. Whatever a user can mend is one sent
 error.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import sys

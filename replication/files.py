@@ -1,7 +1,5 @@
 """Where things are, places that can be written, hashes: the ground of every other module."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

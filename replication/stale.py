@@ -2,8 +2,6 @@
 in ``.code/<stage>.txt``. Comments, docstrings and formatting change none.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import functools

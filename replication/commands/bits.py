@@ -2,8 +2,6 @@
 of this package, or module:function, a function that returns what ``adapters.adapted`` knows.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json
@@ -21,12 +19,12 @@ from nonequilibrium.errors import AdapterError, ParameterError, one_line
 from nonequilibrium.files import bar
 from nonequilibrium.model.weights import load_weights
 from replication.data.images import LABELS, SOURCES, load_images, load_labels
-from replication.data.pictures import read_opaque
+from replication.data.pictures import read_opaque, rows, save_pictures
 from replication.data.textures import KINDS
 from replication.files import ROOT
-from replication.restoration.inpaint import IMAGES
+from replication.restoration.inpaint import IMAGES, check_out
 
-BLOCK = 50  # images
+BLOCK, SHOWN = 50, 8  # images
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,12 +36,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--draws", type=int, help="steps t per image and replicate")
     add("--steps", type=int, help="of a sampler with fewer steps than T")
     add("--within", type=float, help="stop when the error is this small, bits/dim")
+    add("--map", type=Path, help="a picture of the bits of every pixel of some images")
     add("--json", action="store_true", help="print a record in place of a sentence")
     add("--seed", type=int, default=0, help="of noise and of the images' order")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the mean over the images in random order, as far as it went."""
+    if options.map:
+        check_out(options.map, [])
     model, channels = model_of(options.model)
     model = adapters.fewer(model, options.steps) if options.steps else adapters.adapted(model)
     images, labels, levels = images_of(options.images, channels, options.labels)
@@ -52,9 +53,13 @@ def run(options: argparse.Namespace) -> None:
     images, labels = images[order], None if labels is None else labels[order]
     about = {"levels": levels, "seed": options.seed}
     with group():
-        done = by_blocks(model, images, labels, draws, options.within, about)
+        costs = by_blocks(model, images, labels, draws, options.within, about)
         if not first():
             return
+    if options.map and (maps := costs[0].map) is not None:
+        shown = drawn(images[:SHOWN], maps[:SHOWN].mean(1, keepdim=True), levels)
+        save_pictures({options.map: shown})
+    done = mean_of(costs)
     if options.json:
         return print(json.dumps(done))
     value, error, alone, number = (done[k] for k in ("bits_per_dim", "se", "mc_se", "images"))
@@ -62,14 +67,13 @@ def run(options: argparse.Namespace) -> None:
     print(f"{told} (Monte Carlo alone ± {alone:.4f})")
 
 
-def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict) -> dict:
-    """The mean over blocks of images, until all are measured or the error is at most ``within``."""
+def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict) -> list:
+    """The costs of blocks of images, of all or until the error of the mean is at most within."""
     few, seed = None if labels is None else labels[:16], about["seed"]
     work = Work(model, images[:16], few, Options(**about))
     proposal = getattr(work.reverse, "proposal", None)
     about = about | {"proposal": work.pilot() if proposal is None else proposal}
     costs: list[adapters.Cost] = []
-    done: dict = {}
     blocks = torch.arange(len(images)).tensor_split(max(1, round(len(images) / BLOCK)))
     with bar(total=len(images), unit="image") as progress:
         try:
@@ -86,7 +90,14 @@ def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, a
             if not costs:
                 raise
             print("interrupted: this is what is known so far", file=sys.stderr)
-    return done
+    return costs
+
+
+def drawn(images: Tensor, bits: Tensor, levels: int) -> Tensor:
+    """Images and, in the row below, the bits of their pixels, white where most are needed."""
+    white = (255 * bits / bits.quantile(0.995)).clamp(0, 255).expand(images.shape)
+    grey = images.float() * 255 / (levels - 1)
+    return rows(torch.cat([grey, white]).to(torch.uint8), len(images), 128)
 
 
 def mean_of(costs: list[adapters.Cost]) -> dict:

@@ -1,7 +1,5 @@
 """Measure trained weights on held-out data, outside the pipeline: ``nonequilibrium measure``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from importlib import import_module

@@ -2,8 +2,6 @@
 http(s) address in their place; each file is verified by SHA-256.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import hashlib

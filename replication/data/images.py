@@ -1,7 +1,5 @@
 """The image data sets by name, from the files that were fetched or that ship with a library."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

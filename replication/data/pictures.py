@@ -4,8 +4,6 @@ A picture has 8 bits per channel. Its EXIF orientation is applied, and a pixel t
 opaque counts as missing.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from functools import partial

@@ -1,7 +1,5 @@
 """The image data sets that are fetched: which files they hold and where these come from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -2,8 +2,6 @@
 which is no longer available, two photographs or, where these are not in data/, textures.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How a model of pictures of any size is measured: K, and a hole that is filled in (figure 5)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pandas as pd

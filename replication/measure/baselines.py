@@ -1,7 +1,5 @@
 """What the bound of image models (n, c, h, w) uint8 is compared with: tables of counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

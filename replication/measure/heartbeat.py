@@ -1,7 +1,5 @@
 """How the heartbeat's model is measured: K, the exact optimum K*, and valid samples."""
 
-from __future__ import annotations
-
 from scipy import stats
 
 from nonequilibrium.bound.bound import L_null, bits, entropy_terms, full_bound, mean_se

@@ -3,8 +3,6 @@
 Among these are the Parzen window estimate of Table 2 and posterior samples (section 2.5).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd

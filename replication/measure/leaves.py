@@ -1,7 +1,5 @@
 """How dead leaves are measured: K of whole images beside MCGSM and Gaussians, and figure 4."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -10,8 +10,6 @@ Here x is white, and y the residual of a linear prediction, scaled: one componen
 the Gaussian of the chain rule.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

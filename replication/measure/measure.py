@@ -1,7 +1,5 @@
 """Measure a trained experiment on held-out data by the module that the register names."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterator

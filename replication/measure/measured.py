@@ -1,7 +1,5 @@
 """What measuring gives: numbers, tables and arrays."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ class Measured:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, part: Measured) -> None:
+    def add(self, part: "Measured") -> None:
         """Join ``part``; where both have a dict of numbers by one name, its entries are joined."""
         for key, value in part.numbers.items():
             joined = isinstance(value, dict)
@@ -49,7 +47,7 @@ class Measured:
         save_contents(contents | {folder / "arrays.safetensors": arrays})
 
     @classmethod
-    def load(cls, reports: Path | str, experiment: str) -> Measured:
+    def load(cls, reports: Path | str, experiment: str) -> "Measured":
         """Read what ``save`` wrote; raises MeasuredError, with the remedy."""
         folder = Path(reports) / "measured" / experiment
         try:

@@ -1,7 +1,5 @@
 """The contract of reports/metrics, in bits, and the record of how a number was made."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

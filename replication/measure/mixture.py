@@ -3,8 +3,6 @@
 nonequilibrium train mcgsm     # half an hour on one core
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """How a model of points is measured: K, and the best that its schedule allows."""
 
-from __future__ import annotations
-
 import torch
 
 from nonequilibrium.bound.bound import L_null, bits, full_bound, mean_se

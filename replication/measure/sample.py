@@ -7,8 +7,6 @@ The second measures what every step between two noise levels costs K, and writes
 weights. The first then keeps the levels by which K loses least, without costs evenly spaced ones.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import os

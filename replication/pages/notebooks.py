@@ -2,8 +2,6 @@
 runs: without papermill's time stamps and random cell ids.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import builtins

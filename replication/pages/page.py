@@ -1,7 +1,5 @@
 """Executed notebooks as single pages that load nothing: equations as MathML, pictures inside."""
 
-from __future__ import annotations
-
 import html
 import re
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Drawings that several notebooks share: sheets and strips of images."""
 
-from __future__ import annotations
-
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor

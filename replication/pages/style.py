@@ -1,7 +1,5 @@
 """The look of every figure, and how a figure becomes a file."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from pathlib import Path

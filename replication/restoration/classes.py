@@ -3,8 +3,6 @@
 A judge, trained on clean images of the other half of the training set, says which samples are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ The law of the data, that of x^0 given x^t and the posterior are all such mixtur
 and the reverse kernel are exact, and what a sampler misses, ours at the end, is its own.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -50,14 +48,14 @@ class Mixture:
         mean, within = (share * means).sum(1), axes**2 @ (values * var / (values + var))
         return mean, within + (share * (means - mean[:, None]) ** 2).sum(1)
 
-    def given(self, A: Tensor, y: Tensor, var: float) -> Mixture:
+    def given(self, A: Tensor, y: Tensor, var: float) -> "Mixture":
         """The posterior given y (m,) = A x^0 + noise of variance ``var``; A (m, d)."""
         S, off = A @ self.cov @ A.mT + var * torch.eye(len(A)).to(A), y - self.mean @ A.mT
         gain = torch.linalg.solve(S, A @ self.cov).mT
         log_p = self.weight.log() - 0.5 * (off * torch.linalg.solve(S, off.mT).mT).sum(-1)
         return Mixture(log_p.softmax(0), self.mean + off @ gain.mT, self.cov - gain @ A @ self.cov)
 
-    def scaled(self, scale: float, shift: float) -> Mixture:
+    def scaled(self, scale: float, shift: float) -> "Mixture":
         """The law of scale · x + shift."""
         return Mixture(self.weight, scale * self.mean + shift, scale**2 * self.cov)
 

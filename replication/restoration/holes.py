@@ -4,8 +4,6 @@ A crack two pixels aside has a poor PSNR and the right texture; a smooth filling
 Pictures are uint8 (c, h, w), holes (h, w) bool.
 """
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import math

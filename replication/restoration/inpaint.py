@@ -6,8 +6,6 @@ Known pixels come out exactly as given. A model without a dense path, such as th
 pictures of any size.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -3,8 +3,6 @@
 Only a rectangle is computed, of the hole and the pixels that the network sees together with it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

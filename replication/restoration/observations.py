@@ -4,8 +4,6 @@ Images are uint8 (n, c, h, w), x has variance one. The other methods are those o
 (package ``bm3d``) is free for non-commercial use.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from functools import partial

@@ -6,8 +6,6 @@ needs the data sets, the weights in models/, and two and a half hours on one cor
 models trained for seconds on images that ship with scikit-learn.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from functools import cache

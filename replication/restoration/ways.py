@@ -1,7 +1,5 @@
 """Held-out images restored from observations, by each way that r enters and by other methods."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Settings that say which values they allow, and one sentence for a wrong name or value."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

@@ -4,8 +4,6 @@ It has the values in which an experiment differs from the defaults. A default mu
 program did before the parameter existed: stored weights then remain what they were.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from replication.settings.fields import SEED, Settings, flag, number, one_of, whole

@@ -1,7 +1,5 @@
 """Every experiment, as ``params.yaml`` declares it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace

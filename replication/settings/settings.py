@@ -1,7 +1,5 @@
 """Settings: the defaults, then what params.yaml says, then what a run changes."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

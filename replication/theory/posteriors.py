@@ -5,8 +5,6 @@ sample given known pixels y is therefore N(M y, S), and unit vectors of x^t and 
 step give M and S. Divergences are in nats, from the exact posterior of the data's law.
 """
 
-from __future__ import annotations
-
 import itertools
 import warnings
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 All are measured with the exact optimal kernels, in bits.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

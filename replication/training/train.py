@@ -1,7 +1,5 @@
 """Train an experiment by name, and write its weights, a card about them and its curve."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import glob

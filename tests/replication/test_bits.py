@@ -54,7 +54,7 @@ def bits(capsys, *words):
 
 
 def test_a_function_is_measured_as_in_python(folder, capsys):
-    record = bits(capsys, "somebody:model", "--draws", "3")
+    record = bits(capsys, "somebody:model", "--draws", "3", "--map", "map.png")
     paths = sorted((folder / "pictures").rglob("*.*"))
     images = np.stack([np.asarray(Image.open(path)) for path in paths])[:, None]
     namespace: dict = {}
@@ -62,6 +62,7 @@ def test_a_function_is_measured_as_in_python(folder, capsys):
     cost = adapters.bits_per_dim(namespace["model"](), images, 10)
     assert abs(record["bits_per_dim"] - cost.bits_per_dim) < 4 * (record["mc_se"] + cost.mc_se)
     assert record["images"] == 120 and record["mc_se"] < record["se"]
+    assert Image.open("map.png").mode == "L"
     fewer = bits(capsys, "somebody:model", "--steps", "5")
     assert fewer["bits_per_dim"] > record["bits_per_dim"]
 
@@ -114,14 +115,16 @@ def test_a_folder_that_diffusers_saved_and_weights_of_ours_are_models(folder, ca
         (["pictures", "--images", "pictures"], "is no pipeline that diffusers saved"),
         (["somebody:model", "--images", "saved"], "a folder with at least two pictures"),
         (["somebody:model", "--images", "photographs", "--labels"], "photographs has none"),
+        (["somebody:model", "--images", "pictures", "--map", "x.gif"], "must name a format"),
     ],
 )
 def test_what_is_no_model_or_no_pictures_is_one_sentence(folder, capsys, words, message):
     assert main(["bits", *words]) in (1, 2)
     assert message in capsys.readouterr().err
-    Image.new("L", (5, 6)).save(folder / "pictures" / "wrong.png")
-    assert main(["bits", "somebody:model", "--images", "pictures"]) == 1
-    assert "the model's images are" in capsys.readouterr().err
+    if "--map" not in words:
+        Image.new("L", (5, 6)).save(folder / "pictures" / "wrong.png")
+        assert main(["bits", "somebody:model", "--images", "pictures"]) == 1
+        assert "the model's images are" in capsys.readouterr().err
 
 
 def test_labels_of_cifar10_are_in_the_order_of_its_images():
