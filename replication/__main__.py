@@ -6,6 +6,7 @@ error.
 
 import argparse
 import io
+import signal
 import sys
 from importlib import import_module
 
@@ -100,6 +101,8 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a stand-in
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    for name in {"SIGTERM", "SIGHUP", "SIGUSR1"} & {*dir(signal)}:  # end as Ctrl-C does, tidily
+        signal.signal(getattr(signal, name), signal.default_int_handler)
     raise SystemExit(main())
 
 

@@ -10,11 +10,13 @@ import re
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import matplotlib
 import nbformat
 import papermill
+from jupyter_client.kernelspec import get_kernel_spec
 
 from nonequilibrium.errors import ParameterError, Refusal, one_line
 from nonequilibrium.files import save_contents
@@ -101,6 +103,9 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
         except papermill.PapermillExecutionError as error:  # a sentence, not two tracebacks
             kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
             told = f"{notebook}: {kind}{' '.join(error.evalue.split())}"
+            if error.ename == "ModuleNotFoundError":  # whose Python is it?
+                kernel = get_kernel_spec("python3")
+                told += f"; the kernel python3 in {kernel.resource_dir} runs {kernel.argv[0]}"
             raise Refusal(told) from None
         except Exception as error:  # a kernel that is not there or is killed, a full disk, and more
             raise Refusal(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
@@ -125,4 +130,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run one notebook."""
+    if not (ROOT / ".code").exists():  # a copy in which DVC runs one stage alone
+        import_module("replication.stale").run(options)
     execute(options.notebook, overrides(options.p), options.name)

@@ -211,7 +211,7 @@ class LeavesLaw(ImageParams):
     patch: int = whole(8, 1024, 64)  # side of a patch to train on, pixels
     noise: float = number(1e-4, 1, 0.02)  # σ of the Gaussian noise of a pixel
     smallest: float = number(0.5, 100, 1.0)  # least radius of a leaf, pixels
-    largest: float = number(2, 10_000, 256.0)  # largest
+    largest: float = number(2, 2000, 256.0)  # largest
     size: int = whole(16, 2048, 256)  # side of an image, pixels
     n_train: int = whole(1, 100_000, 200)  # images
     n_test: int = whole(2, 100_000, 100)

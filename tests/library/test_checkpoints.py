@@ -4,6 +4,8 @@ cannot be saved.
 
 import dataclasses
 import errno
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -90,6 +92,30 @@ def test_the_starts_are_kept_until_the_whole_run_is_finished(tmp_path, steps):
     continued, _ = train("swiss_roll", SEVERAL, tmp_path)
     assert steps == [0, 0, 3], "the starts were finished, and five of the eight steps made"
     assert same(whole, continued) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name):
+    number, calls = getattr(signal, name), []
+
+    def warned(model, K, *arguments, **options):
+        def objective(generator):
+            calls.append(1)
+            if len(calls) == 5:
+                os.kill(os.getpid(), number)
+            return K(generator)
+
+        return fit(model, objective, *arguments, **options)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(experiment, "fit", warned)
+    with pytest.raises(TrainingError, match=f"{name} after step 5; .*pt holds the training"):
+        train("swiss_roll", PARAMS, tmp_path)
+    assert signal.getsignal(number) is before
+    continued, _ = train("swiss_roll", PARAMS, tmp_path)
+    assert len(calls) == PARAMS.train_steps, "no step was made twice"
+    whole, _ = train("swiss_roll", PARAMS)
+    assert same(whole, continued)
 
 
 @pytest.mark.parametrize(

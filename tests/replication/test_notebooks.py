@@ -4,6 +4,7 @@ work.
 
 import matplotlib
 import nbformat
+import papermill
 import pytest
 from matplotlib import pyplot
 
@@ -97,3 +98,22 @@ def test_a_broken_notebook_gets_one_sentence(content, tmp_path, monkeypatch, cap
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     assert main(["notebook", "x"]) == 1
     assert "x.ipynb is not a notebook" in capsys.readouterr().err
+
+
+def test_a_module_that_the_kernel_lacks_is_told_with_the_kernel_s_python(
+    tmp_path, monkeypatch, capsys
+):
+    """A kernel specification of another environment is a common cause."""
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/elsewhere/python", "-m", "ipykernel_launcher"]}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+
+    def lacking(*_, **__):
+        told = "No module named 'replication'"
+        raise papermill.PapermillExecutionError(0, 1, "import", "ModuleNotFoundError", told, [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", lacking)
+    assert main(["notebook", "00_forty_lines"]) == 1
+    said = capsys.readouterr().err
+    assert f"the kernel python3 in {spec.parent} runs /elsewhere/python" in said

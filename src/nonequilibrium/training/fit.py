@@ -2,8 +2,11 @@
 
 import copy
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -54,7 +57,7 @@ def fit(
     """Maximise ``objective``, one unbiased draw of K (15) in nats, over the parameters ``groups``,
     whose ``lr`` falls on a cosine to a thousandth. It goes on from ``checkpoint``, on a CPU with
     the same bits; whoever has the result removes the file. Raises TrainingError when K or its
-    gradient is not finite.
+    gradient is not finite, and when a signal asks it to end, after it saved.
 
     Returns the training curve, rows of "step", "K" (the mean of the draws since the last row, at
     most those of the last tenth) and with a monitor "seconds", without its own, and "K_validation".
@@ -77,11 +80,11 @@ def fit(
     begun = Recorded(climb) if run.replayed else climb
     shown = bar(total=steps, initial=run.step, desc=watch.label, mininterval=1.0)
     model.train()
-    with own_stream(run.device), shown:
+    with own_stream(run.device), shown, signals(checkpoint is not None) as asked:
         while run.step < steps:
             run.step += 1
             run.unread.append(begun(*draws(run.generator)))
-            logged, due = run.step % watch.log_every == 0 or run.step == steps, run.due()
+            logged, due = run.step % watch.log_every == 0 or run.step == steps, run.due(asked)
             if due or logged or not run.replayed or run.step % READ_EVERY == 0:
                 run.read()
             if not run.replayed:  # K is looked at before the step is taken
@@ -92,9 +95,26 @@ def fit(
             shown.update()
             if due:
                 run.save()
+            if due and asked:
+                words = f"{watch.label}: {signal.Signals(asked[0]).name} after step {run.step}"
+                raise TrainingError(f"{words}; {checkpoint.path} holds the training")
     run.exchange()
     model.eval()
     return run.curve
+
+
+@contextmanager
+def signals(caught: bool) -> Iterator[list[int]]:
+    """Inside, what would end the process (Ctrl-C, a cluster's warning) is noted if ``caught``."""
+    asked, here = list[int](), threading.current_thread() is threading.main_thread()
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if caught and here else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    former = [signal.signal(number, lambda number, _: asked.append(number)) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
 
 
 class _Run:
@@ -148,12 +168,12 @@ class _Run:
         for group in self.optimiser.param_groups if self.replayed else ():
             group["lr"] = group["lr"].to(self.device)  # it was read to the CPU
 
-    def due(self) -> bool:
-        """Whether this process saves the state after this step."""
+    def due(self, asked: list[int]) -> bool:
+        """Whether this process saves the state after this step, as where it is asked to end."""
         if self.checkpoint is None or not first():
             return False
         late = time.monotonic() - self.saved > self.checkpoint.every_seconds
-        return late or self.step == self.steps
+        return late or self.step == self.steps or bool(asked)
 
     def read(self) -> None:
         """Note K of the steps up to this one."""
