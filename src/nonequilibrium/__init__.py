@@ -10,13 +10,11 @@ The bound of a trained model on images (n, c, h, w) uint8, in bits per dimension
     reverse, proposal = model.reverse(kernel), model.proposal()
     bound = sampled_bound(kernel, reverse, x0, random, draws=20, proposal=proposal)
     print(bits_per_dim(bits(bound.K), x0[0].numel(), model.scale.sigma))
-
-The names below are those that most uses need, each imported when it is first asked for.
 """
 
 import importlib
 
-_NAMES = {
+_NAMES = {  # that most uses need, each imported when it is first asked for
     "diffusion.chain": ["Kernel", "Reverse"],
     "diffusion.kernels": ["GaussianKernel", "BinomialKernel"],
     "diffusion.schedules": ["schedule"],

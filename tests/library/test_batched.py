@@ -25,7 +25,7 @@ from replication.settings.registry import EXPERIMENTS
 @pytest.fixture
 def replaying(monkeypatch):
     """Training goes the way of a GPU, but that every step is computed and not replayed."""
-    monkeypatch.setattr(fitting, "records", lambda device: True)
+    monkeypatch.setattr(fitting, "RECORDING", ("cpu",))
     monkeypatch.setattr(fitting, "Recorded", lambda function: function)
 
 

@@ -155,13 +155,14 @@ def sampled_bound(
     proposal: Tensor | tuple[Tensor, Tensor] | None = None,
     stratified: bool = True,
     replicates: int = 2,
-    block: int = 32768,
+    block: int = 128,
 ) -> Bound:
     """K (14) by ``draws`` steps t per example in place of all T − 1; unbiased.
 
     proposal: (T + 1,) weights by which t is drawn, see ``proposal_from``; None is uniform. A pair
         (weights, typical) leaves to chance only the difference of KL_t from ``typical``, (T + 1,).
     stratified: all draws together cover the proposal evenly; if False, they are independent.
+    block: examples at once, by which memory is bounded.
     Raises BoundError for data, a reverse or a setting for which K has no meaning.
     """
     reverse, x0, noise = checks.check_chain(kernel, reverse, x0, generator)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import say
 
+RECORDING = ("cuda",)  # kinds of devices that can record
 BEFORE = 3  # calls that are not recorded, in which libraries choose their ways
 
 
@@ -112,15 +113,10 @@ class Recorded:
         return tuple(x.clone() for x in self.outputs)
 
 
-def records(device: torch.device) -> bool:
-    """Whether ``device`` can record."""
-    return device.type == "cuda"
-
-
 @contextlib.contextmanager
 def own_stream(device: torch.device):
     """Inside, a GPU works on a stream that can be recorded; nothing changes for a CPU."""
-    if not records(device):
+    if device.type not in RECORDING:
         yield
         return
     stream = torch.cuda.Stream(device)

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from nonequilibrium.distributed import collected, first, rank, synchronised
 from nonequilibrium.errors import ParameterError, TrainingError, one_line
 from nonequilibrium.files import bar, say
 from nonequilibrium.training.checkpoint import Checkpoint, read_state, write_state
-from nonequilibrium.training.devices import Recorded, own_stream, records
+from nonequilibrium.training.devices import RECORDING, Recorded, own_stream
 from nonequilibrium.training.optimiser import SOAP
 
 READ_EVERY = 20  # steps between looks at K where steps are replayed, as a GPU must be waited for
@@ -95,7 +95,7 @@ def fit(
             shown.update()
             if due:
                 run.save()
-            if due and asked:
+            if due and asked and checkpoint:
                 words = f"{watch.label}: {signal.Signals(asked[0]).name} after step {run.step}"
                 raise TrainingError(f"{words}; {checkpoint.path} holds the training")
     run.exchange()
@@ -108,13 +108,11 @@ def signals(caught: bool) -> Iterator[list[int]]:
     """Inside, what would end the process (Ctrl-C, a cluster's warning) is noted if ``caught``."""
     asked, here = list[int](), threading.current_thread() is threading.main_thread()
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if caught and here else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    former = [signal.signal(number, lambda number, _: asked.append(number)) for number in numbers]
-    try:
+    with ExitStack() as former:
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            handler = signal.signal(number, lambda number, _: asked.append(number))
+            former.callback(signal.signal, number, handler)
         yield asked
-    finally:
-        for number, handler in zip(numbers, former, strict=True):
-            signal.signal(number, handler)
 
 
 class _Run:
@@ -123,7 +121,7 @@ class _Run:
     def __init__(self, model, groups, steps, seed, ascent: Ascent, watch: Watch, checkpoint):
         self.model, self.steps, self.ascent, self.watch = model, steps, ascent, watch
         self.device = groups[0]["params"][0].device
-        self.replayed = ascent.recorded is not None and records(self.device)
+        self.replayed = ascent.recorded is not None and self.device.type in RECORDING
         if self.replayed:  # what changes from step to step must be a tensor
             lr = [torch.tensor(g["lr"], device=self.device) for g in groups]
             groups = [g | {"lr": x, "capturable": True} for g, x in zip(groups, lr, strict=True)]
@@ -243,5 +241,4 @@ class _Run:
 def check_log_every(log_every: int) -> None:
     """Refuse a curve that cannot have a row every ``log_every`` steps."""
     if isinstance(log_every, bool) or not isinstance(log_every, int) or log_every < 1:
-        words = "it must be a whole number of steps, at least 1"
-        raise ParameterError(f"log_every is {log_every!r}; {words}")
+        raise ParameterError(f"log_every is {log_every!r}; it must be a whole number, at least 1")
