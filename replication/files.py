@@ -14,6 +14,7 @@ from nonequilibrium.files import save_contents
 _ABOVE = (Path(__file__).resolve().parents[1], Path.cwd(), *Path.cwd().parents)
 ROOT = next((folder for folder in _ABOVE if (folder / "params.yaml").exists()), Path.cwd())
 PLACES = ("metrics", "measured", "figures", "models", "reports/plots")  # where notebooks write
+ROOM = 2**20  # bytes that must be left where something is to be written
 
 
 class OutputError(Refusal):
@@ -41,13 +42,16 @@ def is_path(text: str) -> bool:
 
 
 def check_writable(*paths: Path) -> None:
-    """Raises OutputError unless files can be written there, in folders that need not exist yet."""
+    """Raises OutputError unless files can be written there, in folders that need not exist yet, on
+    a disk that is not full.
+    """
     for path in paths:
         try:
             above = next(folder for folder in path.parents if os.path.lexists(folder))
             if path.is_dir() or not above.is_dir():
                 raise OSError("it is a folder" if path.is_dir() else f"{above} is not a folder")
-            tempfile.TemporaryFile(dir=above).close()
+            with tempfile.TemporaryFile(dir=above) as probe:
+                probe.write(bytes(ROOM))
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -149,3 +150,16 @@ class A:
 def test_the_digest_of_code_is_of_what_it_does(old, new, same):
     assert old in CODE
     assert (read(CODE)[0] == read(CODE.replace(old, new))[0]) is same
+
+
+def test_a_place_without_room_is_refused_before_the_work(tmp_path):
+    """The limit on a file's size stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OutputError, match="x.json cannot be written: File too large"):
+            check_writable(tmp_path / "x.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_writable(tmp_path / "x.json")
+    assert list(tmp_path.iterdir()) == []
