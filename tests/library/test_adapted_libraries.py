@@ -213,8 +213,10 @@ def their_unet(library, **settings):
     return library.Unet(dim=8, dim_mults=(1, 2), channels=1, **settings).eval()
 
 
-@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v"])
-@pytest.mark.parametrize("beta_schedule", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize(
+    "objective, beta_schedule",
+    [("pred_noise", "linear"), ("pred_x0", "cosine"), ("pred_v", "sigmoid")],
+)
 def test_every_step_is_that_of_their_sampler(library, objective, beta_schedule, images):
     diffusion = library.GaussianDiffusion(
         their_unet(library),
