@@ -221,13 +221,13 @@ def test_every_step_is_that_of_their_sampler(library, objective, beta_schedule, 
     diffusion = library.GaussianDiffusion(
         their_unet(library),
         image_size=8,
-        timesteps=40,
+        timesteps=25,
         objective=objective,
         beta_schedule=beta_schedule,
     )
     kernel, reverse = adapters.from_denoising_diffusion_pytorch(diffusion)
     x = torch.randn(images.shape, generator=seeded(5))
-    for s in (0, 1, 5, 20, 38):
+    for s in (0, 1, 5, 23):
         steps = torch.full((len(x),), s)
         mean, var, *_ = diffusion.p_mean_variance(x, steps)
         p = reverse(x, steps + 1)

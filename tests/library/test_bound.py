@@ -268,8 +268,8 @@ def toys():
         return Bernoulli(0.9 * beat_best(xt, t).logit)
 
     return {
-        "roll": (roll_kernel, roll, best, worse, 150),
-        "heartbeat": (beat_kernel, Heartbeat(), beat_best, beat_worse, 150),
+        "roll": (roll_kernel, roll, best, worse, 100),
+        "heartbeat": (beat_kernel, Heartbeat(), beat_best, beat_worse, 100),
     }
 
 

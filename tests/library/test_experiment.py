@@ -68,7 +68,7 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
 
 
 def test_the_best_of_several_starts_goes_on(tmp_path):
-    params = load("swiss_roll", {"train_steps": 20, "start_steps": 60, "n_steps": 10, "starts": 3})
+    params = load("swiss_roll", {"train_steps": 20, "start_steps": 20, "n_steps": 10, "starts": 3})
     options = Watch("roll"), Checkpoint(tmp_path / "roll.pt")
     best = best_start(EXPERIMENTS["swiss_roll"].model, params, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -21,7 +21,7 @@ from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_sc
     "T, expected",
     [
         (50, -3.497976),
-        (1000, -2.408343),
+        (200, -2.679750),
     ],
 )
 def test_heartbeat_optimum_has_the_known_values(T, expected):

@@ -10,7 +10,7 @@ from nonequilibrium import adapters
 from nonequilibrium.model.weights import load_weights
 from replication.files import ROOT
 
-N, BETAS = 100, np.linspace(0.004, 0.35, 30)
+N, BETAS = 100, np.linspace(0.01, 0.6, 12)
 ALPHA_BAR = torch.from_numpy(np.cumprod(1 - BETAS))
 
 
@@ -51,7 +51,7 @@ def test_the_stated_error_covers_both_phases(reference, truth):
     last_step, wanted = truth
     options = {"reference": reference, "last_step": last_step, "evaluations": 60, "block": N}
     repeats = [
-        adapters.bits_per_dim(MODEL, population(), 2, seed=seed, **options) for seed in range(120)
+        adapters.bits_per_dim(MODEL, population(), 2, seed=seed, **options) for seed in range(100)
     ]
     off = np.array([cost.bits_per_dim for cost in repeats]) - wanted
     stated = np.array([cost.mc_se for cost in repeats])

@@ -161,8 +161,8 @@ def saving_often(name, folder, overrides):
 @pytest.mark.parametrize(
     "name, overrides",
     [
-        ("swiss_roll", {"train_steps": 150, "starts": 1}),
-        ("heartbeat", {"train_steps": 80, "n_steps": 50, "batch_t": 25}),
+        ("swiss_roll", {"train_steps": 100, "starts": 1}),
+        ("heartbeat", {"train_steps": 80, "n_steps": 20, "batch_t": 10}),
     ],
 )
 def test_a_killed_run_continues_bit_for_bit(tmp_path, name, overrides):

@@ -220,7 +220,7 @@ def test_time_features_tell_neighbouring_steps_apart():
 
 def test_training_raises_K(monkeypatch):
     monkeypatch.setattr(ImageModel, "validate", partialmethod(ImageModel.validate, 40, 4))
-    changes = {"train_steps": 20, "channels": 8, "batch": 8, "n_steps": 40}
+    changes = {"train_steps": 20, "channels": 8, "batch": 8, "n_steps": 40, "ema": 0.7}
     params = quick("cifar10_unet", changes)
     model, curve = train("cifar10_unet", params, log_every=10)
     assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.3
