@@ -75,7 +75,7 @@ def test_a_row_with_its_centre_missing(correlation):
     """Within 0.01 nats of the exact posterior; constant r and replacement are 0.2 to 3 nats off."""
     C, known = correlated(correlation), np.ones(D, bool)
     known[8:24] = False
-    kernel, reverse = chain(C, 100)
+    kernel, reverse = chain(C, 80)
     M, S = drawn(kernel, reverse, Mask(torch.tensor(known)), (D, D), 0.0, solve=20)
     ours = expected_kl(C, known, M * known, S)
     others = [
@@ -103,7 +103,7 @@ def test_any_linear_observation_with_noise(A, size):
     event, var = (1, 4, 4), 0.1
     place = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2)
     C = 0.9 ** np.abs(place[:, None] - place[None]).sum(-1)
-    kernel, reverse = chain(C, 150, event)
+    kernel, reverse = chain(C, 80, event)
     matrix = A(torch.eye(16, dtype=torch.float64).reshape(16, *event)).reshape(16, -1).T.numpy()
     of_y = matrix @ C @ matrix.T + var * np.eye(len(matrix))
     exact_M = C @ matrix.T @ np.linalg.inv(of_y)

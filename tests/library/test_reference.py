@@ -87,7 +87,7 @@ def test_the_model_is_evaluated_as_often_as_asked_for():
 
 def test_a_reference_of_another_chain_and_scale_helps():
     """Weights of this package, K of noisy pixels, beside a model of another schedule."""
-    images = torch.randint(0, 2, (10, 1, 28, 28), dtype=torch.uint8) * 255
+    images = torch.randint(0, 2, (6, 1, 28, 28), dtype=torch.uint8) * 255
     ours = load_weights(ROOT / "models" / "mnist_conv.safetensors")
     step = adapters.fewer(ours, 10)
     beside = adapters.bits_per_dim(step, images, 2, reference=ours, evaluations=20)

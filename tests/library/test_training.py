@@ -161,8 +161,8 @@ def saving_often(name, folder, overrides):
 @pytest.mark.parametrize(
     "name, overrides",
     [
-        ("swiss_roll", {"train_steps": 100, "starts": 1}),
-        ("heartbeat", {"train_steps": 80, "n_steps": 20, "batch_t": 10}),
+        ("swiss_roll", {"train_steps": 80, "starts": 1}),
+        ("heartbeat", {"train_steps": 60, "n_steps": 20, "batch_t": 10}),
     ],
 )
 def test_a_killed_run_continues_bit_for_bit(tmp_path, name, overrides):
