@@ -213,26 +213,28 @@ def their_unet(library, **settings):
     return library.Unet(dim=8, dim_mults=(1, 2), channels=1, **settings).eval()
 
 
-@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v"])
-@pytest.mark.parametrize("beta_schedule", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize(
+    "objective, beta_schedule",
+    [("pred_noise", "linear"), ("pred_x0", "cosine"), ("pred_v", "sigmoid")],
+)
 def test_every_step_is_that_of_their_sampler(library, objective, beta_schedule, images):
     diffusion = library.GaussianDiffusion(
         their_unet(library),
         image_size=8,
-        timesteps=40,
+        timesteps=25,
         objective=objective,
         beta_schedule=beta_schedule,
     )
     kernel, reverse = adapters.from_denoising_diffusion_pytorch(diffusion)
     x = torch.randn(images.shape, generator=seeded(5))
-    for s in (0, 1, 5, 20, 38):
+    for s in (0, 1, 5, 23):
         steps = torch.full((len(x),), s)
         mean, var, *_ = diffusion.p_mean_variance(x, steps)
         p = reverse(x, steps + 1)
         torch.testing.assert_close(p.mean, mean.detach(), rtol=1e-3, atol=1e-4)
         if s > 0:
             torch.testing.assert_close(p.var, var, rtol=1e-3, atol=1e-7)
-    cost = adapters.bits_per_dim(diffusion, images)
+    cost = adapters.bits_per_dim(diffusion, images[:2])
     assert math.isfinite(cost.bits_per_dim) and cost.bits_per_dim > 6, (
         "random levels cost eight bits"
     )

@@ -158,11 +158,11 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, request, way):
     model = {
         "mean": "velocity",
         "optimiser": "batched_soap",
-        "train_steps": 30,
+        "train_steps": 16,
         "learning_rate": 4e-3,
     }
     params = settings.quick(
-        "mnist_unet", model | {"channels": 8, "levels": 2, "blocks": 1, "batch": 8}
+        "mnist_unet", model | {"channels": 8, "levels": 2, "blocks": 1, "batch": 4}
     )
     images = load_images(params.data)
 
@@ -181,15 +181,15 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, request, way):
         ascent = ascent._replace(recorded=(some, model.estimate))
         kept = checkpoint and Checkpoint(checkpoint, {}, 0.0)
         watch = Watch(unit=(model.pixels, "bits/pixel"))
-        curve = fit(model, model.objective, model.groups(), 30, 0, ascent, watch, kept)
+        curve = fit(model, model.objective, model.groups(), 16, 0, ascent, watch, kept)
         return model, curve
 
     path = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        trained(until=18, checkpoint=path)
-    assert read_state(path, {"steps": 30, "seed": 0})["step"] == 17
+        trained(until=12, checkpoint=path)
+    assert read_state(path, {"steps": 16, "seed": 0})["step"] == 11
     assert isinstance(
-        read_state(path, {"steps": 30, "seed": 0})["optimiser"]["param_groups"][0]["lr"],
+        read_state(path, {"steps": 16, "seed": 0})["optimiser"]["param_groups"][0]["lr"],
         torch.Tensor,
     ) == (way != "plain")
     resumed, whole = trained(checkpoint=path), trained()

@@ -170,7 +170,7 @@ def test_K_of_each_state_is_below_its_log_likelihood_and_Jarzynski_lies_between(
     chain, reverse, kernel, model = small_chain
     truth = torch.tensor(chain.log_likelihood(reverse))
     states = torch.tensor(chain.x)
-    many = jarzynski(kernel, model, states, 40_000, seeded(5))
+    many = jarzynski(kernel, model, states, 20_000, seeded(5))
     assert torch.allclose(many, truth, atol=0.06), "(9) is an equality"
     averages = []
     for trajectories in (1, 4, 16, 64):
@@ -268,8 +268,8 @@ def toys():
         return Bernoulli(0.9 * beat_best(xt, t).logit)
 
     return {
-        "roll": (roll_kernel, roll, best, worse, 300),
-        "heartbeat": (beat_kernel, Heartbeat(), beat_best, beat_worse, 300),
+        "roll": (roll_kernel, roll, best, worse, 100),
+        "heartbeat": (beat_kernel, Heartbeat(), beat_best, beat_worse, 100),
     }
 
 
@@ -279,7 +279,7 @@ def test_order_K_Jarzynski_truth_and_K_below_K_star(toys, name):
     x0 = law.sample(n, seeded(0))
     bounds = full_bound(kernel, model, x0, seeded(1)), full_bound(kernel, best, x0, seeded(1))
     K, K_star = bounds[0].per_example, bounds[1].per_example
-    estimates = [K] + [jarzynski(kernel, model, x0, m, seeded(2)) for m in (1, 8, 64)]
+    estimates = [K] + [jarzynski(kernel, model, x0, m, seeded(2)) for m in (1, 4, 16)]
     truth = (
         best.log_density(x0) if name == "roll" else torch.full((n,), law.log_likelihood).double()
     )
@@ -305,7 +305,12 @@ def test_order_K_Jarzynski_truth_and_K_below_K_star(toys, name):
 
 
 def test_estimators_agree_and_their_standard_errors_are_right(toys):
-    kernel, law, _, model, _ = toys["roll"]
+    kernel, law, *_ = toys["roll"]
+
+    def model(xt, t):
+        p = GaussianDataOptimum(kernel)(xt, t)
+        return Normal(p.mean + 0.02 * torch.sin(xt), p.var)
+
     x0 = law.sample(60, seeded(0))
     pilot = full_bound(kernel, model, x0, seeded(1), replicates=20)
     proposal, typical = proposal_from(pilot.kl.square().mean(0)), pilot.kl.mean(0)

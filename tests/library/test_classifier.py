@@ -85,7 +85,7 @@ def test_a_trained_classifier_of_noisy_images_comes_near_the_exact_probabilities
         torch.allclose(before.exp().sum(1), torch.ones(9))
         and (before.exp() - 0.5).abs().max() < 0.4
     )
-    fit_classifier(classifier, kernel, x0, labels, 250, seed=2)
+    fit_classifier(classifier, kernel, x0, labels, 150, seed=2)
     g, chosen = torch.Generator().manual_seed(3), torch.arange(500)
     for t in (30, 40):
         a = kernel.alpha_bar[t].float()

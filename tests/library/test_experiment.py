@@ -15,10 +15,10 @@ from replication.training.train import best_start, train
 @pytest.fixture(scope="module", params=["swiss_roll", "heartbeat"])
 def trained(request, tmp_path_factory):
     name = request.param
-    overrides = {"train_steps": 400, "n_steps": 20} | (
+    overrides = {"train_steps": 200, "n_steps": 20} | (
         {"batch_t": 19} if name == "heartbeat" else {"starts": 1}
     )
-    model, curve = train(name, load(name, overrides))
+    model, curve = train(name, load(name, overrides), log_every=20)
     path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
     path.write_bytes(weights_bytes(model, name))
     return name, model, curve, path
@@ -68,7 +68,7 @@ def test_the_heartbeat_s_draw_of_K_is_unbiased():
 
 
 def test_the_best_of_several_starts_goes_on(tmp_path):
-    params = load("swiss_roll", {"train_steps": 20, "start_steps": 60, "n_steps": 10, "starts": 3})
+    params = load("swiss_roll", {"train_steps": 20, "start_steps": 20, "n_steps": 10, "starts": 3})
     options = Watch("roll"), Checkpoint(tmp_path / "roll.pt")
     best = best_start(EXPERIMENTS["swiss_roll"].model, params, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

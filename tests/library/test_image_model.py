@@ -26,7 +26,7 @@ def small(**changes):
     options = {
         "n_steps": 30,
         "precision": "float32",
-        "train_steps": 300,
+        "train_steps": 150,
         "ema": 0.95,
         "dense_units": 24,
         "pixel_units": 8,

@@ -22,10 +22,6 @@ from nonequilibrium.diffusion.schedules import even_log_snr_schedule, inverse_sc
     [
         (50, -3.497976),
         (200, -2.679750),
-        (1000, -2.408343),
-        (2000, -2.368335),
-        (4000, -2.346731),
-        (10000, -2.332695),
     ],
 )
 def test_heartbeat_optimum_has_the_known_values(T, expected):
@@ -96,7 +92,7 @@ def test_swiss_roll_moments_agree_with_brute_force_quadrature(noise, beta_1):
 def test_swiss_roll_density_integrates_to_one():
     law = SwissRoll(0.05)
     optimum = SwissRollOptimum(GaussianKernel(even_log_snr_schedule(5, 1e-3, 0.1)), law)
-    side = torch.linspace(-3.2, 3.2, 400, dtype=torch.float64)
+    side = torch.linspace(-3.2, 3.2, 140, dtype=torch.float64)
     total = (
         optimum.log_density(torch.cartesian_prod(side, side)).exp().sum() * (side[1] - side[0]) ** 2
     )

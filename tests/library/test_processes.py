@@ -6,13 +6,12 @@ import dataclasses
 import os
 import signal
 import socket
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from apart import started
 
 from nonequilibrium import distributed as processes
 from nonequilibrium.bound.bound import full_bound, sampled_bound
@@ -28,7 +27,9 @@ from nonequilibrium.training.fit import fit
 from replication.__main__ import main
 from replication.data.images import load_images
 from replication.files import to_json
+from replication.measure.images import PARTS
 from replication.measure.measure import measure
+from replication.measure.measured import Measured
 from replication.settings.settings import evaluation, load, quick
 from replication.training import train as experiment
 from replication.training.train import train
@@ -136,7 +137,9 @@ def everything(model):
     its = dataclasses.replace(
         evaluation("mnist_dense", "quick"), n_heldout=120, draws=1, n_samples=120
     )
-    measured = measure("mnist_dense", model, its)
+    with pytest.MonkeyPatch.context() as patch:  # tables of counts ask no network: none share them
+        patch.setitem(PARTS, "histograms", lambda _: Measured({}))
+        measured = measure("mnist_dense", model, its)
     trained, curve = train("mnist_dense", small(), log_every=8)
     return {
         "gradients": gradients(),
@@ -150,18 +153,35 @@ def everything(model):
     }
 
 
+def together(number, work, *given):
+    """Processes that share ``work``, by the variables that torchrun sets."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    place = LAUNCHED | {"MASTER_PORT": port, "WORLD_SIZE": str(number)}
+    return [started(work, *given, **place | {"RANK": str(rank)}) for rank in range(number)]
+
+
+def shared(folder):
+    """``everything`` by this process of several, of which the first writes it down."""
+    with processes.group():
+        result = everything(torch.load(folder / "model", weights_only=False))
+    if processes.first():
+        torch.save(result, folder / "result")
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The same by one process, and by three that torchrun starts."""
+    """The same by one process, and by three."""
     folder = tmp_path_factory.mktemp("shared")
     model, _ = train("mnist_dense", small())
     torch.save(model, folder / "model")
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=3", "--standalone", __file__]
-    done = subprocess.run(
-        [sys.executable, *launch, str(folder)], capture_output=True, text=True, timeout=170
-    )
-    assert done.returncode == 0, done.stderr
-    return everything(model), torch.load(folder / "result", weights_only=False)
+    group = together(3, shared, folder)
+    alone = everything(model)
+    for process in group:
+        process.join(170)
+        assert process.exitcode == 0
+    return alone, torch.load(folder / "result", weights_only=False)
 
 
 def test_the_gradient_of_three_processes_is_that_of_one_on_the_joined_batch(both):
@@ -222,24 +242,24 @@ def killed(model, objective, *arguments):
     return fit(model, counted, *arguments)
 
 
+def training(folder):
+    """The command, in the second process of which ``killed`` is at work; what it says is kept."""
+    experiment.ROOT, experiment.fit = folder, killed
+    experiment.Checkpoint = partial(Checkpoint, every_seconds=0.0)
+    sys.stderr = (folder / f"said {os.environ['RANK']}").open("w", buffering=1)
+    sys.exit(main([*WORDS, "--outputs", str(folder)]))
+
+
 def test_when_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = LAUNCHED | {"MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    words = [sys.executable, __file__, str(tmp_path), "killed"]
-    first, second = (
-        subprocess.Popen(
-            words, stderr=subprocess.PIPE, text=True, env=os.environ | place | {"RANK": number}
-        )
-        for number in "01"
-    )
+    first, second = together(2, training, tmp_path)
     try:
-        said = first.communicate(timeout=170)[1]
-        assert (first.returncode, second.wait()) == (1, -signal.SIGKILL)
+        first.join(170)
+        second.join(170)
+        assert (first.exitcode, second.exitcode) == (1, -signal.SIGKILL)
     finally:
         first.kill()
         second.kill()
-    assert said == (
+    assert (tmp_path / "said 0").read_text() == (
         "error: process 1 of 2 has lost another one; the same command goes on from the last "
         "checkpoint, if one was saved\n"
     )
@@ -331,16 +351,3 @@ def test_training_may_compute_in_bfloat16_and_bounds_never_do(name, monkeypatch)
             kernel = model.kernel()
         found.append(sampled_bound(kernel, model.reverse(kernel), x0, seeded(4), 2, block=5))
     assert found[0].kl.dtype == torch.float64 and torch.equal(found[0].kl, found[1].kl)
-
-
-if __name__ == "__main__":  # one of the processes above
-    torch.set_num_threads(1)
-    where = Path(sys.argv[1])
-    if sys.argv[2:]:
-        experiment.ROOT, experiment.fit = where, killed
-        experiment.Checkpoint = partial(Checkpoint, every_seconds=0.0)
-        sys.exit(main([*WORDS, "--outputs", str(where)]))
-    with processes.group():
-        result = everything(torch.load(where / "model", weights_only=False))
-    if processes.first():
-        torch.save(result, where / "result")

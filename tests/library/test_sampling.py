@@ -30,11 +30,11 @@ def test_forward_trajectory_ends_at_pi():
 
 def test_samples_of_the_optimal_heartbeat_are_valid_up_to_the_last_flips():
     law, kernel = Heartbeat(), BinomialKernel(inverse_schedule(400), 0.2)
-    x = sample(kernel, HeartbeatOptimum(kernel, Heartbeat()), (2000, 20), seeded(0))
+    x = sample(kernel, HeartbeatOptimum(kernel, Heartbeat()), (1000, 20), seeded(0))
     matches = (x[:, None] == law.templates()).all(-1)
     ceiling = (1 - 0.2 / 400) ** 16 * (1 - 0.8 / 400) ** 4
     valid = matches.any(1).double().mean().item()
-    assert 0.93 < valid < ceiling + 3 * math.sqrt(ceiling * (1 - ceiling) / 2000)
+    assert 0.93 < valid < ceiling + 3 * math.sqrt(ceiling * (1 - ceiling) / 1000)
     assert stats.chisquare(matches.sum(0).numpy()).pvalue > 1e-3
 
 

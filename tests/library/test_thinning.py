@@ -72,15 +72,20 @@ def test_a_chain_that_keeps_every_level_is_the_chain_itself():
             assert torch.allclose(ours, theirs.expand_as(ours))
 
 
-@pytest.mark.parametrize("error", [0.0, 0.3])
+@pytest.fixture(scope="module", params=[0.0, 0.3])
+def measured(request):
+    """A chain of this error, and the costs of all pairs of its steps."""
+    kernel, reverse = chain(error=request.param)
+    costs = step_costs(kernel, reverse, data(20_000), seeded(1), block=20_000)
+    return kernel, reverse, costs.pairs(kernel)
+
+
 @pytest.mark.parametrize("kept", [[1, 12], [1, 4, 5, 12], [3, 7, 12], list(range(1, 13))])
-def test_costs_of_steps_add_up_to_the_bound_of_the_thinned_chain(kept, error):
+def test_costs_of_steps_add_up_to_the_bound_of_the_thinned_chain(kept, measured):
     """The divergences by ρ alone, and the ends, against ``full_bound`` of the chain that ``thin``
     makes.
     """
-    kernel, reverse = chain(error=error)
-    costs = step_costs(kernel, reverse, data(20_000), seeded(1), block=20_000)
-    pairs = costs.pairs(kernel)
+    kernel, reverse, pairs = measured
     predicted = -sum(float(pairs[s, t]) for s, t in itertools.pairwise((0, *kept)))
     bound = full_bound(*thin(kernel, reverse, kept), data(2000, 2), seeded(3))
     # The two draw different data; the table is that of ten times as many, and interpolated.

@@ -1,21 +1,22 @@
 import io
 import math
-import os
-import signal
-import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
+from apart import started
 from torch import nn
 
 from nonequilibrium.errors import TrainingError
 from nonequilibrium.files import say
+from nonequilibrium.model.weights import weights_bytes
 from nonequilibrium.training.checkpoint import Checkpoint, read_state
 from nonequilibrium.training.fit import Ascent, Watch, fit
 from nonequilibrium.training.optimiser import SOAP
 from replication.settings.settings import load, quick
+from replication.training import train as experiment
 
 
 class Quadratic(nn.Module):
@@ -149,36 +150,31 @@ def fitted_last(steps, last):
     return sum(value.item() for value in values[-last:]) / last / math.log(2)
 
 
-SCRIPT = """
-import sys
-from functools import partial
-from pathlib import Path
-import torch
-from nonequilibrium.model.weights import weights_bytes
-from nonequilibrium.training.checkpoint import Checkpoint
-from replication.settings.settings import load
-from replication.training import train as experiment
-torch.set_num_threads(1)
-experiment.Checkpoint = partial(Checkpoint, every_seconds=0.0)
-name, folder, overrides = sys.argv[1], Path(sys.argv[2]), eval(sys.argv[3])
-save = lambda model, _: (folder / "weights.safetensors").write_bytes(weights_bytes(model, name))
-experiment.train(name, load(name, overrides), folder / "checkpoints", save=save)
-"""
+def saving_often(name, folder, overrides):
+    """A training that writes a checkpoint after each step, in a process of its own."""
+    experiment.Checkpoint = partial(Checkpoint, every_seconds=0.0)
+    weights = folder / "weights.safetensors"
+    save = lambda model, _: weights.write_bytes(weights_bytes(model, name))  # noqa: E731
+    experiment.train(name, load(name, overrides), folder / "checkpoints", save=save)
 
 
 @pytest.mark.parametrize(
-    "experiment, overrides",
+    "name, overrides",
     [
-        ("swiss_roll", {"train_steps": 300, "starts": 1}),
-        ("heartbeat", {"train_steps": 120, "n_steps": 100, "batch_t": 50}),
+        ("swiss_roll", {"train_steps": 80, "starts": 1}),
+        ("heartbeat", {"train_steps": 60, "n_steps": 20, "batch_t": 10}),
     ],
 )
-def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
+def test_a_killed_run_continues_bit_for_bit(tmp_path, name, overrides):
     def start(folder):
-        command = [sys.executable, "-c", SCRIPT, experiment, str(folder), repr(overrides)]
-        return subprocess.Popen(command, env=os.environ | {"NONEQUILIBRIUM_QUIET": "1"})
+        return started(saving_often, name, folder, overrides)
 
-    assert start(tmp_path / "whole").wait() == 0
+    def finish(folder):
+        process = start(folder)
+        process.join()
+        assert process.exitcode == 0
+
+    finish(tmp_path / "whole")
     killed = tmp_path / "killed"
     for _ in range(2):
         process = start(killed)
@@ -191,8 +187,8 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
             if now and now != before:
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not (killed / "weights.safetensors").exists(), "the run was too short to be killed"
     state = torch.load(
         io.BytesIO(next(killed.glob("checkpoints/*.pt")).read_bytes().partition(b"\n")[2])
@@ -201,11 +197,11 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, experiment, overrides):
     # As a kill in the middle of a write leaves it, which happens by chance above too.
     checkpoint = next(killed.glob("checkpoints/*.pt"))
     checkpoint.with_name(f".{checkpoint.name}.0123456789ab.tmp").write_bytes(b"half of it")
-    assert start(killed).wait() == 0
+    finish(killed)
     assert not [*killed.glob("checkpoints/*"), *killed.glob("checkpoints/.*")], (
         "a finished run leaves nothing behind"
     )
-    whole, continued = (tmp_path / name / "weights.safetensors" for name in ("whole", "killed"))
+    whole, continued = (tmp_path / run / "weights.safetensors" for run in ("whole", "killed"))
     assert whole.read_bytes() == continued.read_bytes()
 
 

@@ -220,8 +220,9 @@ def test_time_features_tell_neighbouring_steps_apart():
 
 def test_training_raises_K(monkeypatch):
     monkeypatch.setattr(ImageModel, "validate", partialmethod(ImageModel.validate, 40, 4))
-    params = dataclasses.replace(quick("cifar10_unet"), train_steps=60, batch=16, n_steps=40)
-    model, curve = train("cifar10_unet", params, log_every=20)
+    changes = {"train_steps": 20, "channels": 8, "batch": 8, "n_steps": 40, "ema": 0.7}
+    params = quick("cifar10_unet", changes)
+    model, curve = train("cifar10_unet", params, log_every=10)
     assert curve[-1]["K_validation"] > curve[0]["K_validation"] + 0.3
     assert len(model.groups()) == 1 and sum(len(g["params"]) for g in model.groups()) == len(
         list(model.network.parameters())
