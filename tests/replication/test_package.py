@@ -93,7 +93,7 @@ def test_every_public_name_is_where_it_is_said_to_be():
 
 def test_the_example_at_the_top_runs_as_it_stands(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    example = re.search(r"is\n\n((?:    .*\n|\n)+?)\nThe names", nonequilibrium.__doc__)[1]
+    example = re.search(r"is\n\n((?:    .*\n|\n)+)", nonequilibrium.__doc__)[1]
     images = load_images("photographs").test  # as large as CIFAR-10's images, and always there
     exec("\n".join(line[4:] for line in example.splitlines()), {"images": images})
     assert 2 < float(capsys.readouterr().out) < 8
