@@ -78,6 +78,17 @@ def test_a_page_names_no_address_to_load_from(reports):
         assert all(source.startswith("data:") for source in re.findall(r'src="([^"]{,30})', text))
 
 
+def test_links_of_the_report_have_words():
+    """HTML in the Markdown of an output would lose them."""
+    cells = nbformat.read(ROOT / "notebooks/pipeline/report.ipynb", as_version=4).cells
+    names = {"reports": "reports"}
+    exec(next(cell.source for cell in cells if "def link(" in cell.source), names)
+    link = new_output("display_data", {"text/markdown": names["link"]("01_swiss_roll", "Words")})
+    notebook = new_notebook(cells=[new_markdown_cell("# A"), new_code_cell("", outputs=[link])])
+    html = page.render(notebook, is_report=True)
+    assert '<a href="notebooks/01_swiss_roll.html">Words</a>' in html
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_equation_of_the_notebooks_becomes_mathml(path):
     for cell in nbformat.read(path, as_version=4).cells:
