@@ -10,7 +10,8 @@ WAIT := dvc --wait-for-lock repro --single-item
 
 reproduce: .venv/installed            ## everything: train, measure, draw, report
 	dvc repro --quiet code             # read by all others, of which two run at once, each on a core
-	$(WAIT) train@heartbeat train@swiss_roll_wide --force & $(WAIT) train@swiss_roll --force; wait
+	$(WAIT) train@heartbeat train@swiss_roll_wide --force && $(WAIT) measure@heartbeat & \
+	$(WAIT) train@swiss_roll --force; wait
 	dvc repro measure theory restorations
 	dvc stage list --name-only | grep ^subject | xargs -n 1 -P 2 $(WAIT)
 	dvc repro
