@@ -102,7 +102,9 @@ def entry() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     for name in {"SIGTERM", "SIGHUP", "SIGUSR1"} & {*dir(signal)}:  # end as Ctrl-C does, tidily
-        signal.signal(getattr(signal, name), signal.default_int_handler)
+        number = getattr(signal, name)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     raise SystemExit(main())
 
 

@@ -118,6 +118,25 @@ def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name
     assert same(whole, continued)
 
 
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):
+    """nohup starts a command so."""
+
+    def warned(model, K, *arguments, **options):
+        def objective(generator):
+            os.kill(os.getpid(), signal.SIGHUP)
+            return K(generator)
+
+        return fit(model, objective, *arguments, **options)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(experiment, "fit", warned)
+        train("swiss_roll", PARAMS, tmp_path)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     "change, what",
     [

@@ -25,9 +25,10 @@ def from_diffusers(unet, scheduler=None, **changes) -> Adapted:
     The chain has all T steps of the training. Beside its schedule the scheduler's
     ``prediction_type``, ``variance_type`` (the smaller fixed one where there is none),
     ``clip_sample`` and ``thresholding`` are read; ``from_config`` carries those that were set, and
-    no defaults, to another kind. What ``bits_per_dim`` is ``given`` goes to ``class_labels``, or by
-    name. changes: arguments of ``from_function`` to set otherwise, such as ``clip``. Raises
-    AdapterError, also for a chain of latents.
+    no defaults, to another kind. A network trained on ``add_noise`` of a DPM, DEIS or UniPC
+    scheduler before its ``set_timesteps`` has learned the steps in reverse. What ``bits_per_dim``
+    is ``given`` goes to ``class_labels``, or by name. changes: arguments of ``from_function`` to
+    set otherwise, such as ``clip``. Raises AdapterError, also for a chain of latents.
     """
     if scheduler is None:
         if any(getattr(unet, name, None) is not None for name in ("vae", "vqvae", "movq")):

@@ -67,7 +67,8 @@ class Bound:
     @property
     def mc_se(self) -> float:
         """Standard error of K by Monte Carlo alone, given these examples, nats; r ≥ 2 replicates.
-        Stratified draws are assumed independent, so that it is an upper bound for them.
+        Stratified draws are assumed independent, so that it is an upper bound for them. Two
+        replicates tell it to 40 % for 5 examples, to 15 % for 50.
         """
         r, n = self.replicates.shape
         if r < 2:

@@ -1,6 +1,6 @@
 """A factor for y = A x^0 + noise that looks through the model: r_t(x^t) = E[r(x^0)|x^t], for which
-the chain is exact, is N(y; A x̂^0, A C_t A^T + σ²) where x^0 given x^t is Gaussian, of mean x̂^0 and
-of covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al. 2023 assume C_t diagonal.
+the chain is exact, is N(y; A x̂^0, A C_t A^T + σ²) where x^0 given x^t is Gaussian, of mean x̂^0
+and covariance C_t = (1−ᾱ_t)/√ᾱ_t ∂x̂^0/∂x^t (Tweedie). Song et al. 2023 assume C_t diagonal.
 """
 
 import math

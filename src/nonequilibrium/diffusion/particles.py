@@ -1,6 +1,6 @@
 """Sequential Monte Carlo along the reverse chain (Del Moral, Doucet & Jasra 2006), which counts the
-Z̃_t that (22) drops: w_{t−1} = w_t p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)). Many
-particles have the law p(x^0) r(x^0)/Z̃; any number estimates Z̃ without bias.
+Z̃_t that (22) drops: w_{t−1} = w_t p(x^{t−1}|x^t) r_{t−1}(x^{t−1}) / (p̃(x^{t−1}|x^t) r_t(x^t)).
+Many particles have the law p(x^0) r(x^0)/Z̃; any number estimates Z̃ without bias.
 """
 
 import math
@@ -106,7 +106,7 @@ def particles(
 
 
 def _log_drawn(kernel: Kernel, x: Tensor, p_tilde: Any) -> Tensor:
-    """log p̃(x), (n,) nats, without coordinates on which it is a delta, as r is: p alone is left."""
+    """log p̃(x), (n,) nats, but for coordinates on which it and r are deltas: p alone is left."""
     if isinstance(p_tilde, Bernoulli):
         return kernel.log_prob(x, p_tilde).double()
     held = p_tilde.var == 0

@@ -22,7 +22,7 @@ def reverse_chain(
     start: tuple[int, Tensor] | None = None,
     times: int = 0,
 ) -> Iterator[tuple[int, Tensor, Any, Any]]:
-    """The chain p(x^{0..T}) (5): (t, x^t, p, p̃) for t = T..0, with x^t ~ p̃ = p(x^t|x^{t+1}) r(x^t).
+    """The chain p(x^{0..T}) (5): (t, x^t, p, p̃) for t = T..0, x^t ~ p̃ = p(x^t|x^{t+1}) r(x^t).
 
     shape: (n, event). generator: one, or a list of n, with which no sample depends on the others.
     start: (t, x^t) in place of a draw from π. times: how often a step t ≥ 2 is taken again after a

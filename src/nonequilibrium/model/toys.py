@@ -19,7 +19,6 @@ TRAINING_SEQUENCES = 200_000  # of the heartbeat, so many that the offsets are e
 
 class PointsModel(Model):
     """A law of points, in coordinates of unit variance; ``start`` numbers other initial centres.
-
     law: from σ to an object with a ``dim`` and ``sample(n, generator)``, (n, dim) float64.
     """
 

@@ -110,8 +110,10 @@ def signals(caught: bool) -> Iterator[list[int]]:
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if caught and here else ()
     with ExitStack() as former:
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            handler = signal.signal(number, lambda number, _: asked.append(number))
-            former.callback(signal.signal, number, handler)
+            handler = signal.getsignal(number)
+            if handler is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda number, _: asked.append(number))
+                former.callback(signal.signal, number, handler)
         yield asked
 
 
