@@ -1,8 +1,4 @@
-"""One command, ``nonequilibrium`` or ``python -m replication``.
-
-Exit status: 0 done, 1 failed, 2 wrong use. Whatever a user can mend is one sentence on standard
-error.
-"""
+"""The command ``nonequilibrium``. Its exit status: 0 if done, 1 if failed, 2 if used wrongly."""
 
 import argparse
 import io
@@ -44,10 +40,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    """What ``arguments`` ask for; raises Refusal.
-
-    Only the module of the command that is asked for is imported, so that --help is quick.
-    """
+    """The options that ``arguments`` give; raises Refusal."""
     if not (word := next(iter(arguments), "")).startswith("-"):
         check_name("command", word, COMMANDS)
     purpose = "The first diffusion model, replicated: data, training, measuring, samples."
@@ -59,7 +52,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         command = commands.add_parser(name, formatter_class=Help, **about)
         command.description = f"{does[0].upper()}{does[1:]}."
         command.epilog = f"Example: nonequilibrium {example}"
-        if name == word:
+        if name == word:  # the only module to import, so that --help is quick
             getattr(import_module(f"replication.{module}"), "arguments", vars)(command)
     return parser.parse_args(arguments)
 

@@ -42,9 +42,7 @@ def is_path(text: str) -> bool:
 
 
 def check_writable(*paths: Path) -> None:
-    """Raises OutputError unless files can be written there, in folders that need not exist yet, on
-    a disk that is not full.
-    """
+    """Raises OutputError unless files of these paths can be written; folders may be missing yet."""
     for path in paths:
         try:
             above = next(folder for folder in path.parents if os.path.lexists(folder))

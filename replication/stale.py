@@ -75,9 +75,7 @@ def cells(path: Path) -> bytes:
 
 
 def stages() -> dict[str, str]:
-    """What ``.code`` holds: {stage: text}. Trainings of images take up to hours, so they depend on
-    their data set alone: they run when parameters change, and by force.
-    """
+    """{stage: its text in ``.code``}; a training of images, of hours, depends on its data alone."""
     texts = {
         "data": manifest(["replication.data.fetch"]),
         "restorations": manifest(["replication.restoration.restorations"]),

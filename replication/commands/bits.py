@@ -1,6 +1,4 @@
-"""Bits/dim of any diffusion model on pictures: a folder that a pipeline of diffusers saved, weights
-of this package, or module:function, a function that returns what ``adapters.adapted`` knows.
-"""
+"""Bits/dim, on pictures, of any diffusion model that ``adapters.adapted`` knows."""
 
 import argparse
 import importlib

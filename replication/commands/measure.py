@@ -13,10 +13,7 @@ from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import evaluation
 
-BESIDE = {  # what is measured beside the experiments
-    "restorations": "replication.restoration.restorations",
-    "theory": "replication.theory.theory",
-}
+BESIDE = {"restorations": "restoration.restorations", "theory": "theory.theory"}  # the modules
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
             raise ParameterError(f"{name} has no options but --outputs")
         reports = outputs or ROOT / "reports"
         check_writable(*(reports / f"{place}/{name}.json" for place in ("metrics", "measured")))
-        return import_module(BESIDE[name]).run(reports)
+        return import_module(f"replication.{BESIDE[name]}").run(reports)
     if options.spacing:
         options.model, options.weights = name, weights or ROOT / f"models/{name}.safetensors"
         sample = import_module("replication.measure.sample")

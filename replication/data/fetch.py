@@ -1,6 +1,4 @@
-"""Fetch the image data sets from public addresses, or from NONEQUILIBRIUM_MIRROR, a folder or an
-http(s) address in their place; each file is verified by SHA-256.
-"""
+"""Fetch data sets from public addresses, or from NONEQUILIBRIUM_MIRROR; verified by SHA-256."""
 
 import argparse
 import gzip
@@ -85,9 +83,7 @@ def _local(place: str, folder: str) -> Path:
 
 
 def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """(file, content) of ``files`` in a tar archive, or of the file that ``archive`` is, packed or
-    not; no member is read beyond LARGEST, and none is written. Raises DataError.
-    """
+    """(file, content) of ``files`` in a tar archive, or of a single file, packed or not."""
     if not archive.is_file():
         raise DataError("there is no such file")
     try:
@@ -114,9 +110,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fetch and verify data sets; raises DataError if one is not available. The outcome goes to
-    reports/data/, by which the pipeline knows what it can run.
-    """
+    """Fetch data sets and record in reports/data/ which are here, for the pipeline to know."""
     for name in options.names:
         check_name("data set", name, DATA_SETS)
     mirror, failures = os.environ.get("NONEQUILIBRIUM_MIRROR", "").strip() or None, []

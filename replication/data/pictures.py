@@ -137,9 +137,7 @@ def save_pictures(pictures: dict[Path, Tensor]) -> None:
 
 
 def rows(images: Tensor, columns: int, side: int = 0, white: int = 255) -> Tensor:
-    """Images (n, c, h, w) uint8 in rows of ``columns`` with white gaps, each enlarged to about
-    ``side`` pixels where it is smaller: (c, H, W).
-    """
+    """One picture (c, H, W) of images (n, c, h, w) uint8, enlarged to about ``side`` if smaller."""
     times, columns = max(1, side // images.shape[-1]), min(columns, len(images))
     images = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
     gaps = (0, 2 * times, 0, 2 * times, 0, 0, 0, -len(images) % columns)

@@ -1,6 +1,4 @@
-"""What models are trained on: pictures of any size, of one's own, or in place of the paper's bark,
-which is no longer available, two photographs or, where these are not in data/, textures.
-"""
+"""Pictures of any size to train on: one's own, photographs of bark or, without these, textures."""
 
 import re
 import sys
@@ -18,7 +16,7 @@ HELD_OUT = (256, 320)  # height and width of the region of a picture that is hel
 APART = 32  # pixels between what is held out and what is trained on
 EVERY = 4  # of many pictures, every fourth is held out whole
 TEXTURES = ("brick", "grass", "gravel")  # scikit-image's
-BARK = {
+BARK = {  # in place of the paper's photographs, which are no longer available
     "photographs": "two photographs of bark (Poly Haven, CC0)",
     "textures": "scikit-image's brick, grass and gravel",
 }
@@ -80,9 +78,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(
-            f"data is {str(path)!r}; it must be bark, or a picture or folder that exists"
-        )
+        raise DataError(f"data is {str(path)!r}; it must be bark, a picture or a folder")
     files = [file for file in path.rglob("[!.]*") if file.is_file()]
     pictures = [file for file in files if file.parent == path and file.suffix.lower() in KINDS]
     skipped = f"skipped, in subfolders too: {len(files) - len(pictures)} other files"
@@ -95,9 +91,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def regions(pictures: list[Tensor], patch: int, middle: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """(train, test): a region of each picture is held out, its middle or its lower right corner;
-    what is left APART pixels around it and large enough for a patch is trained on.
-    """
+    """(train, test): held out is the middle of each picture, or else its lower right corner."""
     train, test = [], []
     for picture in pictures:
         height, width = picture.shape[1:]

@@ -58,9 +58,6 @@ def trained_on(model: TextureModel) -> Pictures:
     raise DataError(told)
 
 
-# ---------------------------------------------------------------- K
-
-
 class Piece(NamedTuple):
     """A held-out picture, x^0 (1, c, h, w), and the side of its squares, None for the whole."""
 
@@ -131,9 +128,6 @@ def _kl(kernel, reverse, piece: Piece, t: int, generator: torch.Generator) -> Te
         for law in (kernel.q_posterior(piece.x0, xt, at), reverse(xt, at))
     )
     return kernel.kl(q, p).double()
-
-
-# ---------------------------------------------------------------- figure 5
 
 
 def hole_in(picture: Tensor, side: int) -> Tensor:

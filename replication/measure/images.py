@@ -1,7 +1,4 @@
-"""How a model of images of one size is measured: K on test images, and the parts of the register.
-
-Among these are the Parzen window estimate of Table 2 and posterior samples (section 2.5).
-"""
+"""How a model of images of one size is measured: K, Parzen windows (Table 2), posteriors (2.5)."""
 
 from dataclasses import dataclass
 
@@ -51,7 +48,7 @@ def evaluate(experiment: str, model: ImageModel, settings: ImageEvaluation) -> M
         {"K_per_example": (bits(bound.per_example) / model.pixels).float()},
     )
     del bound  # n (T + 1) numbers that the parts do without
-    given = Given(experiment, model, kernel, images, settings)
+    given = Given(experiment, model, chain, images, settings)
     for name in EXPERIMENTS[experiment].parts:
         result.add(PARTS[name](given))
     return result
@@ -63,19 +60,9 @@ class Given:
 
     experiment: str
     model: ImageModel
-    kernel: GaussianKernel
+    chain: tuple[GaussianKernel, Reverse[Normal]]
     images: ImageSet
     settings: ImageEvaluation
-
-    @property
-    def reverse(self) -> Reverse[Normal]:
-        """p(x^{t−1}|x^t) as a function of (x^t, t)."""
-        return self.model.reverse(self.kernel)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
-        return self.model.network.shape
 
     def seeded(self, offset: int) -> torch.Generator:
         """The generator of one quantity, with the seed of the settings plus ``offset``."""
@@ -99,15 +86,16 @@ def shown(given: Given) -> Measured:
     """True samples by all T steps, none chosen: array ``shown``."""
     sizes = EXPERIMENTS[given.experiment].shown
     n, seed = min(given.settings.n_shown, sizes["most"]), given.settings.seed + sizes["offset"]
-    x = sample_each(given.kernel, given.reverse, n, given.shape, seed)
+    x = sample_each(*given.chain, n, given.model.network.shape, seed)
     return Measured({}, {}, {"shown": given.model.scale.to_pixels(x)})
 
 
 def window(given: Given) -> Measured:
     """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
-    n, steps = given.settings.n_samples, min(given.settings.thin_steps, given.kernel.T)
-    x = sample_each(*given.model.thinned(steps), n, given.shape, given.settings.seed + 9)
-    points = in_unit_interval(given.model.scale.to_pixels(x), given.images.levels)
+    model, settings, n = given.model, given.settings, given.settings.n_samples
+    steps = min(settings.thin_steps, model.params.n_steps)
+    x = sample_each(*model.thinned(steps), n, model.network.shape, settings.seed + 9)
+    points = in_unit_interval(model.scale.to_pixels(x), given.images.levels)
     scores = _parzen(OURS, points, given.images)
     return Measured({"n_samples": n, "thin_steps": steps, "parzen": scores})
 
@@ -138,12 +126,12 @@ def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
 
 def halves(given: Given) -> Measured:
     """Ten digits: the right half filled in from the left, and noise at SNR 1 taken away."""
-    truth, known = given.noisy(given.images.test[:10], 6), left(*given.shape[1:])
+    truth, known = given.noisy(given.images.test[:10], 6), left(*given.model.network.shape[1:])
     noisy = DENOISING.seen(truth, given.seeded(7))
 
     def posterior(r, number: int) -> Tensor:
         draws, options = given.seeded(8 + number), {"r": r, "dtype": torch.float32}
-        return sample(given.kernel, given.reverse, truth.shape, draws, **options)
+        return sample(*given.chain, truth.shape, draws, **options)
 
     strips = {
         "held-out": truth,
@@ -165,9 +153,9 @@ def figure_3(given: Given) -> Measured:
     """The paper's figure 3 (a) to (c): test images, noise at SNR 1, posterior samples."""
     test, to_pixels = given.images.test, given.model.scale.to_pixels
     test = test[torch.randperm(len(test), generator=given.seeded(0))][:10]  # the file is ordered
-    truth, chain = given.noisy(test, 6), (given.kernel, given.reverse)
-    noisy, seeds = DENOISING.seen(truth, given.seeded(7)), [given.settings.seed + 8]
-    denoised = drawn(chain, noisy, seeds, lambda part: Denoise(noisy[part], 1.0))[0]
+    truth, seeds = given.noisy(test, 6), [given.settings.seed + 8]
+    noisy = DENOISING.seen(truth, given.seeded(7))
+    denoised = drawn(given.chain, noisy, seeds, lambda part: Denoise(noisy[part], 1.0))[0]
     x = {"noisy": noisy, "posterior": denoised}
     error = {f"{name}_mean_square": float((x[name] - truth).square().mean()) for name in x}
     pictures = torch.stack([test, to_pixels(noisy), to_pixels(denoised)])

@@ -100,9 +100,6 @@ def fit(model: MCGSM, draw: Draw, generator, steps: int, batch=4000, learning_ra
         falling.step()
 
 
-# ---------------------------------------------------------------- images
-
-
 def causal(side: int) -> Tensor:
     """Which pixels of a (side, side) window come before its centre, row by row; bool."""
     return (torch.arange(side * side) < side * side // 2).reshape(side, side)

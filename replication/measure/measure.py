@@ -2,11 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from nonequilibrium.distributed import group, world
 from nonequilibrium.model.model import Model
@@ -16,7 +12,7 @@ from replication.measure.measured import Measured
 from replication.settings import settings
 from replication.settings.fields import check_name
 from replication.settings.registry import EXPERIMENTS
-from replication.training.train import train
+from replication.training.train import threads, train
 
 
 def trained(
@@ -58,14 +54,3 @@ def cores() -> int:
     total = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or world()) if world() > 1 else 1
     return max(1, total // here)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """PyTorch's threads inside the ``with`` block."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)

@@ -13,10 +13,6 @@ from nonequilibrium.files import save_contents
 from replication.files import to_json
 
 
-class MeasuredError(Refusal, ValueError):
-    """A folder without the measurements that it should hold."""
-
-
 @dataclass
 class Measured:
     """numbers: the contract of reports/metrics. tables and arrays: by name."""
@@ -48,7 +44,7 @@ class Measured:
 
     @classmethod
     def load(cls, reports: Path | str, experiment: str) -> "Measured":
-        """Read what ``save`` wrote; raises MeasuredError, with the remedy."""
+        """Read what ``save`` wrote; raises Refusal, with the remedy."""
         folder = Path(reports) / "measured" / experiment
         try:
             numbers = (Path(reports) / "metrics" / f"{experiment}.json").read_text(encoding="utf-8")
@@ -57,4 +53,4 @@ class Measured:
             return cls(json.loads(numbers), tables, arrays)
         except Exception as error:  # three libraries' readers, which raise many kinds
             reason, remedy = one_line(error), f"`dvc repro measure@{experiment}` measures it"
-            raise MeasuredError(f"{folder} holds no measurements ({reason}); {remedy}") from None
+            raise Refusal(f"{folder} holds no measurements ({reason}); {remedy}") from None

@@ -1,7 +1,4 @@
-"""The MCGSM beside which dead leaves are measured, doubled for as long as that helps.
-
-nonequilibrium train mcgsm     # half an hour on one core
-"""
+"""The MCGSM beside which dead leaves are measured, doubled for as long as that helps."""
 
 import argparse
 import dataclasses
@@ -23,7 +20,7 @@ from nonequilibrium.errors import WeightsError
 from nonequilibrium.files import save_contents
 from nonequilibrium.model.textures import LeavesModel
 from nonequilibrium.model.weights import check_card
-from replication.files import ROOT, commit
+from replication.files import ROOT, commit, to_json
 from replication.measure.mcgsm import MCGSM, Draw, drawn_from, fit, per_image
 from replication.measure.metrics import seeded
 from replication.settings.params import LeavesLaw, MCGSMParams
@@ -76,8 +73,7 @@ def save_mixture(mixture: MCGSM, rows: list, params: LeavesLaw, path: Path, card
     about = json.dumps({"mcgsm": law, "sizes": rows}, sort_keys=True)
     raw = save(mixture.state_dict(), {"nonequilibrium": about})
     card = card | {"sha256": hashlib.sha256(raw).hexdigest(), "law": law, "sizes": rows}
-    text = json.dumps(card, indent=2) + "\n"
-    save_contents({path: raw, path.with_suffix(".json"): text.encode()})
+    save_contents({path: raw, path.with_suffix(".json"): to_json(card).encode()})
 
 
 def load_mixture(params: LeavesLaw, path: Path = WEIGHTS) -> tuple[MCGSM, list[dict]]:
@@ -102,7 +98,7 @@ def load_mixture(params: LeavesLaw, path: Path = WEIGHTS) -> tuple[MCGSM, list[d
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train the MCGSM on the leaves of params.yaml and write it."""
+    """Train the MCGSM on the leaves of params.yaml and write it: half an hour on one core."""
     began, sizes, params = time.time(), load("mcgsm"), load("dead_leaves")
     data: Any = leaves_pictures(params)
     mixture, rows = grown(LeavesModel(data, **vars(params)), data.train, sizes)

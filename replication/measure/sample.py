@@ -1,10 +1,7 @@
-"""Samples of a trained image model, none chosen, and the steps that a thinned chain keeps.
+"""Samples of a trained image model, none chosen, by all of its steps or by fewer.
 
-    nonequilibrium sample cifar10_unet --steps 50 --number 40 --out samples.png
-    nonequilibrium measure cifar10_unet --spacing
-
-The second measures what every step between two noise levels costs K, and writes it beside the
-weights. The first then keeps the levels by which K loses least, without costs evenly spaced ones.
+``measure MODEL --spacing`` writes the cost in K of every step beside the weights. By these costs
+``sample MODEL --steps`` keeps the levels with the least loss, without them evenly spaced levels.
 """
 
 import argparse

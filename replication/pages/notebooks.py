@@ -1,6 +1,4 @@
-"""Run a notebook with checked parameters (papermill) and write its page, of equal bytes for equal
-runs: without papermill's time stamps and random cell ids.
-"""
+"""Run a notebook with checked parameters and write its page; equal runs give equal bytes."""
 
 import argparse
 import ast
@@ -37,9 +35,7 @@ def source(notebook: str) -> Path:
 
 
 def checked(path: Path, parameters: dict) -> dict:
-    """``parameters`` with the kinds of the literals in a notebook's ``parameters`` cell; raises
-    ParameterError, and Refusal for what is no notebook.
-    """
+    """``parameters`` with the types of the literals in the notebook's own cell; raises Refusal."""
     try:
         nbformat.validate(nbformat.read(path, as_version=4))
         declared = papermill.inspect_notebook(path)
@@ -54,23 +50,23 @@ def checked(path: Path, parameters: dict) -> dict:
 
 
 def as_default(label: str, value, default):
-    """``value`` as the kind of ``default`` has it; raises ParameterError, which begins with
-    ``label``. Where the default is None, a path belongs, for weights also a mapping of paths.
+    """``value`` with the type of ``default``; raises ParameterError, which begins with ``label``.
+
+    A default of None stands for a path, of weights also for a mapping of paths.
     """
     if isinstance(default, dict):
         if not isinstance(value, dict):
             raise ParameterError(f"{label} is {shown(value)}; it must be a mapping, as {{seed: 1}}")
-    elif default is not None:
+        return value
+    if default is not None:
         return read_value(label, value, type(default), low=0, high=SEED)
-    elif value in ("null", "None", "~", "", None):
+    if value in ("null", "None", "~", "", None):
         return None
-    else:
-        several = isinstance(value, dict) and label.endswith("'weights'")
-        for path in map(str, value.values() if several else [value]):
-            if not is_path(path) or as_number(path) != path:
-                raise ParameterError(
-                    f"{label} is {shown(value)}; it must be a path, such as ./{path}"
-                )
+    several = isinstance(value, dict) and label.endswith("'weights'")
+    for path in map(str, value.values() if several else [value]):
+        if not is_path(path) or as_number(path) != path:
+            wanted = f"it must be a path, such as ./{path}"
+            raise ParameterError(f"{label} is {shown(value)}; {wanted}")
     return str(value) if isinstance(value, Path) else value
 
 

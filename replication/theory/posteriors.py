@@ -105,9 +105,6 @@ def posteriors(profile: str, seed: int = 7) -> dict:
     return {"profile": profile, "seed": seed, "row": rows}
 
 
-# ---------------------------------------------------------------- particles
-
-
 def weighted(profile: str, seed: int = 7) -> dict:
     """``particles`` in reports/metrics/posteriors.json. Raises ParameterError.
 

@@ -1,7 +1,4 @@
-"""The average (9), the brackets (24) and what a schedule is worth (2.4.1), on the two toys.
-
-All are measured with the exact optimal kernels, in bits.
-"""
+"""Equations (9) and (24) and the worth of schedules (2.4.1) on both toys, by optimal kernels."""
 
 from pathlib import Path
 
@@ -37,11 +34,6 @@ T_ROLL = 40
 BLOCK = 4096  # trajectories at a time; all of them together would take a gigabyte
 
 
-def heartbeat_chain(T: int) -> BinomialKernel:
-    """The heartbeat's chain of T steps."""
-    return BinomialKernel(schedule("inverse", T), PI)
-
-
 def swiss_roll_chain(T: int = T_ROLL) -> GaussianKernel:
     """The swiss roll's chain of T steps, even in log signal-to-noise ratio."""
     return GaussianKernel(schedule("even_log_snr", T, beta_1=BETA_1, alpha_bar_T=ALPHA_BAR_T))
@@ -55,7 +47,8 @@ def heartbeat_star(kernel: BinomialKernel, law: Heartbeat) -> Tensor:
 def theory(profile: str, seed: int = 7) -> dict:
     """Equations (9) and (24) on both toys; reports/metrics/theory.json. Raises ParameterError."""
     sizes, beat, roll = sizes_of("theory", profile), Heartbeat(), SwissRoll(NOISE)
-    beats, points, n = heartbeat_chain(sizes["T"]), swiss_roll_chain(), sizes["points"]
+    beats = BinomialKernel(schedule("inverse", sizes["T"]), PI)
+    points, n = swiss_roll_chain(), sizes["points"]
     best, x0 = SwissRollOptimum(points, roll), roll.sample(n, seeded(seed + 2))
     K_star, L = full_bound(points, best, x0, seeded(seed + 3)), mean_se(best.log_density(x0))
     limits = {"K_star": bits(K_star.K), "K_star_se": bits(K_star.se)}
@@ -107,13 +100,10 @@ def heartbeat_limits(kernel: BinomialKernel, law: Heartbeat) -> dict:
 
 def chain_row(T: int, law: Heartbeat, examples: int, seed: int) -> dict:
     """The limits of a chain of T steps of the heartbeat, and the averages (9) of 1 and of 16."""
-    kernel, x0 = heartbeat_chain(T), law.sample(examples, seeded(seed))
+    kernel, x0 = BinomialKernel(schedule("inverse", T), PI), law.sample(examples, seeded(seed))
     log_ratio = log_ratios(kernel, HeartbeatOptimum(kernel, law), x0, 16, seeded(seed + T))
     means = {f"mean_{n}": float(bits(estimates(log_ratio, n).flatten()).mean()) for n in (1, 16)}
     return {"T": T} | heartbeat_limits(kernel, law) | means
-
-
-# ---------------------------------------------------------------- (24)
 
 
 def heartbeat_brackets(kernel: BinomialKernel, law: Heartbeat) -> dict:
@@ -155,9 +145,6 @@ def swiss_roll_log_q(optimum: SwissRollOptimum, xt: Tensor, t: int) -> Tensor:
 def _in_bits(**by_t: Tensor) -> dict:
     steps = {"t": list(range(2, len(by_t["lower"])))}
     return steps | {name: bits(value)[2:].tolist() for name, value in by_t.items()}
-
-
-# ---------------------------------------------------------------- schedules
 
 
 def schedules(profile: str, seed: int = 7) -> dict:

@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -82,9 +83,7 @@ def outputs_of(name: str, outputs: Path) -> tuple[Path, Path, Path]:
 
 
 def free_name(experiment: str, params, outputs: Path, force: bool = False) -> str:
-    """The name of new weights in ``outputs``, with a hash of their parameters where there are
-    others, unless ``force`` replaces these by those of params.yaml.
-    """
+    """The experiment's name, with a hash where weights of that name exist and must stay."""
     kept, usual = outputs_of(experiment, outputs)[0], params == load(experiment)
     if not kept.is_file() or (force and usual):
         return experiment
@@ -133,11 +132,10 @@ def train(
     log_every: int = 100,
     save: Callable[[Model, list[dict]], None] | None = None,
 ) -> tuple[Model, list[dict]]:
-    """The trained model of ``experiment``, on the CPU, and its curve; an interrupted run of the
-    same ``identity`` goes on from its file in ``checkpoints``.
+    """The trained model of ``experiment``, on the CPU, and its curve.
 
-    save: called before that file is removed, so that a result which cannot be written is not lost.
-    Under torchrun the processes share each batch of images, and the first saves.
+    An interrupted run of the same ``identity`` continues from its file in ``checkpoints``, which is
+    removed only after ``save``, so that no result is lost. Under torchrun the first process saves.
     """
     check_name("experiment", experiment, EXPERIMENTS)
     check_log_every(log_every)
@@ -173,34 +171,41 @@ def fitted(
     experiment: str, params, path: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
     """The trained model and its curve: the work of each process. path: of the checkpoint."""
-    declared, threads = EXPERIMENTS[experiment], torch.get_num_threads()
+    declared = EXPERIMENTS[experiment]
     if device == "cuda" and world() > 1:  # a GPU for each of the processes on a machine
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     device = str(usable_device(device))
     images = training_data(params) if declared.images else None
     checkpoint = Checkpoint(path, identity(experiment, params, images)) if path else None
-    watch = Watch(experiment, log_every)
-    try:
-        with devices.enough_memory(experiment):
-            if images is not None:
-                model = declared.model(images, **vars(params)).to(device)
-                if isinstance(model.images, torch.Tensor):
-                    model.images = model.images.to(device)
-            else:
-                torch.set_num_threads(1)  # so that the result does not depend on their number
-                if getattr(params, "starts", 1) > 1:
-                    model = best_start(declared.model, params, watch, checkpoint)
-                else:
-                    model = declared.model(**vars(params))
-            how = model.fit_options()
-            watch = how["watch"]._replace(label=experiment, log_every=log_every)
-            work = model, model.objective, model.groups(), params.train_steps, params.seed
-            with devices.prepared(model.network, device):
-                curve = fit(*work, how["ascent"], watch, checkpoint)
-    finally:
-        torch.set_num_threads(threads)
+    # A toy's result must not depend on the number of threads.
+    number = 1 if images is None else torch.get_num_threads()
+    with devices.enough_memory(experiment), threads(number):
+        if images is not None:
+            model = declared.model(images, **vars(params)).to(device)
+            if isinstance(model.images, torch.Tensor):
+                model.images = model.images.to(device)
+        elif getattr(params, "starts", 1) > 1:
+            model = best_start(declared.model, params, Watch(experiment, log_every), checkpoint)
+        else:
+            model = declared.model(**vars(params))
+        how = model.fit_options()
+        watch = how["watch"]._replace(label=experiment, log_every=log_every)
+        work = model, model.objective, model.groups(), params.train_steps, params.seed
+        with devices.prepared(model.network, device):
+            curve = fit(*work, how["ascent"], watch, checkpoint)
     model.finish()
     return model.cpu(), curve
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """PyTorch's threads inside the ``with`` block."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def best_start(

@@ -126,7 +126,7 @@ def test_weights_are_measured_on_what_they_were_trained_on(model, tmp_path):
     ):
         bark.trained_on(model)
     gone = TextureModel(**(vars(model.params) | {"data": str(tmp_path / "gone")}))
-    with pytest.raises(DataError, match="must be bark, or a picture"):
+    with pytest.raises(DataError, match="must be bark, a picture"):
         bark.trained_on(gone)
 
 

@@ -153,7 +153,7 @@ def test_denoisers_learn_from_training_images_alone():
 def test_a_chain_is_thinned_to_at_most_all_its_steps(measured):
     model, its, _ = measured[MNIST]
     settings, data = dataclasses.replace(its, thin_steps=100), load_images(model.params.data)
-    given = images.Given(MNIST, model, model.kernel(), data, settings)
+    given = images.Given(MNIST, model, model.thinned(12), data, settings)
     assert images.window(given).numbers["thin_steps"] == 12
 
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_trained_on_gets_one_sentence(tmp_path):
     )
     picture(tmp_path / "small.png", 20, 300)
     for name, said in {
-        "nowhere": "must be bark, or a picture or folder that exists",
+        "nowhere": "must be bark, a picture or a folder",
         "empty": r"holds no pictures, named \*.png, .* \(skipped, .*: 1 other files\)",
         "broken.png": "cannot be read as a picture",
         "text.png": "damaged or of no kind that is read",

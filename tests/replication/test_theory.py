@@ -218,7 +218,7 @@ def test_numbers_of_ones_are_binomial():
 def test_the_brackets_close_as_T_grows_and_the_truth_stays_in_them():
     widths = []
     for T in (10, 40, 160):
-        bracket = theory.heartbeat_brackets(theory.heartbeat_chain(T), LAW)
+        bracket = theory.heartbeat_brackets(heartbeats(T)[0], LAW)
         lower, truth, upper = (np.array(bracket[name]) for name in ("lower", "truth", "upper"))
         assert 0 < (truth - lower).sum() / (upper - lower).sum() < 1
         widths.append(upper - lower)
