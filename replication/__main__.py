@@ -21,22 +21,22 @@ COMMANDS = {
     "notebook": ("pages.notebooks", "run a notebook", "notebook 01_swiss_roll -p seed=1"),
     "code": ("stale", "write what each stage of the pipeline depends on", "code"),
 }
-EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # of any other library that is absent: lab
+EXTRAS = {"bm3d": "measure", "cv2": "measure"}  # every other library comes with lab
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are raised, to be said in one sentence like every other."""
+    """A parser that raises its complaints, so that a user reads one sentence as everywhere."""
 
     def error(self, message: str):
         raise ParameterError(f"{message}; --help shows what is understood")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help with the defaults, where there are any."""
+    """Help that shows each default, where there is one."""
 
     def _get_help_string(self, action):
-        told = "default" in action.help or action.default in (None, [])
-        return action.help if told or action.nargs == 0 else super()._get_help_string(action)
+        plain = action.nargs == 0 or action.default in (None, []) or "default" in action.help
+        return action.help if plain else super()._get_help_string(action)
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -70,22 +70,22 @@ def main(arguments: list[str] | None = None) -> int:
         import_module(f"replication.{COMMANDS[options.command][0]}").run(options)
         return 0
     except Refusal as error:
-        told, status = one_line(error), error.status
+        message, status = one_line(error), error.status
     except (OSError, MemoryError) as error:
-        told = one_line(error)
+        message = one_line(error)
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         if name in ("", "nonequilibrium", "replication"):
             raise
         install = f"pip install 'nonequilibrium[{EXTRAS.get(name, 'lab')}]'"
-        told = f"{arguments[0]}: {name} is not installed; `{install}` installs it"
+        message = f"{arguments[0]}: {name} is not installed; `{install}` installs it"
     except RuntimeError as error:  # PyTorch's word for too little memory
         if "allocate" not in str(error) and "out of memory" not in str(error):
             raise
-        told = one_line(error)
+        message = one_line(error)
     except KeyboardInterrupt:
-        told, status = "interrupted", 130
-    print(f"error: {told}", file=sys.stderr)
+        message, status = "interrupted", 130
+    print(f"error: {message}", file=sys.stderr)
     return status
 
 

@@ -26,7 +26,7 @@ BLOCK, SHOWN = 50, 8  # images
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium bits``."""
+    """Arguments of ``nonequilibrium bits``."""
     add = parser.add_argument
     add("model", help="a folder saved by diffusers, weights (a file or a name), or module:function")
     add("--images", required=True, help=f"a folder, or {', '.join(SOURCES)}")
@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the mean over the images in random order, as far as it went."""
+    """Print the mean over the images that were measured, which are in random order."""
     if options.map:
         check_out(options.map, [])
     model, channels = model_of(options.model)
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         return print(json.dumps(done))
     value, error, alone, number = (done[k] for k in ("bits_per_dim", "se", "mc_se", "images"))
-    told = f"{value:.4f} ± {error:.4f} bits/dim on {number} images"
-    print(f"{told} (Monte Carlo alone ± {alone:.4f})")
+    message = f"{value:.4f} ± {error:.4f} bits/dim on {number} images"
+    print(f"{message} (Monte Carlo alone ± {alone:.4f})")
 
 
 def by_blocks(model, images: Tensor, labels, draws: int, within: float | None, about: dict) -> list:
@@ -107,7 +107,7 @@ def mean_of(costs: list[adapters.Cost]) -> dict:
 
 
 def model_of(name: str):
-    """The model of these words, and its channels where they are known."""
+    """The model that ``name`` means, and its channels where they are known."""
     path = ROOT / "models" / f"{name}.safetensors" if name in IMAGES else Path(name)
     if path.suffix == ".safetensors":
         model = load_weights(path)
@@ -118,15 +118,15 @@ def model_of(name: str):
         try:
             pipeline = DiffusionPipeline.from_pretrained(path, local_files_only=True)
         except Exception as error:  # of many kinds
-            words = f"{path} is no pipeline that diffusers saved: {one_line(error):.200}"
-            raise AdapterError(words) from None
+            message = f"{path} is no pipeline that diffusers saved: {one_line(error):.200}"
+            raise AdapterError(message) from None
         network = getattr(pipeline, "unet", None)
         return pipeline, getattr(getattr(network, "config", None), "in_channels", None)
     module, colon, function = name.partition(":")
     if not colon:
-        words = "a folder, weights ending in .safetensors, or module:function"
+        allowed = "a folder, weights ending in .safetensors, or module:function"
         names = ", ".join(IMAGES)
-        raise ParameterError(f"MODEL is {name!r}; it must be {words}, or one of {names}")
+        raise ParameterError(f"MODEL is {name!r}; it must be {allowed}, or one of {names}")
     sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), function)(), None
@@ -143,8 +143,8 @@ def images_of(name: str, channels: int | None, labelled: bool) -> tuple[Tensor, 
         return known.test, load_labels(name)[1] if labelled else None, known.levels
     paths = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in KINDS and p.is_file())
     if len(paths) < 2:
-        words = f"a folder with at least two pictures, or one of {', '.join(SOURCES)}"
-        raise ParameterError(f"--images is {name!r}; it must be {words}")
+        allowed = f"a folder with at least two pictures, or one of {', '.join(SOURCES)}"
+        raise ParameterError(f"--images is {name!r}; it must be {allowed}")
     pictures: list[Tensor] = []
     for path in paths:
         size = pictures[0].shape[1:] if pictures else ()

@@ -17,7 +17,7 @@ BESIDE = {"restorations": "restoration.restorations", "theory": "theory.theory"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium measure``."""
+    """Arguments of ``nonequilibrium measure``."""
     spacing = "measure the steps for `sample --steps` instead, and write them beside the weights"
     parser.add_argument("experiment", help=", ".join([*EXPERIMENTS, *BESIDE]))
     parser.add_argument("--weights", type=Path, help="default: models/EXPERIMENT.safetensors")
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
         options.images = sample.FEW
         return sample.space(options)
     if EXPERIMENTS[name].images and not present(data := EXPERIMENTS[name].data):
-        told = f"{name}: {data} is not here, so nothing is measured; `make data` fetches it"
-        return print(told, file=sys.stderr)
+        message = f"{name}: {data} is not here, so nothing is measured; `make data` fetches it"
+        return print(message, file=sys.stderr)
     path = str(weights.absolute()) if weights else f"models/{name}.safetensors"
     if first():
         given = {"experiment": name, "profile": "full", "weights": path}

@@ -103,7 +103,7 @@ def unpacked(archive: Path, files: Collection[str]) -> Iterator[tuple[str, bytes
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium data``."""
+    """Arguments of ``nonequilibrium data``."""
     sets, add = list(DATA_SETS), parser.add_argument
     add("names", nargs="*", default=sets, help=f"{', '.join(sets)}; default all")
     add("--record", action="store_true", help="succeed in any case; reports/data/ says how it went")

@@ -83,8 +83,8 @@ def present(name: str, data: Path = DATA) -> bool:
     wrong = missing(name, data) if name in DATA_SETS else []  # the others are always here
     paths = [data / DATA_SETS[name].folder / file for file in wrong]
     if paths and all(path.exists() for path in paths):
-        told = f"{paths[0]} is damaged: its SHA-256 is not the published one"
-        raise DataError(f"{told}; `make data` fetches it anew")
+        message = f"{paths[0]} is damaged: its SHA-256 is not the published one"
+        raise DataError(f"{message}; `make data` fetches it anew")
     return not paths
 
 

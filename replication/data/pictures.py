@@ -53,8 +53,8 @@ def read_opaque(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def _decoded(path: Path, size: tuple[int, ...]) -> Image.Image:
-    """A picture, upright, as RGBA, of ``size`` (h, w) or, where that is (), of any."""
-    told = f"{path} cannot be read as a picture"
+    """An upright RGBA picture of ``size`` (h, w), or of any size where ``size`` is ()."""
+    message = f"{path} cannot be read as a picture"
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             large = f"it is no ordinary file of at most {MOST_BYTES >> 20} MB"
@@ -64,10 +64,10 @@ def _decoded(path: Path, size: tuple[int, ...]) -> Image.Image:
     except PictureError as error:
         raise PictureError(f"{path} {error}") from None
     except UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
-        raise PictureError(f"{told}: it is damaged or of no kind that is read ({kinds})") from None
+        kinds = f"of no kind that is read ({', '.join(FORMATS)})"
+        raise PictureError(f"{message}: it is damaged or {kinds}") from None
     except Exception as error:  # a broken file makes Pillow raise errors of any kind
-        raise PictureError(f"{told}: {one_line(error):.200}") from None
+        raise PictureError(f"{message}: {one_line(error):.200}") from None
     if size not in ((), (picture.height, picture.width)):
         wanted = f"the model's images are {size[1]}×{size[0]}"
         raise PictureError(f"{path} is {picture.width}×{picture.height}; {wanted}")
@@ -113,8 +113,8 @@ def read_mask_file(path: Path, shape: tuple[int, ...]) -> Tensor:
         grey = values.mean(axis=-1) / 255
         between, known = (opaque & (grey > 1 / 8) & (grey < 7 / 8)).sum(), opaque & (grey >= 0.5)
         if between > opaque.sum() / 4:
-            told = f"the mask {path} is neither black nor white in {between}"
-            raise ParameterError(f"{told}; at most a quarter may be grey")
+            message = f"the mask {path} is neither black nor white in {between}"
+            raise ParameterError(f"{message}; at most a quarter may be grey")
     return some_known(f"the mask {path}", torch.from_numpy(known))
 
 

@@ -21,7 +21,7 @@ from replication.settings.params import TextureEvaluation
 
 REPLICATES = 8  # independent estimates of K, whose spread is its Monte Carlo error
 BLOCK = 64  # side of the squares that a few large pictures are cut into for the error of K
-MANY = 10  # pictures from which on they are the unit of that error themselves
+MANY = 10  # from this many pictures on, the unit of that error is a whole picture
 SHOWN = (256, 320)  # height and width of what figure 5 shows
 LIKE = 0.25  # grey levels by which two readers of JPEG may differ in mean and standard deviation
 
@@ -42,7 +42,7 @@ def evaluate(experiment: str, model: TextureModel, settings: TextureEvaluation) 
 
 
 def trained_on(model: TextureModel) -> Pictures:
-    """The pictures that the weights were trained on, maybe not the best here; raises DataError."""
+    """The pictures that the weights were trained on; raises DataError if they are not here."""
     params, reasons = model.params, []
     for name in BARK if params.data == "bark" else [params.data]:
         try:
@@ -54,8 +54,8 @@ def trained_on(model: TextureModel) -> Pictures:
         if all(abs(a - b) < LIKE for a, b in scales):
             return pictures
         reasons.append(f"{pictures.title} are others")
-    told = f"the pictures that the weights were trained on are not here ({'; '.join(reasons)})"
-    raise DataError(told)
+    message = f"the pictures that the weights were trained on are not here ({'; '.join(reasons)})"
+    raise DataError(message)
 
 
 class Piece(NamedTuple):
@@ -73,7 +73,7 @@ class Piece(NamedTuple):
 
 
 def _pieces(model: TextureModel, test: list[Tensor], settings: TextureEvaluation) -> list[Piece]:
-    """Held-out pictures, cropped at their lower right to whole squares of a unit of the error."""
+    """Held-out pictures, cropped at the lower right to a whole number of squares."""
     step, noise, pieces = coarsest(model.params), seeded(settings.seed), []
     chosen, block = test[: settings.n_heldout], max(BLOCK, step)
     for picture in chosen:

@@ -1,4 +1,4 @@
-"""What the bound of image models (n, c, h, w) uint8 is compared with: tables of counts."""
+"""Baselines of image models: bits of images (n, c, h, w) uint8 under tables of counts."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def _costs(index, images: Tensor, law: Tensor) -> Tensor:
 
 
 def _chosen(index, aside: Tensor, smoothed: Callable[[float], Tensor]) -> Tensor:
-    """The law by the smoothing of which the images ``aside`` cost least."""
+    """The smoothed law under which the images ``aside`` cost least."""
     costs = {weight: float(_costs(index, aside, smoothed(weight)).mean()) for weight in SMOOTHING}
     return smoothed(min(costs, key=costs.__getitem__))
 
@@ -48,8 +48,8 @@ def pixel_histogram(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
 def two_neighbours(train: Tensor, aside: Tensor, test: Tensor) -> Tensor:
     """Bits per dimension of each test image under histograms given the left and upper pixel, (n,).
 
-    Outside of the image a neighbour is 0. A context that is rare leans on the same with fewer
-    levels, down to none. Each channel has its own histograms.
+    Outside of the image a neighbour is 0. Counts in a rare context are smoothed by those in the
+    same context with fewer levels. Each channel has its own histograms.
     """
     channels = range(train.shape[1])
     parts = ([images[:, [c]] for images in (train, aside, test)] for c in channels)

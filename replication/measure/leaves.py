@@ -45,7 +45,7 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     numbers = metrics(experiment, bound, null, seed, draws=settings.draws)
     small = replace(SMALL_MCGSM, steps=settings.mcgsm_steps)
     mixture, sizes = grown(model, train, small) if settings.mcgsm_steps else load_mixture(p)
-    ours, theirs = bits(bound.per_example), bits(per_image(mixture, heldout))
+    K, log_mcgsm = bits(bound.per_example), bits(per_image(mixture, heldout))
     greys = heldout[:, 0].double() * sigma + MEAN
     borders = bits(given_borders(greys, tops[:, 0], p.noise)) + math.log2(sigma)
     leaf_pixels = p.size**2 / float(np.mean([len(top.unique()) for top in tops]))
@@ -55,15 +55,15 @@ def evaluate(experiment: str, model: LeavesModel, settings: LeavesEvaluation) ->
     numbers["limit"] = -GAUSSIAN_ENTROPY - math.log2(noise)
     numbers["limit_of_borders"], numbers["limit_of_borders_se"] = mean_se(borders)
     numbers |= {"leaf_pixels": leaf_pixels, "mcgsm_sizes": sizes}
-    numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(theirs)
+    numbers["mcgsm"], numbers["mcgsm_se"] = mean_se(log_mcgsm)
     numbers["gaussian"] = _gaussians(model, train, heldout, seed + 4)
-    numbers["margin_over_mcgsm"], numbers["margin_se"] = mean_se(ours - theirs)
+    numbers["margin_over_mcgsm"], numbers["margin_se"] = mean_se(K - log_mcgsm)
     reverse, shape = model.reverse(kernel), (1, p.size, p.size)
     by_mcgsm = sample_image(mixture, p.size, seeded(seed + 5))
     shown = heldout[0, 0], by_mcgsm, sample_each(kernel, reverse, 1, shape, seed + 6)[0, 0]
     tables = by_time_step(K=bits(bound.kl.mean(0)))
-    arrays = {"figure_4": torch.stack(shown).float(), "scores": torch.stack([ours, theirs]).float()}
-    return Measured(numbers, tables, arrays)
+    figure_4, scores = torch.stack(shown).float(), torch.stack([K, log_mcgsm]).float()
+    return Measured(numbers, tables, {"figure_4": figure_4, "scores": scores})
 
 
 @torch.no_grad()

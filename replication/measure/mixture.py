@@ -33,7 +33,7 @@ LAW = ("noise", "smallest", "largest", "size", "n_train")  # of the leaves that 
 
 
 def drawing(model: LeavesModel, images: list[Tensor]) -> Draw:
-    """Draws of scaled pixels and neighbourhoods of images without noise, with fresh noise."""
+    """Draws of scaled pixels and their neighbourhoods, with fresh noise on noiseless images."""
     draw_clean, scale, noise = drawn_from(torch.stack(images)), model.scale, model.params.noise
 
     def draw(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -31,5 +31,5 @@ def evaluate(experiment: str, model: PointsModel, settings: PointsEvaluation) ->
     numbers["gap"], numbers["gap_se"] = map(bits, mean_se(gap))
     numbers |= {name: getattr(params, name) for name in ("units", "n_steps", "beta_1", "noise")}
     numbers["n_optimum"] = settings.n_optimum
-    model_kl, optimum_kl = (bits(found.kl.mean(0)) for found in (bound, star))
+    model_kl, optimum_kl = (bits(result.kl.mean(0)) for result in (bound, star))
     return Measured(numbers, by_time_step(model=model_kl, optimum=optimum_kl))

@@ -92,7 +92,7 @@ def space(options: argparse.Namespace) -> None:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium sample``."""
+    """Arguments of ``nonequilibrium sample``."""
     parser.add_argument("model", help=", ".join(inpaint.IMAGES))
     parser.add_argument("--weights", type=Path, help="default: models/MODEL.safetensors")
     parser.add_argument("--number", type=int, default=16, help=f"1 to {inpaint.MOST_SAMPLES}")

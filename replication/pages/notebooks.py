@@ -98,11 +98,11 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
             papermill.execute_notebook(str(path), executed, parameters, **options)
         except papermill.PapermillExecutionError as error:  # a sentence, not two tracebacks
             kind = f"{error.ename}: " if hasattr(builtins, error.ename) else ""
-            told = f"{notebook}: {kind}{' '.join(error.evalue.split())}"
+            message = f"{notebook}: {kind}{' '.join(error.evalue.split())}"
             if error.ename == "ModuleNotFoundError":  # whose Python is it?
                 kernel = get_kernel_spec("python3")
-                told += f"; the kernel python3 in {kernel.resource_dir} runs {kernel.argv[0]}"
-            raise Refusal(told) from None
+                message += f"; the kernel python3 in {kernel.resource_dir} runs {kernel.argv[0]}"
+            raise Refusal(message) from None
         except Exception as error:  # a kernel that is not there or is killed, a full disk, and more
             raise Refusal(f"{notebook}: {type(error).__name__}: {one_line(error)}") from None
         result = nbformat.read(executed, as_version=4)
@@ -117,7 +117,7 @@ def execute(notebook: str, parameters: dict, name: str | None = None) -> Path:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium notebook``."""
+    """Arguments of ``nonequilibrium notebook``."""
     add = parser.add_argument
     add("notebook", help="name in notebooks/, without .ipynb")
     add("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter to change")

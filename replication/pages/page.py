@@ -20,7 +20,7 @@ FOLDED = {"plumbing": "Code", "parameters": "Parameters", "injected-parameters":
 
 
 def mathml(match: re.Match) -> str:
-    """MathML of an equation in TeX, of which ``html.escape`` is given; as code what is no TeX."""
+    """MathML of an equation in escaped TeX; what is no TeX becomes code."""
     tex = (match["block"] or match["inline"]).strip()
     try:
         convert = LatexToMathML(fancy_error=False).convert_with_local_state

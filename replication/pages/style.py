@@ -1,6 +1,5 @@
 """The look of every figure, and how a figure becomes a file."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,17 +37,7 @@ def show(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
     t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
-    picture = ipywidgets.Image(width=380)
-
-    def look(_=None) -> None:
-        figure, file = draw(t.value), io.BytesIO()
-        figure.savefig(file)
-        plt.close(figure)
-        picture.value = file.getvalue()
-
-    t.observe(look, "value")
-    look()
-    return ipywidgets.VBox([t, picture])
+    return ipywidgets.interactive(draw, t=t)

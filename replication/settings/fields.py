@@ -1,4 +1,4 @@
-"""Settings that say which values they allow, and one sentence for a wrong name or value."""
+"""Settings that state which values they allow; a wrong name or value gets one sentence."""
 
 import dataclasses
 import difflib
@@ -39,11 +39,11 @@ class Settings:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def conflict(self) -> str | None:
-        """What no value alone is at fault for, or None."""
+        """A sentence about values that do not go together, or None."""
 
 
 def shown(value) -> str:
-    """``repr(value)`` cut to what a sentence bears."""
+    """``repr(value)`` on one line, short enough for a sentence."""
     return " ".join(f"{value!r:.80}".split())
 
 
@@ -70,8 +70,8 @@ class _Loader(yaml.SafeLoader):
         names: list = []
         for key, _ in node.value:
             if key.value in names:
-                told = f"the name {shown(key.value)} stands twice, again"
-                raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
+                message = f"the name {shown(key.value)} stands twice, again"
+                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
             names.append(key.value)
         return super().construct_mapping(node, deep)
 
@@ -82,8 +82,9 @@ def read_yaml(text: str | bytes, label: str):
         return yaml.load(text, _Loader)
     except Exception as error:  # of a syntax error the problem and its line; else of any kind
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        told = f"{problem or one_line(error)[:100]}" + (f" in line {mark.line + 1}" if mark else "")
-    raise ParameterError(f"{label} is not YAML: {told}")
+        place = f" in line {mark.line + 1}" if mark else ""
+        message = f"{problem or one_line(error)[:100]}{place}"
+    raise ParameterError(f"{label} is not YAML: {message}")
 
 
 def overrides(items: list[str]) -> dict:
@@ -100,7 +101,7 @@ def overrides(items: list[str]) -> dict:
 
 
 def as_number(value, kind=float):
-    """The number that a text is (``1e-5``, ``.5``, ``+3``, ``1_000``); anything else as it is."""
+    """The number that a text spells (``1e-5``, ``+3``, ``1_000``); any other value unchanged."""
     try:
         value = float(value) if isinstance(value, str) else value
         return kind(value) if kind(value) == value and not isinstance(value, bool) else value
@@ -109,20 +110,20 @@ def as_number(value, kind=float):
 
 
 def read_value(name: str, value, kind: type, choices=(), low=0, high=0):
-    """``value`` as a field of that kind has it; raises ParameterError about ``name``."""
+    """``value`` converted to ``kind``; raises ParameterError unless a field may have it."""
     given = shown(value)
     if kind is bool:
-        value, words = WORDS.get(str(value).lower(), value), "true or false"
+        value, allowed = WORDS.get(str(value).lower(), value), "true or false"
         fits = isinstance(value, bool)
     elif kind is str:
         near = nearest(value, choices)
-        words = f"one of {', '.join(choices)}" if choices else "a name or a path"
-        words += f"; did you mean {near!r}?" if near else ""
+        allowed = f"one of {', '.join(choices)}" if choices else "a name or a path"
+        allowed += f"; did you mean {near!r}?" if near else ""
         fits = value in choices if choices else isinstance(value, str) and is_path(value)
     else:
         value = as_number(value, kind)
-        words = f"{'a whole number' if kind is int else 'a number'} from {low:.12g} to {high:.12g}"
+        allowed = f"a {'whole ' if kind is int else ''}number from {low:.12g} to {high:.12g}"
         fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
     if not fits:
-        raise ParameterError(f"{name} is {given}; it must be {words}")
+        raise ParameterError(f"{name} is {given}; it must be {allowed}")
     return value

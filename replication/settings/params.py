@@ -1,7 +1,7 @@
 """The sections of ``params.yaml``: names, types, ranges and defaults.
 
-It has the values in which an experiment differs from the defaults. A default must be what the
-program did before the parameter existed: stored weights then remain what they were.
+That file holds only what differs from the defaults. The default of a new parameter must reproduce
+the program without it, so that stored weights keep their meaning.
 """
 
 from typing import ClassVar
@@ -74,8 +74,8 @@ def schedule_conflict(beta_1: float, alpha_bar_T: float) -> str | None:
     """What is wrong with a schedule from ᾱ_1 = 1 − beta_1 down to ``alpha_bar_T``, or None."""
     if 1 - beta_1 > alpha_bar_T * (1 + 1e-9):  # less, and a rate of some step is zero in float64
         return None
-    told = f"beta_1 = {beta_1:g} leaves no more signal than alpha_bar_T = {alpha_bar_T:g}"
-    return f"{told}; one of them must be smaller"
+    message = f"beta_1 = {beta_1:g} leaves no more signal than alpha_bar_T = {alpha_bar_T:g}"
+    return f"{message}; one of them must be smaller"
 
 
 class PointsParams(Settings):
@@ -111,12 +111,12 @@ class HeartbeatParams(Settings):
     pi: float = number(1e-3, 0.999, 0.2)  # rate of ones in π
     hidden: int = whole(20, 4096, 50)  # sigmoid units a layer
     layers: int = whole(1, 10, 3)
-    knots: int = whole(0, 1000, 32)  # of what neighbouring readouts share in training; 0: nothing
+    knots: int = whole(0, 1000, 32)  # in t, between which readouts share training; 0: no sharing
     mean: str = one_of("posterior", "paper", default="posterior")  # what f_b is read out by
     train_steps: int = whole(1, 10_000_000, 5000)
     batch_t: int = whole(1, 100_000, 250)  # steps t in a training step, stratified over 2..T
     batch: int = whole(1, 100_000, 32)  # sequences for each t
-    small_t: float = number(0, 0.99, 0.3)  # part of the draws of t in proportion to 1/t
+    small_t: float = number(0, 0.99, 0.3)  # share of the draws of t that are in proportion to 1/t
     learning_rate: float = number(1e-8, 1, 0.04)
     seed: int = whole(0, SEED, 0)
 
@@ -167,8 +167,8 @@ class SplitNetworkParams(PaperNetworkParams):
     """Two of the paper's networks, for small and for large noise σ_t = √((1−ᾱ_t)/ᾱ_t)."""
 
     split: float = number(0, 1e6, 0.0)  # σ_t above which the second takes over; 0: one network
-    dense_layers_above: int = whole(0, 20, 0)  # of the second, which is like the first but for this
-    pixel_layers_above: int = whole(0, 20, 0)  # and this
+    dense_layers_above: int = whole(0, 20, 0)  # of the second, which differs from the first in this
+    pixel_layers_above: int = whole(0, 20, 0)  # and in this
     emphasis: float = number(0, 2, 0.0)  # KL_t is weighted by ᾱ_t^−emphasis; 0: K itself
 
 
@@ -177,7 +177,7 @@ class UNetParams(ImageParams):
 
     channels: int = whole(1, 4096, 48)  # at full resolution
     levels: int = whole(1, 6, 3)  # resolutions
-    blocks: int = whole(1, 10, 1)  # residual blocks at each of them on the way down
+    blocks: int = whole(1, 10, 1)  # residual blocks per resolution on the way down
     widest: int = whole(1, 64, 4)  # most maps at a resolution, in multiples of channels
     told_t: bool = flag(default=True)  # t is an input
     differences: bool = flag(default=True)  # of neighbouring pixels are inputs
@@ -186,7 +186,7 @@ class UNetParams(ImageParams):
 
 
 class TextureParams(PaperNetworkParams):
-    """Pictures of any size: the convolutional path alone, trained on patches of them."""
+    """The paper's network without a dense path, trained on patches of pictures of any size."""
 
     evaluation: ClassVar[type] = TextureEvaluation
     data: str = one_of(default="bark")  # "bark", or a picture or a folder of pictures of one's own
@@ -204,7 +204,7 @@ class TextureParams(PaperNetworkParams):
 
 
 class LeavesLaw(ImageParams):
-    """Dead leaves: what is drawn. Greys are uniform on 0..1."""
+    """The law of dead leaves, whose greys are uniform on 0..1."""
 
     evaluation: ClassVar[type] = LeavesEvaluation
     data: str = one_of("dead_leaves", default="dead_leaves")

@@ -18,12 +18,12 @@ read_once = lru_cache(maxsize=8)(read_yaml)  # for each content of the file
 
 
 def section(name: str, path: Path = PARAMS) -> dict:
-    """What params.yaml says of ``name``; raises ParameterError."""
+    """Section ``name`` of params.yaml; raises ParameterError."""
     try:
         sections = read_once(path.read_bytes(), path.name)
     except OSError as error:
-        told = f"{path} cannot be read ({error.strerror}); it is part of a clone of this project"
-        raise ParameterError(told) from None
+        message = f"{path} cannot be read ({error.strerror}); it is part of a clone of this project"
+        raise ParameterError(message) from None
     if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
         raise ParameterError(f"{path.name} has no section {name!r}")
     return deepcopy(sections[name])
@@ -44,7 +44,7 @@ def named(dotted: str) -> Callable:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is known of an experiment before it runs; params.yaml explains the entries."""
+    """An experiment as declared before it runs; params.yaml explains the entries."""
 
     title: str  # in tables
     data: str  # a law or a data set
@@ -92,7 +92,7 @@ def experiment(name: str, declared: dict) -> Experiment:
 
 DECLARED = section("experiments")
 EXPERIMENTS = {name: experiment(name, DECLARED) for name in DECLARED}
-SECTIONS = {name: its.params for name, its in EXPERIMENTS.items()} | {
-    its.evaluation: its.params.evaluation for its in EXPERIMENTS.values()
+SECTIONS = {name: declared.params for name, declared in EXPERIMENTS.items()} | {
+    declared.evaluation: declared.params.evaluation for declared in EXPERIMENTS.values()
 }
 SECTIONS["mcgsm"] = params.MCGSMParams

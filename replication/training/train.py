@@ -39,7 +39,7 @@ KNOWN = [*EXPERIMENTS, MCGSM]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Words of ``nonequilibrium train``, which needs no notebook and no plotting library."""
+    """Arguments of ``nonequilibrium train``, which needs no notebook and no plotting library."""
     add = parser.add_argument
     add("experiment", help=", ".join(KNOWN))
     add("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter to change")
@@ -156,12 +156,12 @@ def train(
         if save is not None:
             save(model, curve)
     except OSError as error:
-        told = f"{experiment}: the result could not be written ({one_line(error)})"
+        message = f"{experiment}: the result could not be written ({one_line(error)})"
         kept = f"; {checkpoint} holds the training" if checkpoint and checkpoint.exists() else ""
-        raise TrainingError(told + kept) from None
+        raise TrainingError(message + kept) from None
     if checkpoint:
         for path in (checkpoint, *checkpoint.parent.glob(f"{checkpoint.stem}.start*.pt")):
-            if path.is_file():
+            if path.is_file():  # its folder may be a file, where none could be saved
                 path.unlink(missing_ok=True)
             sweep(path.parent, 0.0, glob.escape(path.name))
     return model, curve
@@ -170,7 +170,7 @@ def train(
 def fitted(
     experiment: str, params, path: Path | None, device: str, log_every: int
 ) -> tuple[Model, list[dict]]:
-    """The trained model and its curve: the work of each process. path: of the checkpoint."""
+    """The trained model and its curve, in each process alike. path: of the checkpoint."""
     declared = EXPERIMENTS[experiment]
     if device == "cuda" and world() > 1:  # a GPU for each of the processes on a machine
         device = f"cuda:{os.environ['LOCAL_RANK']}"
