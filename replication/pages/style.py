@@ -40,4 +40,5 @@ def show(figure: Figure, alt: str) -> Figure:
 def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
     t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
+    plt.close(draw(t.value))  # an error here stops the notebook; below it would only be shown
     return ipywidgets.interactive(draw, t=t)
