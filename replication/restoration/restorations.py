@@ -46,7 +46,7 @@ def restorations(profile: str) -> Measured:
         assert isinstance(model, ImageModel), "all of them are image experiments"
         return model
 
-    found = Measured({"profile": profile, "seed": SEED, "models": {}, "averages": {}})
+    found = Measured({"profile": profile, "seed": SEED, "averages": {}})
     with threads(1):
         model = model_of(sizes["digits"]["model"])
         images, labels = load_images(model.params.data), load_labels(model.params.data)
@@ -56,12 +56,12 @@ def restorations(profile: str) -> Measured:
             model = model_of(name)
             images = load_images(model.params.data)
             found.numbers["averages"][name] = likelihoods(model, images, n, counts, steps, SEED)
-        for name, restoring in sizes["restored"].items():
-            model, found.numbers["models"][name] = model_of(name), restoring.pop("title")
-            images = load_images(model.params.data)
-            found.add(restored(model, images, SimpleNamespace(**restoring), SEED, name))
-            found.numbers[name]["data"] = images.title
-        cat = photograph(model_of("cifar10_unet"))
+        restoring = SimpleNamespace(**sizes["restored"])
+        model = model_of(restoring.model)
+        images = load_images(model.params.data)
+        found.add(restored(model, images, restoring, SEED))
+        found.numbers["restored"]["data"] = images.title
+        cat = photograph(model)
     found.numbers["photograph"] = list(cat)
     found.arrays["photograph"] = torch.stack(list(cat.values()))
     return found

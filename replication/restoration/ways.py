@@ -56,7 +56,7 @@ def drawn(chain, like: Tensor, seeds, factor: Callable[[Tensor], Factor]) -> Ten
 
 def without_noise(seen: Observed, annealed: bool) -> Tensor:
     """Samples given noisy images, by the factor ``Denoise``."""
-    seeds = range(seen.seed, seen.seed + seen.sizes.others)
+    seeds = range(seen.seed, seen.seed + seen.sizes.samples)
     return drawn(seen.chain, seen.y, seeds, lambda part: Denoise(seen.y[part], 1.0, annealed))
 
 
@@ -74,15 +74,14 @@ def posterior(seen: Observed, r: str) -> Tensor:
         return Between(near, far, limits=limits)
 
     chain = kernel, Through.skip if through else reverse
-    samples = seen.sizes.samples if through else seen.sizes.others
-    return drawn(chain, seen.x0, range(seen.seed, seen.seed + samples), factor)
+    return drawn(chain, seen.x0, range(seen.seed, seen.seed + seen.sizes.samples), factor)
 
 
 def back_and_forth(seen: Observed) -> Tensor:
     """Replacement with every step gone ``TIMES`` more times."""
     assert seen.task.known is not None, "a way for masks"
     r, shape = Inpaint(seen.x0, seen.task.known, annealed=True), seen.x0.shape
-    draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.others)]
+    draws = [seeded(seen.seed + 100 + k) for k in range(seen.sizes.samples)]
     options: dict[str, Any] = {"r": r, "times": TIMES, "dtype": torch.float32}
     return torch.stack([sample(*seen.chain, shape, random, **options) for random in draws])
 
@@ -160,24 +159,23 @@ def restored_task(seen: Observed, test: Tensor, train: Tensor) -> tuple[dict, Te
     return entry, torch.stack([strip[:8] for strip in strips.values()])
 
 
-def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int, label: str) -> Measured:
+def restored(model: ImageModel, images: ImageSet, sizes: Any, seed: int) -> Measured:
     """Every task on held-out images by every way, beside the other methods.
 
-    sizes: images, of each task; samples of each image through the model; others, by other ways;
-    steps of the thinned chain; solve, steps of conjugate gradients. numbers[label]["tasks"][task]:
-    rows of means; gains, the mean of samples through the model less each other method; strips, the
-    names of the pictures in the array named by numbers[label]["keys"][task], uint8.
+    sizes: images, and samples of each by every way; steps of the thinned chain; solve, steps of
+    conjugate gradients. numbers["restored"]["tasks"][task]: rows of means; gains, the mean of
+    samples through the model less each other method; strips, the names of the pictures in the array
+    named by numbers["restored"]["keys"][task], uint8.
     """
-    order = torch.randperm(len(images.test), generator=seeded(seed))
-    train = model.scale.dequantise(images.train[:5000], seeded(seed + 1))
+    test = images.test[torch.randperm(len(images.test), generator=seeded(seed))[: sizes.images]]
+    x0 = model.scale.dequantise(test, seeded(seed + 2))
+    train = model.scale.dequantise(images.train, seeded(seed + 1))
     chain = model.thinned(min(sizes.steps, model.params.n_steps))
     numbers, keys, arrays = {}, {}, {}
-    for place, (name, task) in enumerate(tasks(*images.test.shape[-2:]).items()):
-        if n := sizes.images.get(name, 0):
-            test = images.test[order[:n]]
-            x0 = model.scale.dequantise(test, seeded(seed + 2))
-            y, own = task.seen(x0, seeded(seed + 3)), 1000 * (place + 1) + seed
-            seen, keys[name] = Observed(model, chain, task, x0, y, own, sizes), f"{label}_{place}"
-            numbers[name], arrays[keys[name]] = restored_task(seen, test, train)
-    found = {"n_steps": model.params.n_steps, "thin_steps": chain[0].T, "solve": sizes.solve}
-    return Measured({label: found | {"tasks": numbers, "keys": keys}}, {}, arrays)
+    for place, (name, task) in enumerate(tasks(*test.shape[-2:]).items()):
+        y, own = task.seen(x0, seeded(seed + 3)), 1000 * (place + 1) + seed
+        seen, keys[name] = Observed(model, chain, task, x0, y, own, sizes), f"restored_{place}"
+        numbers[name], arrays[keys[name]] = restored_task(seen, test, train)
+    settings = {"model": sizes.model, "n_steps": model.params.n_steps}
+    settings |= {"thin_steps": chain[0].T, "samples": sizes.samples, "solve": sizes.solve}
+    return Measured({"restored": settings | {"tasks": numbers, "keys": keys}}, {}, arrays)

@@ -19,7 +19,7 @@ from replication.measure import images
 from replication.measure.baselines import histograms
 from replication.measure.measured import Measured
 from replication.measure.metrics import seeded
-from replication.restoration.observations import DENOISING, smoothed
+from replication.restoration.observations import DENOISING, others
 from replication.settings.registry import EXPERIMENTS
 from replication.settings.settings import evaluation, quick
 
@@ -142,9 +142,9 @@ def test_denoisers_learn_from_training_images_alone():
     flat = torch.randint(0, 256, (20, 3, 1, 1), generator=generator).expand(shape)
     rough = torch.randint(0, 256, shape, generator=generator)
     noisy = DENOISING.seen(scale.dequantise(data.test[:2], seeded(1)), seeded(2))
+    sets = [scale.dequantise(train.to(torch.uint8), seeded(3)) for train in (flat, rough)]
     one, other = (
-        smoothed(noisy, scale.dequantise(train.to(torch.uint8), seeded(3)), seeded(4))
-        for train in (flat, rough)
+        others(DENOISING, data.test[:2], noisy, scale, train, seeded(4))[0] for train in sets
     )
     for method in ("non-local means", "Wiener filter"):
         assert not torch.allclose(one[method], other[method], atol=0.05), method

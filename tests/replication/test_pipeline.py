@@ -22,7 +22,7 @@ TOYS = [name for name, its in EXPERIMENTS.items() if not its.images]
 DIFFUSE = {"theory", "restorations", *SUBJECTS} - {"00_forty_lines"}
 DIFFUSE |= {f"measure_{name}" for name in EXPERIMENTS} | {f"train_{name}" for name in TOYS}
 FULL = profile("restorations", "full")
-RESTORED = {*FULL["restored"], FULL["digits"]["model"], *FULL["averages"]}
+RESTORED = {*(FULL[study]["model"] for study in ("restored", "digits")), *FULL["averages"]}
 
 
 @pytest.fixture
