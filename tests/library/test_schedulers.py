@@ -94,11 +94,20 @@ def classes():
             patch.setitem(sys.modules, "torchsde", types.ModuleType("torchsde"))
         for package in ("diffusers.schedulers", "diffusers.schedulers.deprecated"):
             for part in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                if part.name.endswith("_flax"):  # of earlier versions, which need JAX
+                    continue
                 module = importlib.import_module(f"{package}.{part.name}")
                 for name, kind in inspect.getmembers(module, inspect.isclass):
                     if issubclass(kind, base) and kind is not base:
                         found[name] = kind
         yield found
+
+
+@pytest.fixture
+def kind(name, classes):
+    if diffusers.__version__ != "0.42.1" and name not in classes:
+        pytest.skip("this version of diffusers does not have it")
+    return classes[name]
 
 
 def made(kind, **settings):
@@ -122,13 +131,13 @@ def quiet(x, s):
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_accepted_schedulers_have_their_own_chain(name, classes):
-    kernel, reverse = adapters.from_diffusers(quiet, made(classes[name]))
-    scheduler = made(classes[name])
+def test_accepted_schedulers_have_their_own_chain(name, kind):
+    kernel, reverse = adapters.from_diffusers(quiet, made(kind))
+    scheduler = made(kind)
     assert kernel.T == T and reverse.variance == "fixed_small" and reverse.clip == CHAINS[name]
     assert torch.allclose(kernel.alpha_bar[1:], scheduler.alphas_cumprod.double(), rtol=1e-4)
     x0, noise = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
-    if hasattr(scheduler, "set_timesteps") and "add_noise" in vars(classes[name]):
+    if hasattr(scheduler, "set_timesteps") and "add_noise" in vars(kind):
         steps = torch.tensor([3, 40])
         if hasattr(scheduler, "sigmas"):
             scheduler.set_timesteps(T)
@@ -145,9 +154,9 @@ def test_accepted_schedulers_have_their_own_chain(name, classes):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_schedulers_say_why(name, classes):
+def test_refused_schedulers_say_why(name, kind):
     with pytest.raises(adapters.AdapterError, match=REFUSED[name]) as caught:
-        adapters.from_diffusers(quiet, made(classes[name]))
+        adapters.from_diffusers(quiet, made(kind))
     assert name in str(caught.value) and len(str(caught.value)) < 200
 
 

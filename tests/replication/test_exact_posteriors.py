@@ -125,7 +125,7 @@ RIGHT = {
     "exact chain": {},
     "annealed r": {},
     "through the model": {"number": 2},
-    "particles": {"number": 8},
+    "particles": {"number": 16},
 }
 
 
