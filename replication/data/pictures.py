@@ -25,7 +25,8 @@ LOSSLESS |= dict.fromkeys((".ppm", ".pgm", ".pnm"), "PPM")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")  # Pillow's for 8 bits
 # A TIFF's bits, compression, kind of colours, planes and kind of numbers, where they are usual.
 TIFF = {258: {1, 8}, 259: {1, 5, 8, 32773, 32946}, 262: {0, 1, 2, 3}, 284: {1}, 339: {1}}
-EXOTIC = "is of an unusual kind (16 bits, CMYK, floats, a transparent colour among few levels)"
+EXOTIC = "is of an unusual kind (16 bits, CMYK, floats, a transparent colour among few levels); "
+EXOTIC += "save it as PNG of 8 bits per channel"
 MOST_BYTES, MOST_PIXELS = 2**26, 2**24  # of a file; of a picture, 4,096 × 4,096
 
 
@@ -85,14 +86,16 @@ def _upright(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         tags, kind = dict(getattr(picture, "tag_v2", {})), picture.format
         coding = str(picture.tile[0].args) if picture.tile else ""
+        # Before decoding: Pillow 11 and 12 say of a YCbCr TIFF that it is truncated.
+        if any(set(np.ravel(tags.get(tag, ()))) - usual for tag, usual in TIFF.items()):
+            raise PictureError(EXOTIC)
         upright = ImageOps.exif_transpose(picture)
     # Pillow keeps half of the 16 bits of a colour, and compares levels of fewer than 8 bits with
     # the wrong transparent colour.
     deep = upright.mode not in MODES or ";16B" in coding or "65535" in coding
     keyed = kind == "PNG" and "transparency" in upright.info and upright.mode != "P"
-    unusual = any(set(np.ravel(tags.get(tag, ()))) - usual for tag, usual in TIFF.items())
-    if deep or unusual or (keyed and coding not in ("L", "RGB")):
-        raise PictureError(f"{EXOTIC}; save it as PNG of 8 bits per channel")
+    if deep or (keyed and coding not in ("L", "RGB")):
+        raise PictureError(EXOTIC)
     return upright.convert("RGBA")
 
 
