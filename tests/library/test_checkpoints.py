@@ -94,9 +94,18 @@ def test_the_starts_are_kept_until_the_whole_run_is_finished(tmp_path, steps):
     assert same(whole, continued) and list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def heeded(name):
+    """The number of a signal, which is not ignored even where nohup started the tests."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name):
-    number, calls = getattr(signal, name), []
+def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name, heeded):
+    number, calls = heeded, []
 
     def warned(model, K, *arguments, **options):
         def objective(generator):
