@@ -587,6 +587,9 @@ def test_images_in_other_containers_are_the_same_images(pictures):
     for seed in (1.5, None, "1", -1, 2**64):
         with pytest.raises(adapters.AdapterError, match="seed is"):
             adapters.bits_per_dim(NOISE, pictures, seed=seed)
+    for draws in (0, -1, 1.5, "2"):
+        with pytest.raises(BoundError, match="draws is .* whole number of at least 1"):
+            adapters.bits_per_dim(NOISE, pictures, draws)
     low = nn.Conv2d(2, 2, 1).bfloat16()
     model = adapters.from_function(lambda x, s: low(x), BETAS, network=low)
     assert math.isfinite(adapters.bits_per_dim(model, pictures).bits_per_dim)

@@ -55,7 +55,7 @@ def bits_per_dim(
     dims, offset = work.x0[0].numel(), work.offset
     if reference is not None:
         return _by_reference(work, reference, check_count("draws", draws, 2))
-    if draws is not None and work.options.proposal is None:
+    if draws is not None and check_count("draws", draws) and work.options.proposal is None:
         work.options = replace(work.options, proposal=work.pilot())
     bound, every = work.bound(draws)
     per_example, matrix = offset - bits(bound.per_example) / dims, bits(bound.kl) / dims
