@@ -190,9 +190,8 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, name, overrides):
         process.kill()
         process.join()
         assert not (killed / "weights.safetensors").exists(), "the run was too short to be killed"
-    state = torch.load(
-        io.BytesIO(next(killed.glob("checkpoints/*.pt")).read_bytes().partition(b"\n")[2])
-    )
+    content = next(killed.glob("checkpoints/*.pt")).read_bytes().partition(b"\n")[2]
+    state = torch.load(io.BytesIO(content), weights_only=True)
     assert 0 < state["state"]["step"] < overrides["train_steps"]
     # As a kill in the middle of a write leaves it, which happens by chance above too.
     checkpoint = next(killed.glob("checkpoints/*.pt"))
