@@ -1,5 +1,6 @@
 """The look of every figure, and how a figure becomes a file."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,17 @@ def show(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.interactive:
+def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
     t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
-    plt.close(draw(t.value))  # an error here stops the notebook; below it would only be shown
-    return ipywidgets.interactive(draw, t=t)
+    picture = ipywidgets.Image(width=380)  # an output widget hangs some runs without a browser
+
+    def look(_=None) -> None:
+        figure, file = draw(t.value), io.BytesIO()
+        figure.savefig(file)
+        plt.close(figure)
+        picture.value = file.getvalue()
+
+    t.observe(look, "value")
+    look()
+    return ipywidgets.VBox([t, picture])
