@@ -267,6 +267,11 @@ def test_what_can_be_recorded(changes, can):
     assert model.recordable == can and (model.fit_options()["ascent"].recorded is not None) == can
 
 
+def test_gradients_longer_than_a_nat_per_number_of_an_image_are_shortened():
+    model = ImageModel(**vars(settings.quick("cifar10", {"train_steps": 1})))
+    assert model.fit_options()["ascent"].max_norm == 3 * 32 * 32
+
+
 def test_two_networks_cannot_be_recorded_as_each_gets_rows_of_its_own():
     assert not ImageModel(**vars(settings.quick("mnist_dense", {"optimiser": "adam"}))).recordable
 

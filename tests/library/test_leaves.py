@@ -67,6 +67,7 @@ def test_leaves_reach_as_far_beyond_each_side_of_an_image_as_they_are_large():
         for depth in (-across, across - size):
             out = beside & (depth > 0)
             assert stats.kstest(depth[out] / radius[out], "uniform").pvalue > 1e-4
+            assert depth[out].max() > 0.98 * largest
 
 
 def test_halving_an_image_keeps_the_law_of_pixel_differences():
@@ -102,6 +103,11 @@ def test_the_law_is_the_same_at_every_place():
 def test_the_same_seed_draws_the_same_images_whatever_their_number():
     assert torch.equal(images(3, 32, 1.0, 16.0, 1)[:2], images(2, 32, 1.0, 16.0, 1))
     assert not torch.equal(images(1, 32, 1.0, 16.0, 1), images(1, 32, 1.0, 16.0, 2))
+
+
+def test_no_image_is_for_training_and_for_tests():
+    data = leaves_pictures(quick("dead_leaves", {"n_train": 4, "n_test": 4}))
+    assert len(torch.stack(data.train + data.test).unique(dim=0)) == 8
 
 
 def test_x0_has_variance_one_and_the_noise_that_is_stated():

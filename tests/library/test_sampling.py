@@ -83,6 +83,8 @@ def test_samples_of_several_seeds_all_differ_and_are_those_of_each_seed():
     together = sample_each(kernel, kernel.q_step, 3, (1, 2, 2), [1, 2])
     assert len(together.flatten(1).unique(dim=0)) == 6
     assert torch.equal(together[3:], sample_each(kernel, kernel.q_step, 3, (1, 2, 2), 2))
+    many = sample_each(kernel, kernel.q_step, 1500, (1, 1, 2), [1, 2])
+    assert len(many.flatten(1).unique(dim=0)) == 3000
 
 
 def test_a_sample_by_its_own_generator_is_the_one_that_generator_draws_alone():

@@ -216,6 +216,22 @@ def test_what_is_known_comes_out_as_given(found):
             assert (pictures[..., task.known] == pictures[0][..., task.known]).all()
 
 
+def test_other_methods_are_given_the_training_images_and_no_others(monkeypatch):
+    given = []
+
+    def noted(_, test, train):
+        given.append(train)
+        return {}, test
+
+    monkeypatch.setattr(ways, "restored_task", noted)
+    sizes = SimpleNamespace(model="white", images=3, samples=2, steps=12, solve=2)
+    ways.restored(White(), PHOTOGRAPHS, sizes, 7)
+    assert len(given) == len(observations.tasks(32, 32))
+    for x in given:  # noise of one grey level is what x has beside its pixels
+        noise = x * White.scale.sigma + White.scale.mean - PHOTOGRAPHS.train
+        assert noise.min() > -0.01 and noise.max() < 1.01
+
+
 def test_a_gain_is_taken_image_by_image():
     ours, theirs = {"PSNR": torch.tensor([1.0, 2.0, 6.0])}, {"PSNR": torch.tensor([0.0, 1.0, 5.0])}
     assert ways.gain(ours, theirs) == {"PSNR": {"mean": 1.0, "se": 0.0}}
