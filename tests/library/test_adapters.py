@@ -453,7 +453,10 @@ def theirs(**parts):
         ({"betas": BETAS + 0j}, "betas is a ndarray of complex128"),
         ({"betas": BETAS[None]}, "shape .1, 40."),
         ({"betas": None, "alphas_cumprod": [0.5, 0.6]}, "alphas_cumprod is no schedule: beta_2"),
-        ({"betas": None, "alphas_cumprod": torch.tensor([0.9999, 0.5]).half()}, "beta_1 is 0.0"),
+        (
+            {"betas": None, "alphas_cumprod": torch.tensor([0.9999, 0.5]).half()},
+            "beta_1 is 0.0.*of torch.float16",
+        ),
         ({"function": 5}, "the model is a int"),
     ],
 )
@@ -566,6 +569,7 @@ def test_the_noise_of_the_last_step_is_in_the_stated_error():
         (lambda images: "images/", "the images are a str"),
         (lambda images: images.to("meta"), "the images are a Tensor"),
         (lambda images: images + 0j, "real numbers"),
+        (lambda images: np.ma.masked_less(images.numpy(), 100), "the images are a MaskedArray"),
         (lambda images: [Image.new("P", (3, 3))] * 2, "all pictures of mode L or RGB"),
     ],
 )

@@ -444,6 +444,7 @@ ROLL = torch.zeros(5, 2, dtype=torch.float64)
 OTHER = GaussianKernel(torch.full((20,), 0.1))
 SETTINGS = [
     (dict(draws=0), "draws is 0"),
+    (dict(draws=True), "draws is True"),
     (dict(draws=-3), "draws is -3"),
     (dict(draws=2.5), "draws is 2.5"),
     (dict(replicates=0), "replicates is 0"),

@@ -246,6 +246,17 @@ def test_a_chain_of_some_steps_is_that_of_a_respaced_sampler():
             adapters.fewer(whole, wrong)
 
 
+def test_fewer_steps_of_a_chain_that_ends_without_signal_cost_the_limit():
+    beta, costs = torch.linspace(0.01, 0.35, 10, dtype=torch.float64), []
+    for beta[-1] in (1 - 1e-9, 1.0):
+        whole = adapters.from_function(lambda x, s: 0.1 * x, beta, predicts="velocity")
+        own = adapters.from_function(lambda x, s: 0.1 * x, beta, predicts="mean")
+        for model in (whole, own):
+            few = adapters.fewer(model, 5)
+            costs.append(adapters.bits_per_dim(few, pictures(4), draws=None).bits_per_dim)
+    assert costs[:2] == pytest.approx(costs[2:], rel=1e-5)
+
+
 def test_a_model_that_gives_its_own_mean_and_variance_keeps_both_in_fewer_steps():
     beta = np.linspace(1e-4, 0.05, 60)
     kernel, reverse = adapters.from_function(

@@ -47,8 +47,8 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
         raise AdapterError("give either betas or alphas_cumprod, T values, and not both")
     whole = isinstance(event_dim, int) and not isinstance(event_dim, bool) and event_dim > 0
     check(whole, "event_dim is", repr(event_dim), "a whole number of at least 1")
-    name = "betas" if alphas_cumprod is None else "alphas_cumprod"
-    values = numbers(name, betas if alphas_cumprod is None else alphas_cumprod)
+    name, given = ("alphas_cumprod", alphas_cumprod) if betas is None else ("betas", betas)
+    values = numbers(name, given)
     if alphas_cumprod is not None:
         values = 1 - values / torch.cat([torch.ones(1, dtype=torch.float64), values[:-1]])
     if values[-1] == 1:
@@ -61,7 +61,7 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
     try:
         return GaussianKernel(values, event_dim)
     except ValueError as error:
-        raise AdapterError(f"{name} is no schedule: {error}") from None
+        raise AdapterError(f"{name} is no schedule: {error} ({kind(given)})") from None
 
 
 def as_levels(images, levels: int) -> Tensor:
@@ -81,7 +81,7 @@ def as_levels(images, levels: int) -> Tensor:
             given = given.movedim(-1, 1) if modes == {"RGB"} else given[:, None]
     except (TypeError, ValueError, RuntimeError, IndexError):
         given = torch.zeros((), dtype=torch.complex64)
-    real = not given.is_complex() and modes <= {"L", "RGB"}
+    real = not given.is_complex() and modes <= {"L", "RGB"} and not np.ma.is_masked(images)
     check(real, "the images are", kind(images), "real numbers, or all pictures of mode L or RGB")
     fits = given.dim() > 1 and len(given) > 1 and given.numel() > 0
     check(fits, "the images have shape", tuple(given.shape), "at least two, (n, c, h, w)")

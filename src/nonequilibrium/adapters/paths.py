@@ -96,7 +96,7 @@ def fewer(model, steps: int | list[int]) -> Adapted:
         def at_kept(x: Tensor, s: Tensor, *given, **named) -> Tensor:
             return function(x, asked.to(s.device)[s], *given, **named)
 
-        beta = -torch.expm1(torch.diff(kernel.log_alpha_bar[[0, *kept]]))
+        beta = -torch.diff(kernel.log_alpha_bar[[0, *kept]]).expm1().clamp(2**-53 - 1)
         shorter = GaussianKernel(beta, kernel.event_dim)
         respaced = dataclasses.replace(reverse, kernel=shorter, function=at_kept)
         respaced.dtype = reverse.dtype

@@ -33,7 +33,7 @@ def check_examples(kernel: Kernel, x0: Tensor, least: int = 2) -> Tensor:
 
 def check_count(name: str, value, least: int = 1) -> int:
     """``value``, which must be a whole number of at least ``least``."""
-    if not isinstance(value, Integral) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise BoundError(f"{name} is {value!r}; it must be a whole number of at least {least}")
     return int(value)
 

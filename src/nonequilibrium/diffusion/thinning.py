@@ -46,7 +46,7 @@ def thin(
         rule = f"two or more must rise from 1 or more to T = {kernel.T}"
         raise ParameterError(f"the steps to keep are {kept}; {rule}")
     original = torch.tensor([0, *kept])  # t of the full chain by t of the thin one
-    beta = -torch.expm1(torch.diff(kernel.log_alpha_bar[original]))
+    beta = -torch.diff(kernel.log_alpha_bar[original]).expm1().clamp(2**-53 - 1)
     thinned = GaussianKernel(beta, kernel.event_dim)
 
     def reverse_of_thinned(xt: Tensor, t: Tensor | int, **given) -> Normal:
