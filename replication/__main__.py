@@ -94,7 +94,8 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a stand-in
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    for name in {"SIGTERM", "SIGHUP", "SIGUSR1"} & {*dir(signal)}:  # end as Ctrl-C does, tidily
+    ending = {"SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"} & {*dir(signal)}
+    for name in ending:  # as Ctrl-C does, tidily
         number = getattr(signal, name)
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, signal.default_int_handler)

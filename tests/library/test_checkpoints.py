@@ -103,7 +103,7 @@ def heeded(name):
     signal.signal(number, before)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
 def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name, heeded):
     number, calls = heeded, []
 
@@ -125,6 +125,18 @@ def test_a_signal_ends_a_training_after_a_saved_step(tmp_path, monkeypatch, name
     assert len(calls) == PARAMS.train_steps, "no step was made twice"
     whole, _ = train("swiss_roll", PARAMS)
     assert same(whole, continued)
+
+
+@pytest.mark.parametrize("step", [-5, 0, 9, 2.5, "3", None])
+def test_a_state_of_an_impossible_step_is_not_used(tmp_path, step):
+    layer = torch.nn.Linear(1, 1)
+    fits = layer, lambda _: -layer.weight.square().sum(), [{"params": [layer.weight], "lr": 0.1}]
+    checkpoint = Checkpoint(tmp_path / "state.pt", {}, 0.0)
+    fit(*fits, 8, 0, checkpoint=checkpoint)
+    of = {"steps": 8, "seed": 0}
+    write_state(checkpoint.path, of, read_state(checkpoint.path, of) | {"step": step})
+    with pytest.raises(TrainingError, match="does not fit the model .it is of step .*; delete it"):
+        fit(*fits, 8, 0, checkpoint=checkpoint)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):

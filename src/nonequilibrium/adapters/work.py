@@ -22,7 +22,6 @@ from nonequilibrium.bound.bound import Bound, entropy_terms, systematic
 from nonequilibrium.bound.proposals import proposal_from
 from nonequilibrium.diffusion.kernels import GaussianKernel, Normal
 from nonequilibrium.distributed import mine, total
-from nonequilibrium.errors import AdapterError
 
 Visit = tuple[Tensor, Tensor, Tensor]  # indices of images, their steps t, weights that divide
 
@@ -74,12 +73,10 @@ class Work:
     """Images as a model's x^0, with what is given, and the losses of drawn (image, step) pairs."""
 
     def __init__(self, model, images, given, options: Options):
-        try:
-            seed = checks.check_count("seed", options.seed, 0)
-            self.generator = torch.Generator().manual_seed(seed)
-        except (ValueError, RuntimeError):
-            words = f"seed is {options.seed!r}; it must be a whole number below 2^64"
-            raise AdapterError(words) from None
+        seed = options.seed
+        fits = isinstance(seed, int | np.integer) and 0 <= seed < 2**64
+        check(fits, "seed is", repr(seed), "a whole number below 2^64")
+        self.generator = torch.Generator().manual_seed(int(seed))
         self.kernel, self.reverse = adapted(model)
         own = hasattr(self.reverse, "scale")
         self.options, self.fixed = options, options.last_step == "fixed" or own

@@ -107,7 +107,8 @@ def fit(
 def signals(caught: bool) -> Iterator[list[int]]:
     """Inside, what would end the process (Ctrl-C, a cluster's warning) is noted if ``caught``."""
     asked, here = list[int](), threading.current_thread() is threading.main_thread()
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if caught and here else ()
+    ending = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"
+    names = ending if caught and here else ()
     with ExitStack() as former:
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             handler = signal.getsignal(number)
@@ -162,6 +163,8 @@ class _Run:
             self.generator.set_state(state["generator"])
             self.step, self.curve, self.recent = (state[x] for x in ("step", "curve", "recent"))
             self.began -= state["seconds"]
+            if self.step not in range(1, self.steps + 1):
+                raise ValueError(f"it is of step {self.step!r}")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             words = f"does not fit the model ({one_line(error)}); delete it"
             raise TrainingError(f"{self.checkpoint.path} {words}") from None
