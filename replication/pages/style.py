@@ -41,7 +41,7 @@ def show(figure: Figure, alt: str) -> Figure:
 def slider(draw: Callable[[int], Figure], most: int, step: int = 1) -> ipywidgets.VBox:
     """A slider over t = 0..most above the figure ``draw(t)``, drawn again when it is let go."""
     t = ipywidgets.IntSlider(most // 4, 0, most, step, description="t", continuous_update=False)
-    picture = ipywidgets.Image(width=380)  # an output widget hangs some runs without a browser
+    picture = ipywidgets.Image(width=380)  # without a browser an output widget once hung
 
     def look(_=None) -> None:
         figure, file = draw(t.value), io.BytesIO()

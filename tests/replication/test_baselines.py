@@ -52,6 +52,14 @@ def test_the_wiener_filter_has_the_least_error_a_gaussian_allows(A):
     assert off == pytest.approx(float(least), rel=0.03)
 
 
+def test_the_wiener_filter_is_exact_for_white_data():
+    generator = torch.Generator().manual_seed(0)
+    train, x = (torch.randn(n, 1, 8, 8, generator=generator) for n in (20000, 5))
+    assert torch.allclose(
+        observations.wiener(x, torch.nn.Identity(), 1.0, train), x / 2, atol=0.05
+    ), "S = σ² = 1 halves every frequency"
+
+
 def test_quality_of_known_errors():
     truth = torch.full((2, 3, 16, 16), 100, dtype=torch.uint8)
     off = truth.clone()
