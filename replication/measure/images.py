@@ -1,10 +1,15 @@
-"""How a model of images of one size is measured: K, Parzen windows (Table 2), posteriors (2.5)."""
+"""How a model of images of one size is measured: K, Parzen windows (Table 2), a two-sample test,
+posteriors (2.5).
+"""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
@@ -91,25 +96,26 @@ def shown(given: Given) -> Measured:
 
 
 def window(given: Given) -> Measured:
-    """Parzen window estimate of samples by the thinned chain: numbers["parzen"][OURS], bits."""
+    """Samples by the thinned chain: Parzen window estimate in bits, and a two-sample test."""
     model, settings, n = given.model, given.settings, given.settings.n_samples
     steps = min(settings.thin_steps, model.params.n_steps)
     x = sample_each(*model.thinned(steps), n, model.network.shape, settings.seed + 9)
     points = in_unit_interval(model.scale.to_pixels(x), given.images.levels)
-    scores = _parzen(OURS, points, given.images)
-    return Measured({"n_samples": n, "thin_steps": steps, "parzen": scores})
+    scores = _scores(OURS, points, given.images)
+    return Measured({"n_samples": n, "thin_steps": steps} | scores)
 
 
 def calibration(given: Given) -> Measured:
-    """The same estimate of training images, and of centroids of k-means, which are no samples."""
+    """The same of training images, and of centroids of k-means, which are no samples."""
     images, settings = given.images, given.settings
     counted = in_unit_interval(images.train[: -_aside(images)], images.levels)
     n = min(settings.n_samples, len(counted))
     options = {"init": "random", "n_init": 1, "max_iter": 5, "random_state": settings.seed}
     means = MiniBatchKMeans(n // 10, batch_size=5 * (n // 10), **options).fit(counted.numpy())
     centroids = torch.from_numpy(means.cluster_centers_).float()
-    scores = _parzen(CALIBRATION, counted[:n], images)
-    return Measured({"parzen": scores | _parzen(CENTROIDS, centroids, images)})
+    result = Measured(_scores(CALIBRATION, counted[:n], images))
+    result.add(Measured(_scores(CENTROIDS, centroids, images)))
+    return result
 
 
 def _aside(images: ImageSet) -> int:
@@ -117,11 +123,25 @@ def _aside(images: ImageSet) -> int:
     return 1000 if len(images.train) > 20_000 else 200
 
 
-def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
-    """{name: ``parzen`` of the rows ``points`` on all test images}, in bits; σ in [0, 1]."""
-    parts = images.train[-_aside(images) :], images.test
-    score = parzen(points, *(in_unit_interval(part, images.levels) for part in parts))
-    return {name: {key: x if key == "sigma" else bits(x) for key, x in score.items()}}
+def _scores(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
+    """Of the rows ``points``: ``parzen`` on all test images in bits, σ in [0, 1], and how often a
+    network that has seen half of the points and of as many test images tells the other halves
+    apart (Lopez-Paz & Oquab 2017): accuracy 1/2 where nothing distinguishes them.
+    """
+    aside, test = (
+        in_unit_interval(part, images.levels)
+        for part in (images.train[-_aside(images) :], images.test)
+    )
+    score = parzen(points, aside, test)
+    n = min(len(points), len(test))
+    rows, real = torch.cat([test[:n], points[:n]]).numpy(), np.repeat([True, False], n)
+    x, x_new, y, y_new = train_test_split(rows, real, test_size=0.5, random_state=0, stratify=real)
+    network = MLPClassifier(256, early_stopping=True, validation_fraction=0.2, random_state=0)
+    accuracy = float(network.fit(x, y).score(x_new, y_new))
+    return {
+        "parzen": {name: {key: v if key == "sigma" else bits(v) for key, v in score.items()}},
+        "two_sample": {name: {"accuracy": accuracy, "se": (accuracy * (1 - accuracy) / n) ** 0.5}},
+    }
 
 
 def halves(given: Given) -> Measured:

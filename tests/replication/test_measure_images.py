@@ -173,6 +173,23 @@ def test_the_window_of_the_models_samples_and_of_what_is_none(measured):
     assert scores["training images (ours)"]["mean"] > scores["diffusion (ours)"]["mean"]
 
 
+def test_a_network_tells_noise_from_digits_and_not_digits_from_digits():
+    data = load_images("digits")
+    one, other = data.train[:1200:2], data.train[1:1200:2]
+    data = data._replace(test=one)
+    noise = torch.randint(17, one.shape, generator=torch.Generator().manual_seed(0))
+    share = {
+        name: images._scores(name, in_unit_interval(x.to(torch.uint8), 17), data)["two_sample"][
+            name
+        ]
+        for name, x in {"same": other, "noise": noise}.items()
+    }
+    n = min(len(one), len(other))
+    assert abs(share["same"]["accuracy"] - 0.5) < 4 * 0.5 / n**0.5
+    assert share["noise"]["accuracy"] > 0.95
+    assert share["same"]["se"] == pytest.approx(0.5 / n**0.5, rel=0.05)
+
+
 def test_as_many_samples_are_shown_as_the_figures_have(measured, chains):
     for name, offset in {MNIST: 4, "mnist_conv": 5, CIFAR: 9, "cifar10_unet": 9}.items():
         model, its, found = measured[name]
