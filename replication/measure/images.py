@@ -101,21 +101,21 @@ def window(given: Given) -> Measured:
     steps = min(settings.thin_steps, model.params.n_steps)
     x = sample_each(*model.thinned(steps), n, model.network.shape, settings.seed + 9)
     points = in_unit_interval(model.scale.to_pixels(x), given.images.levels)
-    scores = _scores(OURS, points, given.images)
+    scores = {"parzen": _parzen(OURS, points, given.images)}
+    scores |= {"two_sample": _told_apart(OURS, points, given.images)}
     return Measured({"n_samples": n, "thin_steps": steps} | scores)
 
 
 def calibration(given: Given) -> Measured:
-    """The same of training images, and of centroids of k-means, which are no samples."""
+    """The same of training images; the window of k-means centroids, which are no samples."""
     images, settings = given.images, given.settings
     counted = in_unit_interval(images.train[: -_aside(images)], images.levels)
     n = min(settings.n_samples, len(counted))
     options = {"init": "random", "n_init": 1, "max_iter": 5, "random_state": settings.seed}
     means = MiniBatchKMeans(n // 10, batch_size=5 * (n // 10), **options).fit(counted.numpy())
     centroids = torch.from_numpy(means.cluster_centers_).float()
-    result = Measured(_scores(CALIBRATION, counted[:n], images))
-    result.add(Measured(_scores(CENTROIDS, centroids, images)))
-    return result
+    scores = _parzen(CALIBRATION, counted[:n], images) | _parzen(CENTROIDS, centroids, images)
+    return Measured({"parzen": scores, "two_sample": _told_apart(CALIBRATION, counted[:n], images)})
 
 
 def _aside(images: ImageSet) -> int:
@@ -123,25 +123,24 @@ def _aside(images: ImageSet) -> int:
     return 1000 if len(images.train) > 20_000 else 200
 
 
-def _scores(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
-    """Of the rows ``points``: ``parzen`` on all test images in bits, σ in [0, 1], and how often a
-    network that has seen half of the points and of as many test images tells the other halves
-    apart (Lopez-Paz & Oquab 2017): accuracy 1/2 where nothing distinguishes them.
+def _parzen(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
+    """{name: ``parzen`` of the rows ``points`` on all test images}, in bits; σ in [0, 1]."""
+    parts = images.train[-_aside(images) :], images.test
+    score = parzen(points, *(in_unit_interval(part, images.levels) for part in parts))
+    return {name: {key: x if key == "sigma" else bits(x) for key, x in score.items()}}
+
+
+def _told_apart(name: str, points: Tensor, images: ImageSet) -> dict[str, dict]:
+    """{name: accuracy and its error} of a network that has seen half of the rows ``points`` and of
+    as many test images, on the other halves (Lopez-Paz & Oquab 2017): 1/2 if nothing differs.
     """
-    aside, test = (
-        in_unit_interval(part, images.levels)
-        for part in (images.train[-_aside(images) :], images.test)
-    )
-    score = parzen(points, aside, test)
-    n = min(len(points), len(test))
-    rows, real = torch.cat([test[:n], points[:n]]).numpy(), np.repeat([True, False], n)
+    n = min(len(points), len(images.test))
+    rows = torch.cat([in_unit_interval(images.test[:n], images.levels), points[:n]]).numpy()
+    real = np.repeat([True, False], n)
     x, x_new, y, y_new = train_test_split(rows, real, test_size=0.5, random_state=0, stratify=real)
-    network = MLPClassifier(256, early_stopping=True, validation_fraction=0.2, random_state=0)
-    accuracy = float(network.fit(x, y).score(x_new, y_new))
-    return {
-        "parzen": {name: {key: v if key == "sigma" else bits(v) for key, v in score.items()}},
-        "two_sample": {name: {"accuracy": accuracy, "se": (accuracy * (1 - accuracy) / n) ** 0.5}},
-    }
+    network = MLPClassifier(256, early_stopping=True, random_state=0).fit(x, y)
+    accuracy = float(network.score(x_new, y_new))
+    return {name: {"accuracy": accuracy, "se": (accuracy * (1 - accuracy) / n) ** 0.5}}
 
 
 def halves(given: Given) -> Measured:
