@@ -191,6 +191,9 @@ def test_what_is_given_reaches_the_network_with_its_image(draws):
     assert wrong.bits_per_dim > cost.bits_per_dim + 1
     with pytest.raises(adapters.AdapterError, match="given has shape .1,.*one entry per image"):
         adapters.bits_per_dim(model, level, given=labels[:1])
+    for text in (["one"] * len(level), {"mean": ["one"] * len(level)}, [None] * len(level), "one"):
+        with pytest.raises(adapters.AdapterError, match="it must be numbers, one entry per image"):
+            adapters.bits_per_dim(model, level, given=text)
     with pytest.raises(adapters.AdapterError, match="the step alone"):
         adapters.bits_per_dim(model, level)
 

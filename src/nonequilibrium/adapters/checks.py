@@ -30,12 +30,17 @@ def like(who: str, out, shape: tuple[int, ...]) -> Tensor:
     return out
 
 
+def tensor(given, dtype: torch.dtype | None = None) -> Tensor:
+    """``given`` as a tensor, without axes if it holds no numbers."""
+    try:
+        return torch.as_tensor(given, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError):
+        return torch.zeros(())
+
+
 def numbers(name: str, given) -> Tensor:
     """The values of a schedule, (T,) float64; raises AdapterError."""
-    try:
-        values = torch.tensor(getattr(given, "tolist", lambda: given)(), dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        values = torch.zeros(())
+    values = tensor(getattr(given, "tolist", lambda: given)(), torch.float64)
     fits = values.dim() == 1 and len(values) > 1
     check(fits, f"{name} is", kind(given), "the schedule's T real values, T > 1")
     return values
@@ -53,10 +58,9 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
         values = 1 - values / torch.cat([torch.ones(1, dtype=torch.float64), values[:-1]])
     if values[-1] == 1:
         if predicts in ("noise", "score"):
-            raise AdapterError(
-                f"{name} leaves no signal at its end (β_T = 1), where a {predicts} says nothing of "
-                "x^0 and the bound is infinite; a predicted velocity or x0 has a finite one"
-            )
+            words = f"(β_T = 1), where a {predicts} says nothing of x^0 and the bound is infinite; "
+            words += "a predicted velocity or x0 has a finite one"
+            raise AdapterError(f"{name} leaves no signal at its end {words}")
         values[-1] = math.nextafter(1, 0)  # the limit, to the last digit
     try:
         return GaussianKernel(values, event_dim)
@@ -66,7 +70,6 @@ def chain(betas, alphas_cumprod, event_dim: int, predicts: str) -> GaussianKerne
 
 def as_levels(images, levels: int) -> Tensor:
     """Images as whole levels 0..levels − 1, (n, ...) float64; raises AdapterError.
-
     images: a tensor, an array, or a list of arrays or pictures; levels, or levels on [−1, 1].
     """
     several = images if isinstance(images, list | tuple) else ()
@@ -92,11 +95,9 @@ def as_levels(images, levels: int) -> Tensor:
     whole = values.round()
     near = (values - whole).abs() < (off if off < 0.25 else 0.0)
     fits = bool((near & (whole >= 0) & (whole <= levels - 1)).all())
-    if not fits or (given.dtype == torch.bool and levels > 2):
-        low, high = given.double().aminmax()
-        raise AdapterError(
-            f"the images have values from {low:g} to {high:g} of {given.dtype}; they must be whole "
-            f"levels from 0 to {levels - 1}, or such levels scaled to [-1, 1] of a real type that "
-            "can tell them apart, not resized or made noisy"
-        )
+    low, high = given.double().aminmax()
+    allowed = f"whole levels from 0 to {levels - 1}, or such levels scaled to [-1, 1] of a real "
+    allowed += "type that can tell them apart, not resized or made noisy"
+    fits = fits and (given.dtype != torch.bool or levels == 2)
+    check(fits, "the images have values", f"from {low:g} to {high:g} of {given.dtype}", allowed)
     return whole

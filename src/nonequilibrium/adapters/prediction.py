@@ -177,7 +177,6 @@ def from_function(
     network: nn.Module | None = None,
 ) -> Adapted:
     """A model that is a function (x^t, s) with s = t − 1 in 0..T−1: x^t (n, event), s (n,) whole.
-
     What ``bits_per_dim`` is ``given`` comes third.
 
     betas or alphas_cumprod: the schedule, T values.

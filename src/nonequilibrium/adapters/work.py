@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nonequilibrium.adapters.checks import as_levels, check
+from nonequilibrium.adapters.checks import as_levels, check, tensor
 from nonequilibrium.adapters.libraries import adapted
 from nonequilibrium.bound import checks
 from nonequilibrium.bound.bound import Bound, entropy_terms, systematic
@@ -92,10 +92,10 @@ class Work:
         self.offset = math.log2(self.scale[1]) if self.fixed else 0.0  # of a density's bits/dim
         self.noise = checks.noise_generator(self.generator, x0.device)
         given = {} if given is None else given if isinstance(given, dict) else {"": given}
-        self.given = {name: torch.as_tensor(value) for name, value in given.items()}
+        self.given = {name: tensor(value) for name, value in given.items()}
         for value in self.given.values():
-            fits = value.dim() > 0 and len(value) == len(x0)
-            check(fits, "given has shape", tuple(value.shape), f"one entry per image, {len(x0)}")
+            allowed, shape = f"numbers, one entry per image, {len(x0)}", tuple(value.shape)
+            check(shape[:1] == (len(x0),), "given has shape", shape, allowed)
 
     def noisy(self, rows: Tensor, t: Tensor) -> Tensor:
         """A draw of x^t of the images ``rows``."""
