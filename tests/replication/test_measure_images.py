@@ -7,6 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 
 from nonequilibrium.bound.bound import L_null, bits, block_se, mean_se, sampled_bound
 from nonequilibrium.bound.parzen import in_unit_interval, parzen
@@ -185,6 +186,14 @@ def test_a_network_tells_noise_from_digits_and_not_digits_from_digits():
     assert abs(share["same"]["accuracy"] - 0.5) < 4 * 0.5 / n**0.5
     assert share["noise"]["accuracy"] > 0.95
     assert share["same"]["se"] == pytest.approx(0.5 / n**0.5, rel=0.05)
+
+
+def test_samples_are_told_apart_on_rows_that_were_not_seen(monkeypatch):
+    monkeypatch.setattr(images, "MLPClassifier", lambda *_, **__: KNeighborsClassifier(1))
+    data = load_images("digits")
+    one, other = data.train[:1200:2], data.train[1:1200:2]
+    told = images._told_apart("same", in_unit_interval(other, 17), data._replace(test=one))
+    assert abs(told["same"]["accuracy"] - 0.5) < 0.1, "who remembers all rows is right on seen ones"
 
 
 def test_as_many_samples_are_shown_as_the_figures_have(measured, chains):
